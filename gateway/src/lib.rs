@@ -1,1 +1,3 @@
-//! stub
+//! The Postern gateway: strict HTTP in, a capability checked, the checked message out.
+
+pub mod limits;

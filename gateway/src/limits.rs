@@ -1,0 +1,130 @@
+//! Every limit of the gateway, named, in one place.
+//!
+//! A limit that is not here does not exist: whatever waits, queues or buffers takes its bound from this table, which is
+//! handed down explicitly from the configuration (`[limits]`) and never read from a global. Sizes are bytes, times are
+//! [`Duration`]s, counts are counts; each default says what it protects.
+
+use std::time::Duration;
+
+/// The bounds within which the gateway works. `Default` is what `[limits]` in `postern.toml` starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections over all listeners; one more is answered 503 and closed.
+    pub connections_max: usize,
+    /// Open client connections from one peer address.
+    pub connections_per_client_max: usize,
+
+    /// Bytes of a message's head (request or status line and all fields), on HTTP/1 as sent and on HTTP/2 as decoded.
+    pub head_bytes_max: usize,
+    /// Fields in a message's head, and in its trailers.
+    pub fields_max: usize,
+    /// Bytes of a request target (path and query).
+    pub target_bytes_max: usize,
+    /// Bytes of all trailer fields of one message.
+    pub trailer_bytes_max: usize,
+    /// Bytes of one chunk's size line, extensions included (RFC 9112 section 7.1.1 asks recipients to bound them).
+    pub chunk_line_bytes_max: usize,
+    /// Informational (1xx) responses accepted from an upstream for one request.
+    pub informational_max: usize,
+    /// Bytes of a request body, where the resource names no own bound (`max_body`). `None`: unbounded, streamed.
+    pub body_bytes_max: Option<u64>,
+    /// Bytes of one direction's copy buffer: what one message can hold in memory while streaming.
+    pub copy_buffer_bytes: usize,
+    /// Bytes of a refused request's body that are read and dropped to keep the connection; more closes it.
+    pub discard_bytes_max: u64,
+    /// Requests answered on one client connection before it is closed, so that load spreads over workers again.
+    pub requests_per_connection_max: u64,
+
+    /// Concurrent HTTP/2 streams a client may open.
+    pub h2_streams_max: u32,
+    /// Bytes of an HTTP/2 header list after decoding.
+    pub h2_header_list_bytes_max: u32,
+    /// HTTP/2 flow-control window of a stream.
+    pub h2_stream_window_bytes: u32,
+    /// HTTP/2 flow-control window of a connection.
+    pub h2_connection_window_bytes: u32,
+    /// Streams reset by the client that the gateway still remembers (rapid reset, CVE-2023-44487).
+    pub h2_pending_accept_reset_max: usize,
+    /// Interval of HTTP/2 keep-alive PINGs on a quiet connection.
+    pub h2_ping_interval: Duration,
+    /// How long a PING may stay unanswered.
+    pub h2_ping_timeout: Duration,
+
+    /// From accept to the first byte of the first request.
+    pub first_byte_timeout: Duration,
+    /// From the first to the last byte of a request head.
+    pub head_timeout: Duration,
+    /// A kept-alive client connection without a request.
+    pub idle_timeout: Duration,
+    /// No progress of a body in either direction.
+    pub body_stall_timeout: Duration,
+    /// A TLS handshake.
+    pub tls_handshake_timeout: Duration,
+    /// How long a shutdown waits for exchanges that are under way.
+    pub drain_timeout: Duration,
+
+    /// Connecting to an upstream.
+    pub upstream_connect_timeout: Duration,
+    /// From the last request byte sent to the upstream's response head.
+    pub upstream_response_timeout: Duration,
+    /// Idle connections kept to one upstream address, per worker.
+    pub upstream_idle_connections_max: usize,
+    /// How long an idle upstream connection is kept.
+    pub upstream_idle_timeout: Duration,
+
+    /// Verified plans remembered per worker.
+    pub plan_cache_entries_max: usize,
+    /// Bytes of token text remembered per worker with those plans.
+    pub plan_cache_bytes_max: usize,
+    /// Worst-case evaluation steps of an admitted token.
+    pub price_budget: u64,
+
+    /// Ledger writes queued for the writer; a full queue answers 503.
+    pub ledger_queue_max: usize,
+    /// Bytes of an administration request's body.
+    pub admin_body_bytes_max: usize,
+    /// Access log lines waiting for the log writer; beyond it lines are dropped and counted.
+    pub log_queue_lines_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 50_000,
+            connections_per_client_max: 20_000,
+            head_bytes_max: 32 * 1024,
+            fields_max: 100,
+            target_bytes_max: 8 * 1024,
+            trailer_bytes_max: 8 * 1024,
+            chunk_line_bytes_max: 256,
+            informational_max: 16,
+            body_bytes_max: None,
+            copy_buffer_bytes: 16 * 1024,
+            discard_bytes_max: 64 * 1024,
+            requests_per_connection_max: 1_000_000,
+            h2_streams_max: 100,
+            h2_header_list_bytes_max: 16 * 1024,
+            h2_stream_window_bytes: 64 * 1024,
+            h2_connection_window_bytes: 1024 * 1024,
+            h2_pending_accept_reset_max: 20,
+            h2_ping_interval: Duration::from_secs(30),
+            h2_ping_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(5),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_stall_timeout: Duration::from_secs(30),
+            tls_handshake_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            upstream_connect_timeout: Duration::from_secs(5),
+            upstream_response_timeout: Duration::from_secs(60),
+            upstream_idle_connections_max: 128,
+            upstream_idle_timeout: Duration::from_secs(30),
+            plan_cache_entries_max: 10_000,
+            plan_cache_bytes_max: 16 * 1024 * 1024,
+            price_budget: 10_000,
+            ledger_queue_max: 4_096,
+            admin_body_bytes_max: 64 * 1024,
+            log_queue_lines_max: 65_536,
+        }
+    }
+}
