@@ -1,0 +1,521 @@
+//! The path, in one form: what is checked is what is forwarded, byte for byte.
+//!
+//! Path confusion is where gateways are broken most often: the gate reads `/public/..%2fadmin` one way and the service
+//! behind it another. Cleaning such a path up would only choose one of the readings, so nothing is cleaned up here.
+//! A path that any usual decoder or normaliser could read as another one is refused; of what remains, the
+//! spellings that RFC 3986 calls equivalent are brought to one.
+//!
+//! * Refused: see [`PathError`], one variant for each kind of attack.
+//! * Rewritten: `%41` to `A` (unreserved characters), `%c3` to `%C3`. Nothing else.
+//! * Left alone: `;`, `=`, `,` and the other sub-delimiters, which are not equivalent to their escapes.
+//!
+//! Unicode: escapes must spell valid UTF-8 in NFC. Characters that only *compatibility* folding (NFKC) would turn into
+//! separators or dots are looked through when dot segments are sought, since some services fold names that way.
+
+use std::borrow::Cow;
+
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+/// What to do with an escaped slash, `%2F`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncodedSlash {
+    /// Refuse the path: the service may take it for a separator.
+    Refuse,
+    /// Keep it as an ordinary character of its segment (`encoded_slash = "pass"` on the resource).
+    Pass,
+}
+
+/// Why a path is refused. Every variant is a way in which two readers could understand it differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// Empty, or it does not begin with `/`.
+    #[error("a path must begin with `/`")]
+    NotAbsolute,
+    /// `?` or `#`: the caller passed more than a path.
+    #[error("a path ends before `?` and `#`; a fragment is never sent")]
+    NotOnlyPath,
+    /// A byte above 127.
+    #[error("a path is ASCII; other characters are written as percent-encoded UTF-8")]
+    NotAscii,
+    /// A control byte, raw or escaped, NUL among them.
+    #[error("a path must not contain control characters, escaped ones neither")]
+    Control,
+    /// `\`, raw or escaped: some services read it as `/`.
+    #[error("a path must not contain `\\` or `%5C`")]
+    Backslash,
+    /// A character outside RFC 3986's path characters, such as a space or `|`.
+    #[error("the path contains {0:?}, which must be percent-encoded")]
+    MustBeEscaped(char),
+    /// `%` without two hexadecimal digits.
+    #[error("the path contains a `%` that is not followed by two hexadecimal digits")]
+    MalformedEscape,
+    /// `%25` followed by what would be an escape after decoding once.
+    #[error("the path contains a doubly encoded character")]
+    DoubleEscape,
+    /// `%2F` where the resource does not pass it.
+    #[error("the path contains an escaped slash, which this resource does not accept")]
+    EncodedSlash,
+    /// `//`.
+    #[error("the path contains an empty segment (`//`)")]
+    EmptySegment,
+    /// `.` or `..`, in whatever disguise.
+    #[error("the path contains a dot segment (`.` or `..`)")]
+    DotSegment,
+    /// The escapes do not spell UTF-8 in its shortest form.
+    #[error("the escapes in the path are not valid UTF-8")]
+    NotUtf8,
+    /// The escapes spell UTF-8 that is not in Normalization Form C.
+    #[error("the escapes in the path are not in Unicode Normalization Form C")]
+    NotNormalized,
+}
+
+/// What one raw byte is to a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Plain,
+    Slash,
+    Percent,
+    Refused,
+}
+
+/// RFC 3986: pchar is unreserved, percent-encoded, sub-delims, `:` and `@`.
+const CLASSES: [Class; 256] = {
+    let mut table = [Class::Refused; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            table[byte] = Class::Plain;
+        }
+        byte += 1;
+    }
+    let plain = b"-._~!$&'()*+,;=:@";
+    let mut i = 0;
+    while i < plain.len() {
+        table[plain[i] as usize] = Class::Plain;
+        i += 1;
+    }
+    table[b'/' as usize] = Class::Slash;
+    table[b'%' as usize] = Class::Percent;
+    table
+};
+
+/// Brings a path to its one form, or says why it has none.
+///
+/// `raw` is the path alone, as it stood in the request: no query, no fragment, no authority. A path that is canonical
+/// already is borrowed; one without any escape is decided in a single pass without allocation.
+pub fn canonical_path(raw: &[u8], slash: EncodedSlash) -> Result<Cow<'_, str>, PathError> {
+    if raw.first() != Some(&b'/') {
+        return Err(refusal_at_start(raw));
+    }
+    for (at, &byte) in raw.iter().enumerate() {
+        match CLASSES[usize::from(byte)] {
+            Class::Plain => {}
+            Class::Slash => refuse_segment_after(raw, at)?,
+            Class::Percent => return decoded(raw, slash),
+            Class::Refused => return Err(refusal_of(byte)),
+        }
+    }
+    as_ascii(raw).map(Cow::Borrowed)
+}
+
+/// An empty or relative path; the more telling reason wins where the first byte is outright forbidden.
+fn refusal_at_start(raw: &[u8]) -> PathError {
+    match raw.first() {
+        Some(&byte) if CLASSES[usize::from(byte)] == Class::Refused => refusal_of(byte),
+        _ => PathError::NotAbsolute,
+    }
+}
+
+/// Why a raw byte cannot stand in a path.
+fn refusal_of(byte: u8) -> PathError {
+    match byte {
+        0..=0x1F | 0x7F => PathError::Control,
+        b'\\' => PathError::Backslash,
+        b'?' | b'#' => PathError::NotOnlyPath,
+        0x80.. => PathError::NotAscii,
+        _ => PathError::MustBeEscaped(char::from(byte)),
+    }
+}
+
+/// Refuses an empty or a dot segment right after the slash at `at`. Looks at raw bytes only: escapes are for [`decoded`].
+fn refuse_segment_after(raw: &[u8], at: usize) -> Result<(), PathError> {
+    let ends = |byte: Option<&u8>| matches!(byte, None | Some(b'/' | b';'));
+    match raw.get(at + 1) {
+        Some(b'/') => Err(PathError::EmptySegment),
+        Some(b'.') => {
+            let second = raw.get(at + 2);
+            if ends(second) || (second == Some(&b'.') && ends(raw.get(at + 3))) {
+                return Err(PathError::DotSegment);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The path with escapes in it: rebuilt in canonical form, and decoded beside it for the questions that only the
+/// decoded text can answer.
+#[cold]
+fn decoded(raw: &[u8], slash: EncodedSlash) -> Result<Cow<'_, str>, PathError> {
+    let mut canonical = String::with_capacity(raw.len());
+    let mut plain = Vec::with_capacity(raw.len());
+    let mut bytes = raw.iter();
+    while let Some(&byte) = bytes.next() {
+        match CLASSES[usize::from(byte)] {
+            Class::Plain | Class::Slash => {
+                canonical.push(char::from(byte));
+                plain.push(byte);
+            }
+            Class::Refused => return Err(refusal_of(byte)),
+            Class::Percent => {
+                let value = escaped(bytes.next(), bytes.next())?;
+                push_escape(value, slash, &mut canonical)?;
+                plain.push(value);
+            }
+        }
+    }
+    if canonical.contains("//") {
+        return Err(PathError::EmptySegment);
+    }
+    // On the rebuilt form: `%25%32%65` becomes `%252e` only when the inner escapes have been decoded.
+    if escape_behind(canonical.as_bytes(), b"%25") {
+        return Err(PathError::DoubleEscape);
+    }
+    let plain = String::from_utf8(plain).map_err(|_| PathError::NotUtf8)?;
+    refuse_hidden(&plain)?;
+    // Handing back the original keeps the promise "borrowed when already canonical" for escaped paths too.
+    if canonical.as_bytes() == raw {
+        return as_ascii(raw).map(Cow::Borrowed);
+    }
+    Ok(Cow::Owned(canonical))
+}
+
+/// The value of an escape's two digits.
+fn escaped(high: Option<&u8>, low: Option<&u8>) -> Result<u8, PathError> {
+    let digit = |byte: Option<&u8>| {
+        byte.and_then(|&byte| char::from(byte).to_digit(16))
+            .and_then(|digit| u8::try_from(digit).ok())
+            .ok_or(PathError::MalformedEscape)
+    };
+    Ok(digit(high)? << 4 | digit(low)?)
+}
+
+/// Appends an escaped byte in its one spelling: decoded where RFC 3986 says that is the same, else in upper-case hex.
+fn push_escape(value: u8, slash: EncodedSlash, canonical: &mut String) -> Result<(), PathError> {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    match value {
+        0..=0x1F | 0x7F => return Err(PathError::Control),
+        b'\\' => return Err(PathError::Backslash),
+        b'/' if slash == EncodedSlash::Refuse => return Err(PathError::EncodedSlash),
+        b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+            canonical.push(char::from(value))
+        }
+        _ => {
+            canonical.push('%');
+            canonical.push(char::from(HEX[usize::from(value >> 4)]));
+            canonical.push(char::from(HEX[usize::from(value & 15)]));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `mark` is followed by what would complete an escape: two hexadecimal digits, or `u` and four.
+fn escape_behind(text: &[u8], mark: &[u8]) -> bool {
+    text.windows(mark.len())
+        .enumerate()
+        .filter(|(_, window)| *window == mark)
+        .any(|(at, _)| {
+            let rest = &text[at + mark.len()..];
+            let digits = |rest: &[u8], count: usize| {
+                rest.len() >= count && rest[..count].iter().all(u8::is_ascii_hexdigit)
+            };
+            digits(rest, 2) || (matches!(rest.first(), Some(b'u' | b'U')) && digits(&rest[1..], 4))
+        })
+}
+
+/// Refuses what only the decoded text shows: text that is not NFC, control characters beyond ASCII, and dot
+/// segments, also those that compatibility folding would make.
+fn refuse_hidden(plain: &str) -> Result<(), PathError> {
+    refuse_dot_segments(plain)?;
+    if plain.is_ascii() {
+        return Ok(());
+    }
+    if plain.chars().any(char::is_control) {
+        return Err(PathError::Control);
+    }
+    if !is_nfc(plain) {
+        return Err(PathError::NotNormalized);
+    }
+    let folded: String = plain.nfkc().collect();
+    refuse_dot_segments(&folded)?;
+    // A full-width percent sign folds to `%` and would then be decoded a second time.
+    if folded.matches('%').count() > plain.matches('%').count()
+        && escape_behind(folded.as_bytes(), b"%")
+    {
+        return Err(PathError::DoubleEscape);
+    }
+    Ok(())
+}
+
+/// Refuses `.` and `..` between any two separators that some service knows, with parameters (`..;x`) or spaces
+/// (`.. `, which some file systems drop) behind them.
+fn refuse_dot_segments(plain: &str) -> Result<(), PathError> {
+    let hidden = |piece: &str| {
+        let name = piece.split(';').next().unwrap_or(piece);
+        matches!(name.trim_matches(' '), "." | "..")
+    };
+    if plain.split(['/', '\\']).any(hidden) {
+        return Err(PathError::DotSegment);
+    }
+    Ok(())
+}
+
+/// The classes let only ASCII through; said by the types instead of taken for granted.
+fn as_ascii(raw: &[u8]) -> Result<&str, PathError> {
+    std::str::from_utf8(raw).map_err(|_| PathError::NotAscii)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refuse(raw: &str) -> PathError {
+        canonical_path(raw.as_bytes(), EncodedSlash::Refuse).expect_err(raw)
+    }
+
+    #[test]
+    fn already_canonical_paths_are_borrowed() {
+        for path in [
+            "/",
+            "/v1/orders/42",
+            "/a;b=c/d",
+            "/.well-known/x",
+            "/...",
+            "/..a/b..",
+            "/a/",
+            "/caf%C3%A9",
+            "/%20",
+        ] {
+            let result = canonical_path(path.as_bytes(), EncodedSlash::Refuse).expect(path);
+            assert!(
+                matches!(result, Cow::Borrowed(text) if text == path),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn equivalent_spellings_have_one_form() {
+        for (raw, wanted) in [
+            ("/%41%62", "/Ab"),
+            ("/%7euser", "/~user"),
+            ("/%c3%a9", "/%C3%A9"),
+            ("/a%3ab", "/a%3Ab"),
+            ("/a%2Eb", "/a.b"),
+        ] {
+            assert_eq!(
+                canonical_path(raw.as_bytes(), EncodedSlash::Refuse).expect(raw),
+                wanted
+            );
+        }
+    }
+
+    #[test]
+    fn every_known_attack_is_refused() {
+        use PathError as E;
+        let attacks: &[(&str, PathError)] = &[
+            ("", E::NotAbsolute),
+            ("*", E::NotAbsolute),
+            ("orders", E::NotAbsolute),
+            ("http://h/x", E::NotAbsolute),
+            ("/a#b", E::NotOnlyPath),
+            ("/a?b", E::NotOnlyPath),
+            ("/caf\u{e9}", E::NotAscii),
+            ("/a\0", E::Control),
+            ("/a%00b", E::Control),
+            ("/a%0d%0aX: y", E::Control),
+            ("/a\x7f", E::Control),
+            ("/a%7F", E::Control),
+            ("/a%C2%85", E::Control),
+            ("/a\\b", E::Backslash),
+            ("/..%5cadmin", E::Backslash),
+            ("/a b", E::MustBeEscaped(' ')),
+            ("/a|b", E::MustBeEscaped('|')),
+            ("/a\"b", E::MustBeEscaped('"')),
+            ("/%", E::MalformedEscape),
+            ("/%4", E::MalformedEscape),
+            ("/%zz", E::MalformedEscape),
+            ("/%u002e", E::MalformedEscape),
+            ("/%+41", E::MalformedEscape),
+            ("/%252e%252e/admin", E::DoubleEscape),
+            ("/%25%32%65/admin", E::DoubleEscape),
+            ("/%252%65", E::DoubleEscape),
+            ("/%25u002e", E::DoubleEscape),
+            ("/%EF%BC%852e%EF%BC%852e/admin", E::DoubleEscape),
+            ("/a%2fb", E::EncodedSlash),
+            ("/..%2f..%2fadmin", E::EncodedSlash),
+            ("//", E::EmptySegment),
+            ("/a//b", E::EmptySegment),
+            ("/%41//b", E::EmptySegment),
+            ("/.", E::DotSegment),
+            ("/..", E::DotSegment),
+            ("/a/../b", E::DotSegment),
+            ("/a/./b", E::DotSegment),
+            ("/a/..;x=1/b", E::DotSegment),
+            ("/..;/admin", E::DotSegment),
+            ("/a/..%3Bx/b", E::DotSegment),
+            ("/%2e%2e/admin", E::DotSegment),
+            ("/.%2e/admin", E::DotSegment),
+            ("/%2E", E::DotSegment),
+            ("/..%20/admin", E::DotSegment),
+            ("/%EF%BC%8E%EF%BC%8E/admin", E::DotSegment),
+            ("/a/..%EF%BC%8Fadmin", E::DotSegment),
+            ("/%E2%80%A5/admin", E::DotSegment),
+            ("/%C0%AE%C0%AE/admin", E::NotUtf8),
+            ("/%E0%80%AE", E::NotUtf8),
+            ("/%FF", E::NotUtf8),
+            ("/%ED%A0%80", E::NotUtf8),
+            ("/e%CC%81", E::NotNormalized),
+        ];
+        for (raw, wanted) in attacks {
+            assert_eq!(refuse(raw), *wanted, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_passed_slash_hides_no_dot_segment() {
+        let pass =
+            |raw: &str| canonical_path(raw.as_bytes(), EncodedSlash::Pass).map(Cow::into_owned);
+        assert_eq!(pass("/a%2fb").unwrap(), "/a%2Fb");
+        assert_eq!(pass("/..%2Fadmin"), Err(PathError::DotSegment));
+        assert_eq!(pass("/a%2F.%2e"), Err(PathError::DotSegment));
+        assert_eq!(pass("/a%2F..;x%2Fb"), Err(PathError::DotSegment));
+        assert_eq!(pass("/a%5Cb"), Err(PathError::Backslash));
+    }
+
+    /// The readings that services apply to a path, each a small step; the property below tries them in every order.
+    fn readings(path: &str) -> Vec<String> {
+        let decode = |text: &str| {
+            let bytes = text.as_bytes();
+            let (mut out, mut at) = (Vec::new(), 0);
+            while at < bytes.len() {
+                let hex = text
+                    .get(at + 1..at + 3)
+                    .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                match (bytes[at], hex) {
+                    (b'%', Some(value)) => {
+                        out.push(value);
+                        at += 3;
+                    }
+                    (byte, _) => {
+                        out.push(byte);
+                        at += 1;
+                    }
+                }
+            }
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        let cut = |text: &str| {
+            let pieces: Vec<&str> = text
+                .split('/')
+                .map(|piece| piece.split(';').next().unwrap_or(""))
+                .collect();
+            pieces.join("/")
+        };
+        vec![
+            decode(path),
+            path.replace('\\', "/"),
+            path.nfkc().collect(),
+            path.nfc().collect(),
+            cut(path),
+            path.replace("//", "/"),
+            path.replace(" /", "/"),
+        ]
+    }
+
+    fn has_dot_segment(path: &str) -> bool {
+        path.split('/').any(|piece| matches!(piece, "." | ".."))
+    }
+
+    fn hostile_path() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("/"),
+            Just("."),
+            Just(".."),
+            Just("%2e"),
+            Just("%2E"),
+            Just("%25"),
+            Just("%32"),
+            Just("%65"),
+            Just("%2f"),
+            Just("%2F"),
+            Just("%5c"),
+            Just("\\"),
+            Just(";"),
+            Just("%3b"),
+            Just("a"),
+            Just("2e"),
+            Just("2"),
+            Just("E"),
+            Just("%"),
+            Just("%C0%AE"),
+            Just("%EF%BC%8E"),
+            Just("%EF%BC%8F"),
+            Just("%EF%BC%85"),
+            Just("%E2%80%A5"),
+            Just("%20"),
+            Just("%00"),
+            Just("%41"),
+            Just("%c3%a9"),
+            Just("e%CC%81"),
+            Just("u"),
+            Just("00"),
+            Just("2f"),
+            Just("=x"),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn canonical_is_idempotent(raw in hostile_path()) {
+            for slash in [EncodedSlash::Refuse, EncodedSlash::Pass] {
+                if let Ok(once) = canonical_path(raw.as_bytes(), slash) {
+                    let twice = canonical_path(once.as_bytes(), slash);
+                    prop_assert!(matches!(&twice, Ok(Cow::Borrowed(text)) if *text == once), "{raw} -> {once} -> {twice:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn no_reading_of_a_canonical_path_has_a_dot_segment(raw in hostile_path()) {
+            for slash in [EncodedSlash::Refuse, EncodedSlash::Pass] {
+                let Ok(canonical) = canonical_path(raw.as_bytes(), slash) else { continue };
+                let mut seen = vec![canonical.clone().into_owned()];
+                let mut next = 0;
+                while next < seen.len() && seen.len() < 200 {
+                    prop_assert!(!has_dot_segment(&seen[next]), "{raw} -> {canonical} -> {:?}", seen[next]);
+                    for reading in readings(&seen[next]) {
+                        if !seen.contains(&reading) {
+                            seen.push(reading);
+                        }
+                    }
+                    next += 1;
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_answered(raw in proptest::collection::vec(any::<u8>(), 0..64)) {
+            for slash in [EncodedSlash::Refuse, EncodedSlash::Pass] {
+                if let Ok(path) = canonical_path(&raw, slash) {
+                    prop_assert!(path.starts_with('/') && path.is_ascii());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Revocation: what ends a capability before it expires.
+//!
+//! Every block of a token has a revocation id, its signature. Revoking one ends the token up to that block and
+//! everything that was derived from it. [`Standing`] is what a running gateway knows at this moment: which ids are
+//! revoked and which root keys are live. It lives in memory; the ledger is where it comes from.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::keys::{KeyRing, PublicKey};
+
+const ID_BYTES: usize = 64;
+
+/// The identity of one block: its Ed25519 signature. Public in the sense that it grants nothing; still, logs carry
+/// [`RevocationId::short`] only, since the signature is part of the token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RevocationId([u8; ID_BYTES]);
+
+impl RevocationId {
+    /// The id in these bytes: 64 of them, as every Ed25519 signature has.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RevocationIdError> {
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| RevocationIdError { bytes: bytes.len() })
+    }
+
+    /// Its 64 bytes.
+    pub fn as_bytes(&self) -> &[u8; ID_BYTES] {
+        &self.0
+    }
+
+    /// A name for logs: the first 8 hexadecimal digits of its SHA-256. Enough to find the id again for who has it,
+    /// useless to who has not.
+    pub fn short(&self) -> String {
+        hex::encode(&Sha256::digest(self.0)[..4])
+    }
+}
+
+impl fmt::Display for RevocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RevocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RevocationId {
+    type Err = RevocationIdError;
+
+    fn from_str(text: &str) -> Result<Self, RevocationIdError> {
+        let mut bytes = [0; ID_BYTES];
+        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| RevocationIdError {
+            bytes: text.len() / 2,
+        })?;
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for RevocationId {
+    type Error = RevocationIdError;
+
+    fn try_from(text: String) -> Result<Self, RevocationIdError> {
+        text.parse()
+    }
+}
+
+impl From<RevocationId> for String {
+    fn from(id: RevocationId) -> String {
+        id.to_string()
+    }
+}
+
+/// The text or the bytes are no revocation id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a revocation id is 128 hexadecimal digits (64 bytes); `postern inspect` prints those of a token"
+)]
+pub struct RevocationIdError {
+    bytes: usize,
+}
+
+/// What holds at this moment: the live keys and the revoked ids. Shared by all threads, changed while they run.
+///
+/// A change is in place before [`Standing::version`] moves, so a capability that has seen itself unrevoked at a version
+/// need not look again until the version is another one.
+pub struct Standing {
+    state: RwLock<State>,
+    version: AtomicU64,
+}
+
+struct State {
+    keys: KeyRing,
+    revoked: HashSet<RevocationId>,
+}
+
+impl Standing {
+    /// A standing with these keys, and nothing revoked yet.
+    pub fn new(keys: KeyRing) -> Self {
+        // Versions of two standings must never be taken for each other, as a capability remembers only a version.
+        // Random upper bits keep them apart without a global counter; the lower half counts the changes.
+        let epoch = u64::from(rand::random::<u32>()) << 32;
+        Self {
+            state: RwLock::new(State {
+                keys,
+                revoked: HashSet::new(),
+            }),
+            version: AtomicU64::new(epoch | 1),
+        }
+    }
+
+    /// The keys as they are now.
+    pub fn keys(&self) -> KeyRing {
+        self.read().keys.clone()
+    }
+
+    /// Replaces the keys. Whatever a key signed that is no longer live is refused from now on.
+    pub fn set_keys(&self, keys: KeyRing) {
+        self.change(|state| state.keys = keys);
+    }
+
+    /// Revokes these ids, known or unknown. In force when the call returns.
+    pub fn revoke(&self, ids: &[RevocationId]) {
+        self.change(|state| state.revoked.extend(ids.iter().copied()));
+    }
+
+    /// Whether this id is revoked.
+    pub fn is_revoked(&self, id: &RevocationId) -> bool {
+        self.read().revoked.contains(id)
+    }
+
+    /// How many ids are revoked.
+    pub fn revoked_count(&self) -> usize {
+        self.read().revoked.len()
+    }
+
+    /// Moves on with every change. Compare for equality only.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether the key is live, and the first of the ids that is revoked: both questions under one lock.
+    pub(crate) fn look_up(&self, key: &PublicKey, ids: &[RevocationId]) -> (bool, Option<usize>) {
+        let state = self.read();
+        (
+            state.keys.is_live(key),
+            ids.iter().position(|id| state.revoked.contains(id)),
+        )
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.write();
+        change(&mut state);
+        // Under the lock, so that the version moves in the order of the changes; Release, so that who sees it sees them.
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// A panic elsewhere must not turn every later check into one: the state is valid after each single step.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyId, SigningKey};
+
+    fn id(byte: u8) -> RevocationId {
+        RevocationId([byte; ID_BYTES])
+    }
+
+    #[test]
+    fn ids_survive_being_written_and_read() {
+        assert_eq!(
+            id(0xAB).to_string().parse::<RevocationId>().unwrap(),
+            id(0xAB)
+        );
+        assert!("ab".parse::<RevocationId>().is_err());
+        assert!("zz".repeat(64).parse::<RevocationId>().is_err());
+        assert_eq!(id(1).short().len(), 8);
+        assert!(!id(1).to_string().contains(&id(1).short()));
+    }
+
+    #[test]
+    fn a_revocation_is_in_force_when_the_version_moves() {
+        let key = SigningKey::generate().public();
+        let standing = Standing::new(KeyRing::of(KeyId(0), key));
+        let before = standing.version();
+        assert_eq!(standing.look_up(&key, &[id(1), id(2)]), (true, None));
+        standing.revoke(&[id(2), id(3)]);
+        assert_ne!(standing.version(), before);
+        assert_eq!(standing.look_up(&key, &[id(1), id(2)]), (true, Some(1)));
+        assert!(standing.is_revoked(&id(3)) && !standing.is_revoked(&id(4)));
+        assert_eq!(standing.revoked_count(), 2);
+    }
+
+    #[test]
+    fn replacing_the_keys_moves_the_version() {
+        let key = SigningKey::generate().public();
+        let standing = Standing::new(KeyRing::of(KeyId(0), key));
+        let before = standing.version();
+        let mut ring = standing.keys();
+        ring.retire(KeyId(0)).unwrap();
+        standing.set_keys(ring);
+        assert_ne!(standing.version(), before);
+        assert_eq!(standing.look_up(&key, &[]), (false, None));
+    }
+}
