@@ -30,10 +30,7 @@ impl SigningKey {
     /// A fresh key from the operating system's randomness.
     pub fn generate() -> Self {
         let pair = biscuit_auth::KeyPair::new();
-        Self {
-            secret: pair.private().to_bytes(),
-            public: PublicKey::of_pair(&pair),
-        }
+        Self { secret: pair.private().to_bytes(), public: PublicKey::of_pair(&pair) }
     }
 
     /// Reads `ed25519-private/<64 hexadecimal digits>`, biscuit's own text form. White space around it is ignored.
@@ -49,10 +46,7 @@ impl SigningKey {
         let mut secret = Zeroizing::new(vec![0; KEY_BYTES]);
         hex::decode_to_slice(digits, &mut secret).map_err(|_| KeyError::Digits)?;
         let pair = key_pair(&secret).ok_or(KeyError::Digits)?;
-        Ok(Self {
-            secret,
-            public: PublicKey::of_pair(&pair),
-        })
+        Ok(Self { secret, public: PublicKey::of_pair(&pair) })
     }
 
     /// The secret as text, to be written to a file that only its owner can read.
@@ -71,9 +65,8 @@ impl SigningKey {
 
     /// The pair as the biscuit library wants it; wiped when dropped, so it is made for each use and not kept.
     pub(crate) fn pair(&self) -> biscuit_auth::KeyPair {
-        key_pair(&self.secret).expect(
-            "a SigningKey is only made from 32 bytes, and every 32 bytes are an Ed25519 secret",
-        )
+        key_pair(&self.secret)
+            .expect("a SigningKey is only made from 32 bytes, and every 32 bytes are an Ed25519 secret")
     }
 }
 
@@ -90,8 +83,7 @@ impl PublicKey {
     /// The key in these bytes, if they are a point on the curve.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let key: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| KeyError::Digits)?;
-        biscuit_auth::PublicKey::from_bytes(&key, Algorithm::Ed25519)
-            .map_err(|_| KeyError::NotOnCurve)?;
+        biscuit_auth::PublicKey::from_bytes(&key, Algorithm::Ed25519).map_err(|_| KeyError::NotOnCurve)?;
         Ok(Self(key))
     }
 
@@ -107,12 +99,7 @@ impl PublicKey {
     }
 
     fn of_pair(pair: &biscuit_auth::KeyPair) -> Self {
-        Self(
-            pair.public()
-                .to_bytes()
-                .try_into()
-                .expect("an Ed25519 public key has 32 bytes"),
-        )
+        Self(pair.public().to_bytes().try_into().expect("an Ed25519 public key has 32 bytes"))
     }
 }
 
@@ -134,12 +121,10 @@ impl FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
-        let digits =
-            text.strip_prefix(PUBLIC_PREFIX)
-                .ok_or(match text.starts_with(SECRET_PREFIX) {
-                    true => KeyError::SecretInsteadOfPublic,
-                    false => KeyError::PublicPrefix,
-                })?;
+        let digits = text.strip_prefix(PUBLIC_PREFIX).ok_or(match text.starts_with(SECRET_PREFIX) {
+            true => KeyError::SecretInsteadOfPublic,
+            false => KeyError::PublicPrefix,
+        })?;
         let mut key = [0; KEY_BYTES];
         hex::decode_to_slice(digits, &mut key).map_err(|_| KeyError::Digits)?;
         Self::from_bytes(&key)
@@ -164,19 +149,13 @@ impl From<PublicKey> for String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// No `ed25519-private/` in front.
-    #[error(
-        "a secret key is written `ed25519-private/` and 64 hexadecimal digits; other algorithms are not used"
-    )]
+    #[error("a secret key is written `ed25519-private/` and 64 hexadecimal digits; other algorithms are not used")]
     SecretPrefix,
     /// No `ed25519/` in front.
-    #[error(
-        "a public key is written `ed25519/` and 64 hexadecimal digits; other algorithms are not used"
-    )]
+    #[error("a public key is written `ed25519/` and 64 hexadecimal digits; other algorithms are not used")]
     PublicPrefix,
     /// A public key where a secret one is wanted.
-    #[error(
-        "this is a public key (`ed25519/…`), but a secret key (`ed25519-private/…`) is needed here"
-    )]
+    #[error("this is a public key (`ed25519/…`), but a secret key (`ed25519-private/…`) is needed here")]
     PublicInsteadOfSecret,
     /// A secret key where a public one is wanted.
     #[error(
@@ -242,13 +221,7 @@ impl KeyRing {
 
     /// A ring with one key, which mints.
     pub fn of(id: KeyId, key: PublicKey) -> Self {
-        Self {
-            entries: vec![KeyEntry {
-                id,
-                key,
-                state: KeyState::Minting,
-            }],
-        }
+        Self { entries: vec![KeyEntry { id, key, state: KeyState::Minting }] }
     }
 
     /// Adds a key in the given state.
@@ -286,11 +259,7 @@ impl KeyRing {
 
     /// Retires a key, which ends everything that it signed. Retiring twice is no error.
     pub fn retire(&mut self, id: KeyId) -> Result<(), KeyRingError> {
-        let entry = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.id == id)
-            .ok_or(KeyRingError::Unknown(id))?;
+        let entry = self.entries.iter_mut().find(|entry| entry.id == id).ok_or(KeyRingError::Unknown(id))?;
         entry.state = KeyState::Retired;
         Ok(())
     }
@@ -302,16 +271,12 @@ impl KeyRing {
 
     /// Every key whose capabilities are accepted, the minting one among them.
     pub fn live(&self) -> impl Iterator<Item = &KeyEntry> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.state != KeyState::Retired)
+        self.entries.iter().filter(|entry| entry.state != KeyState::Retired)
     }
 
     /// The key that signs new capabilities, if there is one.
     pub fn minting(&self) -> Option<&KeyEntry> {
-        self.entries
-            .iter()
-            .find(|entry| entry.state == KeyState::Minting)
+        self.entries.iter().find(|entry| entry.state == KeyState::Minting)
     }
 
     /// Every key, in the order in which they were added.
@@ -326,13 +291,7 @@ impl KeyRing {
 
     /// The lowest number above all that were ever given out here.
     pub fn next_id(&self) -> KeyId {
-        KeyId(
-            self.entries
-                .iter()
-                .map(|entry| entry.id.0.saturating_add(1))
-                .max()
-                .unwrap_or(0),
-        )
+        KeyId(self.entries.iter().map(|entry| entry.id.0.saturating_add(1)).max().unwrap_or(0))
     }
 }
 
@@ -340,9 +299,7 @@ impl KeyRing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
     /// The number belongs to another key.
-    #[error(
-        "the key number {0} is taken; numbers are not used twice, also not those of retired keys"
-    )]
+    #[error("the key number {0} is taken; numbers are not used twice, also not those of retired keys")]
     IdTaken(KeyId),
     /// The key is in the ring already.
     #[error("this key is in the ring already, as number {0}")]
@@ -369,67 +326,37 @@ mod tests {
     #[test]
     fn a_secret_survives_being_written_and_read() {
         let key = SigningKey::generate();
-        let again = SigningKey::parse_text(&format!("{}\n", key.to_secret_text().as_str()))
-            .ok()
-            .unwrap();
+        let again = SigningKey::parse_text(&format!("{}\n", key.to_secret_text().as_str())).ok().unwrap();
         assert_eq!(again.public(), key.public());
-        assert_eq!(
-            key.public().to_string().parse::<PublicKey>().unwrap(),
-            key.public()
-        );
+        assert_eq!(key.public().to_string().parse::<PublicKey>().unwrap(), key.public());
     }
 
     #[test]
     fn other_algorithms_and_mixed_up_keys_are_refused() {
         let zeros = "0".repeat(64);
         let secret = |text: &str| SigningKey::parse_text(text).err();
-        assert_eq!(
-            secret(&format!("secp256r1-private/{zeros}")),
-            Some(KeyError::SecretPrefix)
-        );
-        assert_eq!(
-            secret(&format!("ed25519/{zeros}")),
-            Some(KeyError::PublicInsteadOfSecret)
-        );
+        assert_eq!(secret(&format!("secp256r1-private/{zeros}")), Some(KeyError::SecretPrefix));
+        assert_eq!(secret(&format!("ed25519/{zeros}")), Some(KeyError::PublicInsteadOfSecret));
         assert_eq!(secret(&zeros), Some(KeyError::SecretPrefix));
         assert_eq!(secret("ed25519-private/00"), Some(KeyError::Digits));
-        assert_eq!(
-            secret(&format!("ed25519-private/{zeros}00")),
-            Some(KeyError::Digits)
-        );
+        assert_eq!(secret(&format!("ed25519-private/{zeros}00")), Some(KeyError::Digits));
         let public = |text: &str| text.parse::<PublicKey>().err();
-        assert_eq!(
-            public(&format!("ed25519-private/{zeros}")),
-            Some(KeyError::SecretInsteadOfPublic)
-        );
-        assert_eq!(
-            public(&format!("secp256r1/{zeros}")),
-            Some(KeyError::PublicPrefix)
-        );
-        assert_eq!(
-            public(&format!("ed25519/02{}", "0".repeat(62))),
-            Some(KeyError::NotOnCurve)
-        );
+        assert_eq!(public(&format!("ed25519-private/{zeros}")), Some(KeyError::SecretInsteadOfPublic));
+        assert_eq!(public(&format!("secp256r1/{zeros}")), Some(KeyError::PublicPrefix));
+        assert_eq!(public(&format!("ed25519/02{}", "0".repeat(62))), Some(KeyError::NotOnCurve));
     }
 
     #[test]
     fn at_most_four_keys_are_live_and_one_mints() {
         let mut ring = KeyRing::new();
         ring.add(KeyId(0), key(), KeyState::Minting).unwrap();
-        assert_eq!(
-            ring.add(KeyId(1), key(), KeyState::Minting),
-            Err(KeyRingError::AlreadyMinting(KeyId(0)))
-        );
+        assert_eq!(ring.add(KeyId(1), key(), KeyState::Minting), Err(KeyRingError::AlreadyMinting(KeyId(0))));
         for id in 1..4 {
             ring.rotate(KeyId(id), key()).unwrap();
         }
         assert_eq!(ring.minting().unwrap().id, KeyId(3));
         assert_eq!(ring.rotate(KeyId(4), key()), Err(KeyRingError::TooManyLive));
-        assert_eq!(
-            ring.minting().unwrap().id,
-            KeyId(3),
-            "a failed rotation changes nothing"
-        );
+        assert_eq!(ring.minting().unwrap().id, KeyId(3), "a failed rotation changes nothing");
         ring.retire(KeyId(0)).unwrap();
         ring.rotate(KeyId(4), key()).unwrap();
         assert_eq!((ring.live().count(), ring.next_id()), (4, KeyId(5)));
@@ -442,10 +369,7 @@ mod tests {
         assert!(ring.is_live(&key));
         ring.retire(KeyId(7)).unwrap();
         assert!(!ring.is_live(&key) && ring.minting().is_none());
-        assert_eq!(
-            ring.add(KeyId(8), key, KeyState::Live),
-            Err(KeyRingError::KeyKnown(KeyId(7)))
-        );
+        assert_eq!(ring.add(KeyId(8), key, KeyState::Live), Err(KeyRingError::KeyKnown(KeyId(7))));
         assert_eq!(
             ring.add(KeyId(7), SigningKey::generate().public(), KeyState::Live),
             Err(KeyRingError::IdTaken(KeyId(7)))

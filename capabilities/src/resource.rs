@@ -33,15 +33,12 @@ impl ResourceName {
             return Err(ResourceNameError::Empty);
         };
         if bytes.len() > RESOURCE_NAME_BYTES_MAX {
-            return Err(ResourceNameError::TooLong {
-                length: bytes.len(),
-            });
+            return Err(ResourceNameError::TooLong { length: bytes.len() });
         }
         if !first.is_ascii_lowercase() {
             return Err(ResourceNameError::FirstCharacter(text.to_owned()));
         }
-        let inside =
-            |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+        let inside = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
         if !bytes.iter().all(inside) {
             return Err(ResourceNameError::Character(text.to_owned()));
         }
@@ -66,9 +63,7 @@ pub enum ResourceNameError {
     #[error("a resource needs a name: a lower-case letter, then letters, digits and `-`")]
     Empty,
     /// More than 63 characters.
-    #[error(
-        "the resource name has {length} characters; at most {RESOURCE_NAME_BYTES_MAX} are possible"
-    )]
+    #[error("the resource name has {length} characters; at most {RESOURCE_NAME_BYTES_MAX} are possible")]
     TooLong {
         /// How long it is.
         length: usize,
@@ -102,14 +97,9 @@ impl Operation {
             return Err(OperationError::TooLong { length: text.len() });
         }
         if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            return Err(OperationError::LowerCase {
-                given: text.to_owned(),
-                wanted: text.to_ascii_uppercase(),
-            });
+            return Err(OperationError::LowerCase { given: text.to_owned(), wanted: text.to_ascii_uppercase() });
         }
-        let inside = |byte: u8| {
-            byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'+-.^_`|~".contains(&byte)
-        };
+        let inside = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'+-.^_`|~".contains(&byte);
         if !text.bytes().all(inside) {
             return Err(OperationError::Character(text.to_owned()));
         }
@@ -169,8 +159,7 @@ pub struct Right {
 impl Right {
     /// Whether the right covers this operation on this resource.
     pub fn covers(&self, resource: &str, operation: &str) -> bool {
-        self.resource.as_str() == resource
-            && (self.operation.is_any() || self.operation.as_str() == operation)
+        self.resource.as_str() == resource && (self.operation.is_any() || self.operation.as_str() == operation)
     }
 }
 
@@ -264,9 +253,7 @@ mod tests {
         for good in ["GET", "PATCH", "M-SEARCH", "*", "VERSION-CONTROL"] {
             assert_eq!(Operation::parse(good).unwrap().as_str(), good);
         }
-        for bad in [
-            "", "get", "GEt", "GET ", "GET*", "G\0T", "GÉT", "G\"T", "A,B",
-        ] {
+        for bad in ["", "get", "GEt", "GET ", "GET*", "G\0T", "GÉT", "G\"T", "A,B"] {
             assert!(Operation::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(
@@ -277,21 +264,11 @@ mod tests {
 
     #[test]
     fn a_right_covers_its_own_resource_only() {
-        let right = Right {
-            resource: ResourceName::parse("orders").unwrap(),
-            operation: Operation::any(),
-        };
+        let right = Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::any() };
         assert!(right.covers("orders", "DELETE"));
         assert!(!right.covers("orders2", "DELETE"));
-        let read = Right {
-            operation: Operation::parse("GET").unwrap(),
-            ..right
-        };
-        assert!(
-            read.covers("orders", "GET")
-                && !read.covers("orders", "HEAD")
-                && !read.covers("orders", "*")
-        );
+        let read = Right { operation: Operation::parse("GET").unwrap(), ..right };
+        assert!(read.covers("orders", "GET") && !read.covers("orders", "HEAD") && !read.covers("orders", "*"));
         assert_eq!(read.to_string(), "right(\"orders\", \"GET\")");
     }
 

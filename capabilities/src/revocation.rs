@@ -26,10 +26,7 @@ pub struct RevocationId([u8; ID_BYTES]);
 impl RevocationId {
     /// The id in these bytes: 64 of them, as every Ed25519 signature has.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RevocationIdError> {
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| RevocationIdError { bytes: bytes.len() })
+        bytes.try_into().map(Self).map_err(|_| RevocationIdError { bytes: bytes.len() })
     }
 
     /// Its 64 bytes.
@@ -61,9 +58,7 @@ impl FromStr for RevocationId {
 
     fn from_str(text: &str) -> Result<Self, RevocationIdError> {
         let mut bytes = [0; ID_BYTES];
-        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| RevocationIdError {
-            bytes: text.len() / 2,
-        })?;
+        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| RevocationIdError { bytes: text.len() / 2 })?;
         Ok(Self(bytes))
     }
 }
@@ -84,9 +79,7 @@ impl From<RevocationId> for String {
 
 /// The text or the bytes are no revocation id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a revocation id is 128 hexadecimal digits (64 bytes); `postern inspect` prints those of a token"
-)]
+#[error("a revocation id is 128 hexadecimal digits (64 bytes); `postern inspect` prints those of a token")]
 pub struct RevocationIdError {
     bytes: usize,
 }
@@ -111,13 +104,7 @@ impl Standing {
         // Versions of two standings must never be taken for each other, as a capability remembers only a version.
         // Random upper bits keep them apart without a global counter; the lower half counts the changes.
         let epoch = u64::from(rand::random::<u32>()) << 32;
-        Self {
-            state: RwLock::new(State {
-                keys,
-                revoked: HashSet::new(),
-            }),
-            version: AtomicU64::new(epoch | 1),
-        }
+        Self { state: RwLock::new(State { keys, revoked: HashSet::new() }), version: AtomicU64::new(epoch | 1) }
     }
 
     /// The keys as they are now.
@@ -153,10 +140,7 @@ impl Standing {
     /// Whether the key is live, and the first of the ids that is revoked: both questions under one lock.
     pub(crate) fn look_up(&self, key: &PublicKey, ids: &[RevocationId]) -> (bool, Option<usize>) {
         let state = self.read();
-        (
-            state.keys.is_live(key),
-            ids.iter().position(|id| state.revoked.contains(id)),
-        )
+        (state.keys.is_live(key), ids.iter().position(|id| state.revoked.contains(id)))
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -187,10 +171,7 @@ mod tests {
 
     #[test]
     fn ids_survive_being_written_and_read() {
-        assert_eq!(
-            id(0xAB).to_string().parse::<RevocationId>().unwrap(),
-            id(0xAB)
-        );
+        assert_eq!(id(0xAB).to_string().parse::<RevocationId>().unwrap(), id(0xAB));
         assert!("ab".parse::<RevocationId>().is_err());
         assert!("zz".repeat(64).parse::<RevocationId>().is_err());
         assert_eq!(id(1).short().len(), 8);

@@ -1,3 +1,4 @@
 //! The Postern gateway: strict HTTP in, a capability checked, the checked message out.
 
+pub mod config;
 pub mod limits;

@@ -1,0 +1,338 @@
+//! Bad configurations and the exact sentences they get; the default file against the code.
+
+use super::*;
+
+const RESOURCE: &str = "[resource.orders]\nupstream = \"http://127.0.0.1:3000\"\n";
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, Path::new("/nonexistent"))
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.mistakes.iter().map(Mistake::to_string).collect(),
+    }
+}
+
+#[test]
+fn the_default_file_says_what_the_code_does() {
+    let documented = parse(DEFAULT_FILE).expect("the default file is valid");
+    assert_eq!(documented, parse(RESOURCE).expect("valid"));
+}
+
+/// Every key that the code knows stands in the default file, commented out where it has no default.
+#[test]
+fn the_default_file_names_every_key() {
+    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n";
+    let mut keys = 0;
+    for mistake in mistakes(everything) {
+        let Some((_, known)) = mistake.split_once("the keys here are ") else { continue };
+        for key in known.trim_end_matches('.').split(", ").map(|key| key.trim_matches('`')) {
+            keys += 1;
+            let later = ["topic", "cors"].contains(&key);
+            let table = ["tls", "admin", "ledger", "log", "limits", "resource"].contains(&key);
+            let stands = DEFAULT_FILE.lines().any(|line| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{key} = ")) || (table && line.starts_with(&format!("[{key}")))
+            });
+            assert!(stands || later, "{key} is missing from postern.default.toml");
+        }
+    }
+    assert!(keys > 50, "the keys were not listed: {keys}");
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for name in ["tls.pem", "tls.key", "clients.pem", "anonymous.token"] {
+        std::fs::write(dir.path().join(name), "").expect("written");
+    }
+    let text = r#"
+        listen = ["0.0.0.0:8443", "[::]:8444"]
+        workers = 2
+        trusted_proxies = ["10.0.0.0/8", "::1"]
+        state_dir = "state"
+        tls = { cert = "tls.pem", key = "tls.key", client_ca = "clients.pem" }
+        admin.listen = "127.0.0.1:9000"
+        log.access = "access.log"
+        [limits]
+        head_bytes_max = "16KiB"
+        body_bytes_max = "1GiB"
+        idle_timeout = "75s"
+        h2_streams_max = 50
+        [resource.api]
+        upstream = ["http://10.0.0.1:3000", "http://API.internal"]
+        prefix = "/"
+        keep_prefix = true
+        host = "api.example.com"
+        forward_token = "original"
+        authorization = "pass"
+        encoded_slash = "pass"
+        upstream_host = "Internal:8080"
+        anonymous = "anonymous.token"
+        max_body = "10MiB"
+        allow_headers = ["X-Original-URL"]
+        [resource.admin]
+        upstream = "http://10.0.0.1:3000"
+        prefix = "/admin"
+        nested = true
+    "#;
+    let config = Config::parse(text, dir.path()).expect("valid");
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.workers, Some(2));
+    assert!(config.trusted_proxies.contains("10.9.9.9".parse().expect("address")));
+    assert_eq!(config.state_dir, Some(dir.path().join("state")));
+    assert_eq!(config.tls.expect("tls").client_ca, Some(dir.path().join("clients.pem")));
+    assert_eq!(config.access_log, AccessLog::File(dir.path().join("access.log")));
+    assert_eq!((config.limits.head_bytes_max, config.limits.h2_streams_max), (16 * 1024, 50));
+    assert_eq!(config.limits.body_bytes_max, Some(1 << 30));
+    let api = &config.resources[0];
+    assert_eq!((api.name.as_str(), api.prefix.as_str(), api.keep_prefix), ("api", "/", true));
+    assert_eq!(api.upstream[1], Upstream { host: "api.internal".into(), port: 80 });
+    assert_eq!((api.forward_token, api.authorization), (ForwardToken::Original, AuthorizationUse::Pass));
+    assert_eq!(api.upstream_host.as_deref(), Some("internal:8080"));
+    assert_eq!(api.max_body, Some(10 << 20));
+    assert_eq!(api.allow_headers, ["x-original-url"]);
+    assert_eq!(config.resources[1].name.as_str(), "admin");
+}
+
+/// One bad line each, and the one sentence it gets. `@` stands for the usual resource.
+#[test]
+fn every_mistake_has_its_sentence() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "",
+            "resource: there is nothing to stand in front of; write [resource.orders] and below it upstream = [\"http://127.0.0.1:3000\"].",
+        ),
+        ("lisen = []\n@", "line 1: lisen: there is no such key; did you mean `listen`?"),
+        ("listen = []\n@", "line 1: listen: there is no address to listen on; write [\"0.0.0.0:7400\"]."),
+        ("listen = 7400\n@", "line 1: listen: this is a whole number; write a list like [\"0.0.0.0:7400\"]."),
+        (
+            "listen = [\"localhost:7400\"]\n@",
+            "line 1: listen: \"localhost:7400\" is no address to listen on; write an IP address and a port, like \"0.0.0.0:7400\".",
+        ),
+        ("listen = [\"0.0.0.0:1\", \"0.0.0.0:1\"]\n@", "line 1: listen: 0.0.0.0:1 stands here twice; write it once."),
+        (
+            "listen = [\"0.0.0.0:7401\"]\n@",
+            "admin.listen: 127.0.0.1:7401 is taken by `listen` (0.0.0.0:7401); choose another port.",
+        ),
+        (
+            "workers = 0\n@",
+            "line 1: workers: write the number of worker threads, 1 to 1024, or leave the key out: one for each core.",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.1/8\"]\n@",
+            "line 1: trusted_proxies: \"10.0.0.1/8\" has bits beyond its prefix length set; write the first address of the block.",
+        ),
+        ("state_dir = \"\"\n@", "line 1: state_dir: this names no file; write one like \".postern\"."),
+        (
+            "@[ledger]\nengine = \"nats\"",
+            "line 4: ledger.engine: the engine \"nats\" is not available in this version; write \"embedded\".",
+        ),
+        (
+            "@[ledger]\nengine = \"redis\"",
+            "line 4: ledger.engine: the engine \"redis\" is unknown; write \"embedded\".",
+        ),
+        (
+            "@[admin]\nlisten = true",
+            "line 4: admin.listen: this is true or false; write a text like \"127.0.0.1:7401\".",
+        ),
+        ("admin = 1\n@", "line 1: admin: this is a whole number; write a table, `[admin]`."),
+        (
+            "@[tls]\ncert = \"x.pem\"\nkey = \"/nonexistent/k\"",
+            "line 4: tls.cert: the file /nonexistent/x.pem cannot be read: No such file or directory (os error 2). Name one that is there (relative to the configuration's folder).",
+        ),
+        (
+            "@[limits]\nhead_timeout = 10",
+            "line 4: limits.head_timeout: this is a whole number; write a text like \"30s\".",
+        ),
+        (
+            "@[limits]\nhead_timeout = \"0s\"",
+            "line 4: limits.head_timeout: this time is out of range; write one from \"1ms\" to \"24h\".",
+        ),
+        (
+            "@[limits]\nhead_timeout = \"10\"",
+            "line 4: limits.head_timeout: \"10\" is no duration; write a whole number with its unit, like \"250ms\", \"30s\" or \"5m\".",
+        ),
+        (
+            "@[limits]\nhead_bytes_max = \"16KB\"",
+            "line 4: limits.head_bytes_max: \"16KB\" is no size; write bytes as a number, or \"64KiB\", \"10MiB\", \"1GiB\".",
+        ),
+        (
+            "@[limits]\nhead_bytes_max = -1",
+            "line 4: limits.head_bytes_max: this number is out of range; write a whole number from 0 to 2^63-1.",
+        ),
+        ("@[limits]\nfields_max = \"many\"", "line 4: limits.fields_max: this limit is a count; write a whole number."),
+        (
+            "@[limits]\nh2_connection_window_bytes = \"2GiB\"",
+            "line 4: limits.h2_connection_window_bytes: 2147483648 is out of range; write 65535 to 2147483647.",
+        ),
+        ("@[limits]\nbody_max = 1", "line 4: limits.body_max: there is no such key; the keys here are"),
+        (
+            "[resource.Orders]\nupstream = \"http://a\"",
+            "line 1: resource.Orders: the resource name \"Orders\" must begin with a lower-case letter.",
+        ),
+        (
+            "[resource.postern]\nupstream = \"http://a\"",
+            "line 1: resource.postern: the name \"postern\" is the gateway's own; choose another.",
+        ),
+        (
+            "[resource.messages]\nupstream = \"http://a\"",
+            "line 1: resource.messages: the name \"messages\" is the gateway's own; choose another.",
+        ),
+        (
+            "[resource.orders]",
+            "resource.orders.upstream: the resource leads nowhere; write upstream = [\"http://127.0.0.1:3000\"].",
+        ),
+        (
+            "[resource.orders]\nupstream = []",
+            "line 2: resource.orders.upstream: the list is empty; write at least one address, [\"http://127.0.0.1:3000\"].",
+        ),
+        (
+            "[resource.orders]\nupstream = \"127.0.0.1:3000\"",
+            "line 2: resource.orders.upstream: \"127.0.0.1:3000\" is not a URL; write one like \"http://127.0.0.1:3000\".",
+        ),
+        (
+            "[resource.orders]\nupstream = \"https://a\"",
+            "line 2: resource.orders.upstream: upstreams over https are not available in this version; write \"http://HOST:PORT\".",
+        ),
+        (
+            "[resource.orders]\nupstream = \"h2c://a\"",
+            "line 2: resource.orders.upstream: upstreams over h2c are not available in this version; write \"http://HOST:PORT\".",
+        ),
+        (
+            "[resource.orders]\nupstream = \"unix:/run/a\"",
+            "line 2: resource.orders.upstream: upstreams over unix are not available in this version; write \"http://HOST:PORT\".",
+        ),
+        (
+            "[resource.orders]\nupstream = [\"http://a\", \"http://a:80\"]",
+            "line 2: resource.orders.upstream: http://a stands here twice; write it once.",
+        ),
+        (
+            "[resource.orders]\nupstream = \"http://a/v1\"",
+            "line 2: resource.orders.upstream: \"http://a/v1\" has a path, query or fragment; write scheme, host and port only (`prefix` and `keep_prefix` say what happens to paths).",
+        ),
+        (
+            "@prefix = \"orders\"",
+            "line 3: resource.orders.prefix: \"orders\" is no prefix: a path must begin with `/`. Write one like \"/orders\".",
+        ),
+        ("@prefix = \"/orders/\"", "line 3: resource.orders.prefix: a prefix ends without a slash; write \"/orders\"."),
+        (
+            "@prefix = \"/%6frders\"",
+            "line 3: resource.orders.prefix: \"/%6frders\" is not in canonical form; write \"/orders\".",
+        ),
+        (
+            "@prefix = \"/.well-known/postern/x\"",
+            "line 3: resource.orders.prefix: \"/.well-known/postern/x\" is one of the gateway's own paths; choose another prefix.",
+        ),
+        (
+            "@host = \"API.example.com\"",
+            "line 3: resource.orders.host: \"API.example.com\" is not in lower case; write \"api.example.com\".",
+        ),
+        (
+            "@host = \"api.example.com:443\"",
+            "line 3: resource.orders.host: \"api.example.com:443\" has a port; write the name alone: ports take no part in routing.",
+        ),
+        (
+            "@host = \"*.example.com\"",
+            "line 3: resource.orders.host: \"*.example.com\" is a pattern; write one host name, like \"api.example.com\".",
+        ),
+        ("@keep_prefix = \"yes\"", "line 3: resource.orders.keep_prefix: this is a text; write true or false."),
+        (
+            "@forward_token = \"narrowed\"",
+            "line 3: resource.orders.forward_token: \"narrowed\" is not available in this version; write \"none\" or \"original\".",
+        ),
+        (
+            "@forward_token = \"all\"",
+            "line 3: resource.orders.forward_token: \"all\" is not known; write \"none\" or \"original\" or \"narrowed\".",
+        ),
+        (
+            "@authorization = \"basic\"",
+            "line 3: resource.orders.authorization: \"basic\" is not known; write \"capability\" or \"pass\".",
+        ),
+        (
+            "@topic = true",
+            "line 3: resource.orders.topic: topics are not available in this version; name an `upstream` instead.",
+        ),
+        (
+            "@cors = {}",
+            "line 3: resource.orders.cors: answering CORS preflights is not available in this version; remove the key.",
+        ),
+        (
+            "@allow_headers = [\"Host\"]",
+            "line 3: resource.orders.allow_headers: \"Host\" cannot be allowed here; only x-http-method, x-http-method-override, x-method-override, x-original-method, x-original-url, x-rewrite-url can.",
+        ),
+        (
+            "@upstream_host = \"a b\"",
+            "line 3: resource.orders.upstream_host: \"a b\" is not a host; write one like \"internal.example\" or \"internal.example:8080\".",
+        ),
+        (
+            "@[resource.other]\nupstream = \"http://b\"\nprefix = \"/orders\"",
+            "line 3: resource.other: resource.orders has the same host and prefix \"/orders\"; give one of them another prefix or host.",
+        ),
+        (
+            "@[resource.inner]\nupstream = \"http://127.0.0.1:3000\"\nprefix = \"/orders/admin\"",
+            "line 3: resource.inner: its prefix \"/orders/admin\" lies below that of resource.orders, which has the same upstream; if both are meant, write nested = true here.",
+        ),
+        ("a = ", "line 1: this is not TOML: "),
+    ];
+    for (text, expected) in cases {
+        let found = mistakes(&text.replace('@', RESOURCE));
+        assert_eq!(found.iter().filter(|m| !m.starts_with("line 5: tls.key")).count(), 1, "{text}: {found:?}");
+        let exact = expected.ends_with(['.', '?']);
+        assert!(if exact { found[0] == *expected } else { found[0].starts_with(expected) }, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+    let found = mistakes(
+        "listen = [\"x\"]\nfoo_bar_baz = 1\n[admin]\nlisten = 1\n[resource.A]\n[resource.b]\nupstream = \"ftp://x\"\nprefix = 3\n",
+    );
+    let keys: Vec<_> = found.iter().map(|m| m.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        keys,
+        [
+            "line 1 listen",
+            "line 2 foo_bar_baz",
+            "line 4 admin.listen",
+            "line 5 resource.A",
+            "line 7 resource.b.upstream",
+            "line 8 resource.b.prefix",
+            "resource.A.upstream the resource leads nowhere; write upstream = [\"http://127.0.0.1:3000\"].",
+        ]
+    );
+}
+
+/// The inner resource answers for its nesting whichever of the two stands first, and on every host that both serve.
+#[test]
+fn nesting_is_found_in_either_order_and_across_hosts() {
+    let table = |name: &str, prefix: &str, host: &str, more: &str| {
+        format!("[resource.{name}]\nupstream = \"http://a\"\nprefix = \"{prefix}\"\n{host}\n{more}\n")
+    };
+    let inner_first = table("inner", "/x/y", "", "") + &table("outer", "/x", "", "");
+    assert!(mistakes(&inner_first)[0].contains("resource.inner: its prefix"));
+    let root = table("outer", "/", "", "") + &table("inner", "/x", "host = \"h\"", "");
+    assert!(mistakes(&root)[0].contains("resource.inner: its prefix"));
+    let hosts = table("outer", "/", "host = \"g\"", "") + &table("inner", "/x", "host = \"h\"", "");
+    assert_eq!(mistakes(&hosts), Vec::<String>::new());
+    let meant = table("outer", "/", "", "") + &table("inner", "/x", "", "nested = true");
+    assert_eq!(mistakes(&meant), Vec::<String>::new());
+    let siblings = table("one", "/orders", "", "") + &table("two", "/orders2", "", "");
+    assert_eq!(mistakes(&siblings), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nonexistent/postern.toml")).expect_err("there is none");
+    assert!(error.to_string().contains("/nonexistent/postern.toml cannot be read"), "{error}");
+}
+
+proptest::proptest! {
+    /// No text, however broken, does more than name its mistakes.
+    #[test]
+    fn no_text_panics(text in "([a-z_]{1,9}( = |=|\\.)?|\\[|\\]|\"|\n|[0-9]{1,20}|\\{|\\}|resource|upstream|http://|, |é|-){0,40}") {
+        let _ = parse(&text);
+    }
+}
