@@ -1,0 +1,160 @@
+//! What one line of the access log says, and how it is written.
+//!
+//! What a line never holds (law 8): token text, query text (its length alone), header fields. A path segment that is
+//! long enough to hide a token is cut, since clients put tokens where they do not belong. Every byte outside printable
+//! ASCII is escaped, so a line stays one line in any terminal.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+
+use super::Protocol;
+
+/// A path segment longer than this is cut: a token of one block alone is longer.
+const SEGMENT_BYTES_MAX: usize = 96;
+/// What is shown of a cut segment; too short to help anyone who looks for a token.
+const SEGMENT_BYTES_SHOWN: usize = 8;
+/// A path that is longer is cut as a whole.
+const PATH_BYTES_MAX: usize = 2048;
+/// What one line says. Everything is borrowed; nothing of the token but its short id can be put in.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessLine<'a> {
+    /// When the message's head had been read.
+    pub at: SystemTime,
+    /// The peer, or what a trusted proxy said.
+    pub client: IpAddr,
+    /// What the request was written in.
+    pub protocol: Protocol,
+    /// The authority the request named.
+    pub host: &'a str,
+    /// The method.
+    pub operation: &'a str,
+    /// The path as received or canonical, without query.
+    pub path: &'a [u8],
+    /// Bytes of query; the text itself is never logged.
+    pub query_bytes: usize,
+    /// The resource, where one was found.
+    pub resource: Option<&'a str>,
+    /// [`ALLOWED`](super::ALLOWED) or the problem type of the refusal.
+    pub decision: &'a str,
+    /// `Capability::short_id`.
+    pub capability: Option<&'a str>,
+    /// Status of the final response; 0 if the client left before one.
+    pub status: u16,
+    /// The upstream that answered.
+    pub upstream: Option<&'a str>,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    /// From the head's last byte to the response's last.
+    pub took: Duration,
+    /// The gateway's own share of that.
+    pub own_share: Duration,
+}
+
+impl AccessLine<'_> {
+    /// Writes the line, newline included.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        append_time(out, self.at);
+        // Writing to a Vec cannot fail.
+        let _ = write!(
+            out,
+            "\",\"client\":\"{}\",\"protocol\":\"{}\"",
+            self.client,
+            self.protocol.as_str()
+        );
+        text(out, "host", cut(self.host.as_bytes(), 256));
+        text(out, "operation", cut(self.operation.as_bytes(), 32));
+        out.extend_from_slice(b",\"path\":\"");
+        append_path(out, self.path);
+        out.push(b'"');
+        if self.query_bytes > 0 {
+            let _ = write!(out, ",\"query_bytes\":{}", self.query_bytes);
+        }
+        for (name, value) in [
+            ("resource", self.resource),
+            ("capability", self.capability),
+            ("upstream", self.upstream),
+        ] {
+            if let Some(value) = value {
+                text(out, name, cut(value.as_bytes(), 256));
+            }
+        }
+        text(out, "decision", self.decision.as_bytes());
+        let _ = writeln!(
+            out,
+            ",\"status\":{},\"bytes_in\":{},\"bytes_out\":{},\"took_us\":{},\"own_us\":{}}}",
+            self.status,
+            self.bytes_in,
+            self.bytes_out,
+            self.took.as_micros(),
+            self.own_share.as_micros()
+        );
+    }
+}
+
+/// RFC 3339 with milliseconds, UTC.
+fn append_time(out: &mut Vec<u8>, at: SystemTime) {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let _ = write!(
+        out,
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        since.subsec_millis()
+    );
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    let _ = write!(out, ",\"{name}\":\"");
+    append_escaped(out, value);
+    out.push(b'"');
+}
+
+fn cut(value: &[u8], bytes_max: usize) -> &[u8] {
+    &value[..value.len().min(bytes_max)]
+}
+
+/// The path, each segment that could hide a token cut to its beginning and length.
+fn append_path(out: &mut Vec<u8>, path: &[u8]) {
+    for (index, segment) in cut(path, PATH_BYTES_MAX)
+        .split(|byte| *byte == b'/')
+        .enumerate()
+    {
+        if index > 0 {
+            out.push(b'/');
+        }
+        if segment.len() > SEGMENT_BYTES_MAX {
+            append_escaped(out, &segment[..SEGMENT_BYTES_SHOWN]);
+            let _ = write!(out, "[{} bytes]", segment.len());
+        } else {
+            append_escaped(out, segment);
+        }
+    }
+    if path.len() > PATH_BYTES_MAX {
+        let _ = write!(out, "[{} bytes in all]", path.len());
+    }
+}
+
+/// Printable ASCII as it is, every other byte as a JSON escape, so that no terminal and no line reader can be misled.
+fn append_escaped(out: &mut Vec<u8>, value: &[u8]) {
+    for &byte in value {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0x20..=0x7e => out.push(byte),
+            other => {
+                let _ = write!(out, "\\u{other:04x}");
+            }
+        }
+    }
+}

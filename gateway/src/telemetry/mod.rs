@@ -1,0 +1,212 @@
+//! What the gateway tells its operator: counters ([`metrics`]), their Prometheus text ([`prometheus`]) and one line a
+//! message ([`access_log`]).
+//!
+//! Each worker holds one [`WorkerTelemetry`], the single writer of its own counters: counting is a plain load and store
+//! on memory that no other worker writes, without locks or locked instructions. Whoever renders reads all workers'
+//! counters and adds them up. The handle is `Send` and not `Sync`, so the compiler keeps the writer single.
+//!
+//! Nothing here can hold token text: a capability is named by its short id, a query by its length alone.
+
+pub mod access_line;
+pub mod access_log;
+pub mod metrics;
+pub mod prometheus;
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+pub use access_line::AccessLine;
+pub use access_log::{AccessLog, AccessLogTarget};
+pub use metrics::{Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
+use metrics::{DecisionCounter, WorkerCounters};
+
+/// The reason under which an allowed message is counted; every other reason is a stable problem type.
+pub const ALLOWED: &str = "allowed";
+
+/// All that is counted and logged in one gateway process. Shared by workers, ledger and administration.
+pub struct Telemetry {
+    workers: Mutex<Vec<Arc<WorkerCounters>>>,
+    administration: AdministrationCounters,
+    ledger: Arc<LedgerMetrics>,
+    access_log: AccessLog,
+}
+
+/// Administration has one thread but many writers over time, so its few counters are ordinary atomics.
+#[derive(Default)]
+struct AdministrationCounters {
+    decisions: Mutex<HashMap<&'static str, u64>>,
+}
+
+impl Telemetry {
+    /// Telemetry that writes its access log through `access_log`.
+    pub fn new(access_log: AccessLog) -> Arc<Self> {
+        Arc::new(Self {
+            workers: Mutex::default(),
+            administration: AdministrationCounters::default(),
+            ledger: Arc::default(),
+            access_log,
+        })
+    }
+
+    /// Telemetry that counts and logs nothing to anywhere; for tests and for embedding.
+    pub fn without_log() -> Arc<Self> {
+        Self::new(AccessLog::off())
+    }
+
+    /// A new worker's own counters and its way to the access log. One per thread that serves messages.
+    pub fn worker(&self) -> WorkerTelemetry {
+        let counters = Arc::new(WorkerCounters::default());
+        lock(&self.workers).push(Arc::clone(&counters));
+        WorkerTelemetry {
+            counters,
+            decisions: RefCell::default(),
+            log: self.access_log.sink(),
+            single_writer: PhantomData,
+        }
+    }
+
+    /// The ledger's counters, which its writer thread keeps.
+    pub fn ledger(&self) -> &Arc<LedgerMetrics> {
+        &self.ledger
+    }
+
+    /// Counts a decision about an administration message.
+    pub fn administration_decided(&self, reason: &'static str) {
+        *lock(&self.administration.decisions)
+            .entry(reason)
+            .or_insert(0) += 1;
+    }
+
+    /// The access log, to have it reopened after a rotation.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// All counters as Prometheus text exposition, format 0.0.4.
+    pub fn render(&self) -> String {
+        let workers = lock(&self.workers).clone();
+        let administration = lock(&self.administration.decisions).clone();
+        prometheus::render(&workers, &administration, &self.ledger, &self.access_log)
+    }
+}
+
+/// One worker's counters: the only writer of them. Not `Sync` and not `Clone`; a worker shares it in an `Rc`.
+pub struct WorkerTelemetry {
+    counters: Arc<WorkerCounters>,
+    /// This worker's way from a resource to its counters, so that the shared list is locked once per new pair only.
+    decisions: RefCell<HashMap<Box<str>, Vec<DecisionCounter>, foldhash::fast::RandomState>>,
+    log: access_log::Sink,
+    single_writer: PhantomData<Cell<()>>,
+}
+
+impl WorkerTelemetry {
+    /// A client connection was accepted.
+    pub fn connection_opened(&self) {
+        self.counters.connections_opened.add(1);
+    }
+
+    /// A client connection ended.
+    pub fn connection_closed(&self) {
+        self.counters.connections_closed.add(1);
+    }
+
+    /// A client connection was refused because a limit on connections was reached.
+    pub fn connection_refused(&self) {
+        self.counters.connections_refused.add(1);
+    }
+
+    /// A message's head was read.
+    pub fn request(&self, protocol: Protocol) {
+        self.counters.requests[protocol as usize].add(1);
+    }
+
+    /// A message was decided: `reason` is [`ALLOWED`] or the problem type of the refusal. `resource` only if the
+    /// message was routed to one that exists, so that clients cannot make up names.
+    pub fn decided(&self, resource: Option<&str>, reason: &'static str) {
+        let resource = resource.unwrap_or("");
+        let mut decisions = self.decisions.borrow_mut();
+        if let Some(known) = decisions.get(resource)
+            && let Some(decision) = known.iter().find(|decision| decision.reason == reason)
+        {
+            decision.count.add(1);
+            return;
+        }
+        let decision = DecisionCounter {
+            resource: resource.into(),
+            reason,
+            count: Arc::default(),
+        };
+        decision.count.add(1);
+        lock(&self.counters.decisions).push(decision.clone());
+        decisions.entry(resource.into()).or_default().push(decision);
+    }
+
+    /// A final response's head went to the client.
+    pub fn responded(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.counters.responses[class].add(1);
+    }
+
+    /// The gateway's own share of a message's time: all of it, less the waiting for client and upstream.
+    pub fn own_share(&self, took: Duration) {
+        self.counters.own_share.observe(took);
+    }
+
+    /// A token's verified plan was found in the cache, or had to be made.
+    pub fn plan_cache(&self, hit: bool) {
+        if hit {
+            self.counters.plan_cache_hits.add(1)
+        } else {
+            self.counters.plan_cache_misses.add(1)
+        }
+    }
+
+    /// A plan was dropped from the cache to make room.
+    pub fn plan_evicted(&self) {
+        self.counters.plan_cache_evictions.add(1);
+    }
+
+    /// A new connection to an upstream was made.
+    pub fn upstream_opened(&self) {
+        self.counters.upstream_opened.add(1);
+    }
+
+    /// A message went over an upstream connection that was open already.
+    pub fn upstream_reused(&self) {
+        self.counters.upstream_reused.add(1);
+    }
+
+    /// An upstream could not be reached, or failed before it answered.
+    pub fn upstream_failed(&self) {
+        self.counters.upstream_failed.add(1);
+    }
+
+    /// A message was sent to an upstream once more because the first connection had died unanswered.
+    pub fn upstream_retried(&self) {
+        self.counters.upstream_retried.add(1);
+    }
+
+    /// A long-lived message was ended because its capability fell: revoked, expired, or its key retired.
+    pub fn lease_fell(&self) {
+        self.counters.leases_fallen.add(1);
+    }
+
+    /// Whether access lines go anywhere, so that a caller can skip preparing one.
+    pub fn logs(&self) -> bool {
+        self.log.is_on()
+    }
+
+    /// Hands one line to the log writer. Never waits: if the writer cannot keep up the line is dropped and counted.
+    pub fn log(&self, line: &AccessLine<'_>) {
+        self.log.write(line);
+    }
+}
+
+/// A lock whose holder panicked still guards plain numbers: they are used as they are.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
