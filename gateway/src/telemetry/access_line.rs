@@ -61,12 +61,7 @@ impl AccessLine<'_> {
         out.extend_from_slice(b"{\"time\":\"");
         append_time(out, self.at);
         // Writing to a Vec cannot fail.
-        let _ = write!(
-            out,
-            "\",\"client\":\"{}\",\"protocol\":\"{}\"",
-            self.client,
-            self.protocol.as_str()
-        );
+        let _ = write!(out, "\",\"client\":\"{}\",\"protocol\":\"{}\"", self.client, self.protocol.as_str());
         text(out, "host", cut(self.host.as_bytes(), 256));
         text(out, "operation", cut(self.operation.as_bytes(), 32));
         out.extend_from_slice(b",\"path\":\"");
@@ -75,11 +70,8 @@ impl AccessLine<'_> {
         if self.query_bytes > 0 {
             let _ = write!(out, ",\"query_bytes\":{}", self.query_bytes);
         }
-        for (name, value) in [
-            ("resource", self.resource),
-            ("capability", self.capability),
-            ("upstream", self.upstream),
-        ] {
+        for (name, value) in [("resource", self.resource), ("capability", self.capability), ("upstream", self.upstream)]
+        {
             if let Some(value) = value {
                 text(out, name, cut(value.as_bytes(), 256));
             }
@@ -127,10 +119,7 @@ fn cut(value: &[u8], bytes_max: usize) -> &[u8] {
 
 /// The path, each segment that could hide a token cut to its beginning and length.
 fn append_path(out: &mut Vec<u8>, path: &[u8]) {
-    for (index, segment) in cut(path, PATH_BYTES_MAX)
-        .split(|byte| *byte == b'/')
-        .enumerate()
-    {
+    for (index, segment) in cut(path, PATH_BYTES_MAX).split(|byte| *byte == b'/').enumerate() {
         if index > 0 {
             out.push(b'/');
         }

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
+pub use crate::config::AccessLog as AccessLogTarget;
+
 use super::access_line::AccessLine;
 use super::lock;
 use super::metrics::SharedCounter;
@@ -23,17 +25,6 @@ use super::metrics::SharedCounter;
 const GATHER: Duration = Duration::from_millis(20);
 /// Bytes that one waiting line may occupy on average; bounds a buffer in memory as well as in lines.
 const LINE_BYTES_MEAN_MAX: usize = 1024;
-
-/// Where access lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    /// Nowhere.
-    Off,
-    /// Standard error.
-    Stderr,
-    /// A file, appended to.
-    File(PathBuf),
-}
 
 /// The access log: a writer thread and the buffers that workers fill. Dropping it writes what is waiting.
 pub struct AccessLog {
@@ -59,10 +50,7 @@ struct Buffer {
 impl AccessLog {
     /// A log that writes nothing.
     pub fn off() -> Self {
-        Self {
-            shared: None,
-            writer: None,
-        }
+        Self { shared: None, writer: None }
     }
 
     /// Opens `target` and starts the writer. Each worker may have `lines_max` lines waiting.
@@ -70,6 +58,7 @@ impl AccessLog {
         match target {
             AccessLogTarget::Off => Ok(Self::off()),
             AccessLogTarget::Stderr => Self::start(Output::Stderr, lines_max),
+            AccessLogTarget::Stdout => Self::start(Output::Stdout, lines_max),
             AccessLogTarget::File(path) => {
                 let file = open_file(&path)?;
                 Self::start(Output::File { path, file }, lines_max)
@@ -87,14 +76,9 @@ impl AccessLog {
             reopen: AtomicBool::new(false),
         });
         let of_writer = Arc::clone(&shared);
-        let writer = thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || of_writer.run(output))?;
+        let writer = thread::Builder::new().name("access-log".into()).spawn(move || of_writer.run(output))?;
         *lock(&shared.writer) = Some(writer.thread().clone());
-        Ok(Self {
-            shared: Some(shared),
-            writer: Some(writer),
-        })
+        Ok(Self { shared: Some(shared), writer: Some(writer) })
     }
 
     /// Closes and opens the file again before the next write, for log rotation.
@@ -107,9 +91,7 @@ impl AccessLog {
 
     /// Lines that were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.shared
-            .as_ref()
-            .map_or(0, |shared| shared.dropped.read())
+        self.shared.as_ref().map_or(0, |shared| shared.dropped.read())
     }
 
     /// A worker's way in.
@@ -150,9 +132,7 @@ impl Sink {
         let was_empty = {
             // Only this worker and, for the length of a pointer swap, the writer take this lock.
             let mut buffer = lock(buffer);
-            if buffer.lines >= shared.lines_max
-                || buffer.bytes.len() >= shared.lines_max * LINE_BYTES_MEAN_MAX
-            {
+            if buffer.lines >= shared.lines_max || buffer.bytes.len() >= shared.lines_max * LINE_BYTES_MEAN_MAX {
                 shared.dropped.add(1);
                 return;
             }
@@ -168,6 +148,7 @@ impl Sink {
 
 enum Output {
     Stderr,
+    Stdout,
     File {
         path: PathBuf,
         file: File,
@@ -180,6 +161,11 @@ impl Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Stderr => io::stderr().lock().write_all(bytes),
+            Self::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()
+            }
             Self::File { file, .. } => file.write_all(bytes),
             #[cfg(test)]
             Self::Memory(memory) => {
@@ -246,10 +232,7 @@ impl Shared {
             if dropped > *dropped_said {
                 let lines = dropped - *dropped_said;
                 // Writing to a Vec cannot fail.
-                let _ = writeln!(
-                    batch,
-                    "{{\"event\":\"access-log-dropped\",\"lines\":{lines}}}"
-                );
+                let _ = writeln!(batch, "{{\"event\":\"access-log-dropped\",\"lines\":{lines}}}");
                 *dropped_said = dropped;
             }
             batch.extend_from_slice(&taken.bytes);
@@ -314,15 +297,9 @@ mod tests {
     /// HOSTILE T26: whatever bytes a client sends, one message is one line of valid JSON without control bytes.
     #[test]
     fn control_bytes_cannot_break_a_line() {
-        let text = written(&[
-            line(b"/a\n\x1b[2J\r\x00\x7f\xe2\x80\xa8\xff\"\\"),
-            line(b"/b"),
-        ]);
+        let text = written(&[line(b"/a\n\x1b[2J\r\x00\x7f\xe2\x80\xa8\xff\"\\"), line(b"/b")]);
         assert_eq!(text.lines().count(), 2);
-        assert!(
-            text.bytes()
-                .all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte))
-        );
+        assert!(text.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)));
         for line in text.lines() {
             let _: serde_json::Value = serde_json::from_str(line).unwrap();
         }
@@ -331,16 +308,12 @@ mod tests {
     /// Law 8: a token that a client put into the path does not reach the log.
     #[test]
     fn a_token_in_the_path_is_cut() {
-        let token = "EoYCCpsBCgZvcmRlcnMKA0dFVBgDIgkKBwgEEgMYgAgyJgokCgIIGxIGCAUSAggFGhYKBAoCCAUKCAoGIICSuMQGCgQaAggCEiQIABIg";
+        let token =
+            "EoYCCpsBCgZvcmRlcnMKA0dFVBgDIgkKBwgEEgMYgAgyJgokCgIIGxIGCAUSAggFGhYKBAoCCAUKCAoGIICSuMQGCgQaAggCEiQIABIg";
         let path = format!("/orders/{token}/x");
         let text = written(&[line(path.as_bytes())]);
         assert!(text.contains("/orders/EoYCCpsB[104 bytes]/x"), "{text}");
-        assert!(
-            !token
-                .as_bytes()
-                .windows(16)
-                .any(|part| text.contains(std::str::from_utf8(part).unwrap()))
-        );
+        assert!(!token.as_bytes().windows(16).any(|part| text.contains(std::str::from_utf8(part).unwrap())));
     }
 
     #[test]
@@ -353,10 +326,7 @@ mod tests {
             stop: AtomicBool::new(false),
             reopen: AtomicBool::new(false),
         });
-        let log = AccessLog {
-            shared: Some(Arc::clone(&shared)),
-            writer: None,
-        };
+        let log = AccessLog { shared: Some(Arc::clone(&shared)), writer: None };
         let sink = log.sink();
         (0..5).for_each(|_| sink.write(&line(b"/")));
         assert_eq!(log.dropped(), 3);
@@ -364,10 +334,7 @@ mod tests {
         let mut said = 0;
         shared.drain(&mut Output::Memory(Arc::clone(&memory)), &mut said);
         let text = String::from_utf8(lock(&memory).clone()).unwrap();
-        assert!(
-            text.starts_with("{\"event\":\"access-log-dropped\",\"lines\":3}\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("{\"event\":\"access-log-dropped\",\"lines\":3}\n"), "{text}");
         assert_eq!((text.lines().count(), said), (3, 3));
     }
 
@@ -379,8 +346,7 @@ mod tests {
         let telemetry = Telemetry::new(log);
         telemetry.worker().log(&line(b"/one"));
         drop(telemetry);
-        let telemetry =
-            Telemetry::new(AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap());
+        let telemetry = Telemetry::new(AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap());
         telemetry.worker().log(&line(b"/two"));
         drop(telemetry);
         let text = std::fs::read_to_string(&path).unwrap();

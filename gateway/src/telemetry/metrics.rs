@@ -57,10 +57,8 @@ impl Gauge {
 }
 
 /// Upper bounds of the histogram buckets in microseconds; one more bucket holds what is slower.
-pub const BUCKETS_US: [u64; 16] = [
-    5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
-    1_000_000,
-];
+pub const BUCKETS_US: [u64; 16] =
+    [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
 /// How long something took, counted into fixed buckets by a single writer.
 #[derive(Debug, Default)]
@@ -75,16 +73,12 @@ impl Histogram {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS_US.partition_point(|bound| *bound < us);
         self.buckets[bucket].add(1);
-        self.sum_ns
-            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.sum_ns.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// The counts of each bucket (not cumulative) and the sum in nanoseconds.
     pub(super) fn read(&self) -> ([u64; BUCKETS_US.len() + 1], u64) {
-        (
-            std::array::from_fn(|bucket| self.buckets[bucket].read()),
-            self.sum_ns.read(),
-        )
+        (std::array::from_fn(|bucket| self.buckets[bucket].read()), self.sum_ns.read())
     }
 }
 
@@ -176,10 +170,7 @@ mod tests {
         histogram.observe(Duration::from_micros(6));
         histogram.observe(Duration::from_secs(5));
         let (buckets, sum_ns) = histogram.read();
-        assert_eq!(
-            (buckets[0], buckets[1], buckets[BUCKETS_US.len()]),
-            (1, 1, 1)
-        );
+        assert_eq!((buckets[0], buckets[1], buckets[BUCKETS_US.len()]), (1, 1, 1));
         assert_eq!(sum_ns, 5_000_011_000);
     }
 }

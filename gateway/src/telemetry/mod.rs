@@ -76,9 +76,7 @@ impl Telemetry {
 
     /// Counts a decision about an administration message.
     pub fn administration_decided(&self, reason: &'static str) {
-        *lock(&self.administration.decisions)
-            .entry(reason)
-            .or_insert(0) += 1;
+        *lock(&self.administration.decisions).entry(reason).or_insert(0) += 1;
     }
 
     /// The access log, to have it reopened after a rotation.
@@ -135,11 +133,7 @@ impl WorkerTelemetry {
             decision.count.add(1);
             return;
         }
-        let decision = DecisionCounter {
-            resource: resource.into(),
-            reason,
-            count: Arc::default(),
-        };
+        let decision = DecisionCounter { resource: resource.into(), reason, count: Arc::default() };
         decision.count.add(1);
         lock(&self.counters.decisions).push(decision.clone());
         decisions.entry(resource.into()).or_default().push(decision);
@@ -158,11 +152,7 @@ impl WorkerTelemetry {
 
     /// A token's verified plan was found in the cache, or had to be made.
     pub fn plan_cache(&self, hit: bool) {
-        if hit {
-            self.counters.plan_cache_hits.add(1)
-        } else {
-            self.counters.plan_cache_misses.add(1)
-        }
+        if hit { self.counters.plan_cache_hits.add(1) } else { self.counters.plan_cache_misses.add(1) }
     }
 
     /// A plan was dropped from the cache to make room.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use postern_capabilities::resource::ADMINISTRATION;
 
 use super::access_log::AccessLog;
 use super::lock;
@@ -21,16 +22,8 @@ pub(super) fn render(
     log: &AccessLog,
 ) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
-    text.family(
-        "postern_build_info",
-        "gauge",
-        "The version that runs, as a label.",
-    );
-    text.series(
-        "postern_build_info",
-        &[("version", env!("CARGO_PKG_VERSION"))],
-        1,
-    );
+    text.family("postern_build_info", "gauge", "The version that runs, as a label.");
+    text.series("postern_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     decisions(&mut text, workers, administration);
     traffic(&mut text, workers);
     upstreams(&mut text, workers);
@@ -43,27 +36,17 @@ pub(super) fn render(
     text.0
 }
 
-fn decisions(
-    text: &mut Text,
-    workers: &[Arc<WorkerCounters>],
-    administration: &HashMap<&'static str, u64>,
-) {
+fn decisions(text: &mut Text, workers: &[Arc<WorkerCounters>], administration: &HashMap<&'static str, u64>) {
     let name = "postern_decisions_total";
-    text.family(
-        name,
-        "counter",
-        "Messages decided, by resource and reason; resource is empty where none was found.",
-    );
+    text.family(name, "counter", "Messages decided, by resource and reason; resource is empty where none was found.");
     let mut sums: BTreeMap<(Arc<str>, &'static str), u64> = BTreeMap::new();
     for worker in workers {
         for decision in lock(&worker.decisions).iter() {
-            *sums
-                .entry((Arc::clone(&decision.resource), decision.reason))
-                .or_insert(0) += decision.count.read();
+            *sums.entry((Arc::clone(&decision.resource), decision.reason)).or_insert(0) += decision.count.read();
         }
     }
     for (reason, count) in administration {
-        *sums.entry((Arc::from("postern"), reason)).or_insert(0) += count;
+        *sums.entry((Arc::from(ADMINISTRATION), reason)).or_insert(0) += count;
     }
     for ((resource, reason), count) in sums {
         text.series(name, &[("resource", &resource), ("reason", reason)], count);
@@ -71,61 +54,26 @@ fn decisions(
 }
 
 fn traffic(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
-    let sum = |pick: fn(&WorkerCounters) -> &Counter| {
-        workers
-            .iter()
-            .map(|worker| pick(worker).read())
-            .sum::<u64>()
-    };
+    let sum = |pick: fn(&WorkerCounters) -> &Counter| workers.iter().map(|worker| pick(worker).read()).sum::<u64>();
     let opened = sum(|worker| &worker.connections_opened);
     let closed = sum(|worker| &worker.connections_closed);
-    text.family(
-        "postern_connections_open",
-        "gauge",
-        "Client connections that are open now.",
-    );
-    text.series(
-        "postern_connections_open",
-        &[],
-        opened.saturating_sub(closed),
-    );
-    text.counter(
-        "postern_connections_total",
-        "Client connections accepted.",
-        opened,
-    );
+    text.family("postern_connections_open", "gauge", "Client connections that are open now.");
+    text.series("postern_connections_open", &[], opened.saturating_sub(closed));
+    text.counter("postern_connections_total", "Client connections accepted.", opened);
     text.counter(
         "postern_connections_refused_total",
         "Client connections refused at a limit.",
         sum(|worker| &worker.connections_refused),
     );
 
-    text.family(
-        "postern_requests_total",
-        "counter",
-        "Requests whose head was read, by protocol.",
-    );
+    text.family("postern_requests_total", "counter", "Requests whose head was read, by protocol.");
     for protocol in Protocol::ALL {
-        let count = workers
-            .iter()
-            .map(|worker| worker.requests[protocol as usize].read())
-            .sum();
-        text.series(
-            "postern_requests_total",
-            &[("protocol", protocol.as_str())],
-            count,
-        );
+        let count = workers.iter().map(|worker| worker.requests[protocol as usize].read()).sum();
+        text.series("postern_requests_total", &[("protocol", protocol.as_str())], count);
     }
-    text.family(
-        "postern_responses_total",
-        "counter",
-        "Final responses sent, by status class.",
-    );
+    text.family("postern_responses_total", "counter", "Final responses sent, by status class.");
     for (class, label) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
-        let count = workers
-            .iter()
-            .map(|worker| worker.responses[class].read())
-            .sum();
+        let count = workers.iter().map(|worker| worker.responses[class].read()).sum();
         text.series("postern_responses_total", &[("class", label)], count);
     }
     let histograms: Vec<&Histogram> = workers.iter().map(|worker| &worker.own_share).collect();
@@ -134,21 +82,9 @@ fn traffic(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
         "The gateway's own share of a message's time, waiting for client and upstream left out.",
         &histograms,
     );
-    text.family(
-        "postern_plan_cache_lookups_total",
-        "counter",
-        "Tokens looked up in the cache of verified plans.",
-    );
-    text.series(
-        "postern_plan_cache_lookups_total",
-        &[("outcome", "hit")],
-        sum(|worker| &worker.plan_cache_hits),
-    );
-    text.series(
-        "postern_plan_cache_lookups_total",
-        &[("outcome", "miss")],
-        sum(|worker| &worker.plan_cache_misses),
-    );
+    text.family("postern_plan_cache_lookups_total", "counter", "Tokens looked up in the cache of verified plans.");
+    text.series("postern_plan_cache_lookups_total", &[("outcome", "hit")], sum(|worker| &worker.plan_cache_hits));
+    text.series("postern_plan_cache_lookups_total", &[("outcome", "miss")], sum(|worker| &worker.plan_cache_misses));
     text.counter(
         "postern_plan_cache_evictions_total",
         "Plans dropped from the cache to make room.",
@@ -163,27 +99,10 @@ fn traffic(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
 
 fn upstreams(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
     let name = "postern_upstream_connections_total";
-    let sum = |pick: fn(&WorkerCounters) -> &Counter| {
-        workers
-            .iter()
-            .map(|worker| pick(worker).read())
-            .sum::<u64>()
-    };
-    text.family(
-        name,
-        "counter",
-        "How upstream connections for messages were had.",
-    );
-    text.series(
-        name,
-        &[("how", "opened")],
-        sum(|worker| &worker.upstream_opened),
-    );
-    text.series(
-        name,
-        &[("how", "reused")],
-        sum(|worker| &worker.upstream_reused),
-    );
+    let sum = |pick: fn(&WorkerCounters) -> &Counter| workers.iter().map(|worker| pick(worker).read()).sum::<u64>();
+    text.family(name, "counter", "How upstream connections for messages were had.");
+    text.series(name, &[("how", "opened")], sum(|worker| &worker.upstream_opened));
+    text.series(name, &[("how", "reused")], sum(|worker| &worker.upstream_reused));
     text.counter(
         "postern_upstream_failures_total",
         "Upstreams that could not be reached or failed before answering.",
@@ -197,11 +116,7 @@ fn upstreams(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
 }
 
 fn ledger_families(text: &mut Text, ledger: &LedgerMetrics) {
-    text.gauge(
-        "postern_ledger_queue",
-        "Writes waiting for the ledger's writer.",
-        ledger.queued.read(),
-    );
+    text.gauge("postern_ledger_queue", "Writes waiting for the ledger's writer.", ledger.queued.read());
     text.counter(
         "postern_ledger_queue_full_total",
         "Writes refused because the ledger's queue was full.",
@@ -212,31 +127,11 @@ fn ledger_families(text: &mut Text, ledger: &LedgerMetrics) {
         "From taking a group of writes to their commit being durable.",
         &[&ledger.commit],
     );
-    text.counter(
-        "postern_ledger_records_total",
-        "Records appended and durable.",
-        ledger.records.read(),
-    );
-    text.counter(
-        "postern_ledger_commits_total",
-        "Groups of records committed.",
-        ledger.commits.read(),
-    );
-    text.gauge(
-        "postern_ledger_position",
-        "The last durable position.",
-        ledger.position.read(),
-    );
-    text.gauge(
-        "postern_ledger_lag",
-        "Durable records that the live state has not taken in yet.",
-        ledger.lag.read(),
-    );
-    text.gauge(
-        "postern_ledger_revoked",
-        "Revoked ids in force.",
-        ledger.revoked.read(),
-    );
+    text.counter("postern_ledger_records_total", "Records appended and durable.", ledger.records.read());
+    text.counter("postern_ledger_commits_total", "Groups of records committed.", ledger.commits.read());
+    text.gauge("postern_ledger_position", "The last durable position.", ledger.position.read());
+    text.gauge("postern_ledger_lag", "Durable records that the live state has not taken in yet.", ledger.lag.read());
+    text.gauge("postern_ledger_revoked", "Revoked ids in force.", ledger.revoked.read());
     text.gauge(
         "postern_ledger_read_only",
         "1 while the ledger accepts no writes because one failed.",
@@ -275,28 +170,17 @@ impl Text {
         let mut sum_ns = 0u64;
         for histogram in histograms {
             let (buckets, sum) = histogram.read();
-            counts
-                .iter_mut()
-                .zip(buckets)
-                .for_each(|(count, bucket)| *count += bucket);
+            counts.iter_mut().zip(buckets).for_each(|(count, bucket)| *count += bucket);
             sum_ns = sum_ns.saturating_add(sum);
         }
         let mut seen = 0;
         for (count, bound_us) in counts.iter().zip(BUCKETS_US) {
             seen += count;
-            let _ = writeln!(
-                self.0,
-                "{name}_bucket{{le=\"{}\"}} {seen}",
-                seconds(bound_us * 1_000)
-            );
+            let _ = writeln!(self.0, "{name}_bucket{{le=\"{}\"}} {seen}", seconds(bound_us * 1_000));
         }
         let total: u64 = counts.iter().sum();
         let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {total}");
-        let _ = writeln!(
-            self.0,
-            "{name}_sum {}\n{name}_count {total}",
-            seconds(sum_ns)
-        );
+        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {total}", seconds(sum_ns));
     }
 
     fn labelled(&mut self, name: &str, labels: &[(&str, &str)]) {
@@ -324,10 +208,7 @@ impl Text {
 fn seconds(ns: u64) -> String {
     let (whole, rest) = (ns / 1_000_000_000, ns % 1_000_000_000);
     let decimal = format!("{whole}.{rest:09}");
-    decimal
-        .trim_end_matches('0')
-        .trim_end_matches('.')
-        .to_owned()
+    decimal.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -346,11 +227,7 @@ mod tests {
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix("# ") {
                 let mut words = comment.splitn(3, ' ');
-                let (kind, name, rest) = (
-                    words.next().unwrap(),
-                    words.next().unwrap(),
-                    words.next().unwrap(),
-                );
+                let (kind, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
                 match kind {
                     "HELP" => assert!(!typed.contains(name), "help after type for {name}"),
                     "TYPE" => {
@@ -363,23 +240,14 @@ mod tests {
             }
             let (name, value) = line.rsplit_once(' ').unwrap();
             let bare = name.split('{').next().unwrap();
-            assert!(
-                bare.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-                "{bare}"
-            );
+            assert!(bare.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{bare}");
             let family = ["_bucket", "_sum", "_count"]
                 .iter()
                 .filter_map(|suffix| bare.strip_suffix(suffix))
                 .find(|stem| typed.contains(*stem))
                 .unwrap_or(bare);
             assert!(typed.contains(family), "{name} before its type");
-            assert!(
-                series
-                    .insert(name.to_owned(), value.parse().unwrap())
-                    .is_none(),
-                "{name} twice"
-            );
+            assert!(series.insert(name.to_owned(), value.parse().unwrap()).is_none(), "{name} twice");
         }
         series
     }
@@ -402,32 +270,14 @@ mod tests {
         telemetry.administration_decided("revoked");
         let series = parse(&telemetry.render());
         let value = |name: &str| series[name];
-        assert_eq!(
-            value(r#"postern_decisions_total{resource="orders",reason="allowed"}"#),
-            2.0
-        );
-        assert_eq!(
-            value(r#"postern_decisions_total{resource="orders",reason="not-permitted"}"#),
-            1.0
-        );
-        assert_eq!(
-            value(r#"postern_decisions_total{resource="",reason="missing-capability"}"#),
-            1.0
-        );
-        assert_eq!(
-            value(r#"postern_decisions_total{resource="postern",reason="revoked"}"#),
-            1.0
-        );
+        assert_eq!(value(r#"postern_decisions_total{resource="orders",reason="allowed"}"#), 2.0);
+        assert_eq!(value(r#"postern_decisions_total{resource="orders",reason="not-permitted"}"#), 1.0);
+        assert_eq!(value(r#"postern_decisions_total{resource="",reason="missing-capability"}"#), 1.0);
+        assert_eq!(value(r#"postern_decisions_total{resource="postern",reason="revoked"}"#), 1.0);
         assert_eq!(value("postern_connections_open"), 1.0);
         assert_eq!(value(r#"postern_requests_total{protocol="http/1.1"}"#), 2.0);
-        assert_eq!(
-            value(r#"postern_own_share_seconds_bucket{le="0.000005"}"#),
-            0.0
-        );
-        assert_eq!(
-            value(r#"postern_own_share_seconds_bucket{le="0.00001"}"#),
-            2.0
-        );
+        assert_eq!(value(r#"postern_own_share_seconds_bucket{le="0.000005"}"#), 0.0);
+        assert_eq!(value(r#"postern_own_share_seconds_bucket{le="0.00001"}"#), 2.0);
         assert_eq!(value(r#"postern_own_share_seconds_bucket{le="+Inf"}"#), 2.0);
         assert_eq!(value("postern_own_share_seconds_sum"), 0.000_014);
     }
