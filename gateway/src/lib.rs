@@ -4,3 +4,4 @@ pub mod config;
 pub mod limits;
 pub mod tls;
 pub mod telemetry;
+pub mod state;

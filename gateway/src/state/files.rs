@@ -1,0 +1,268 @@
+//! Reading and writing the files of the state folder: secrets that only their owner can have read, and files that
+//! appear whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use postern_capabilities::keys::{KeyError, PublicKey};
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+/// More than any key or token has; a ring of keys with thousands of rotations stays below.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// How often a free name for the file beside its place is looked for.
+const NAMES_TRIED_MAX: u32 = 16;
+
+/// What to do where a file is already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and writing is an error.
+    Refuse,
+    /// It is replaced in one step.
+    Replace,
+}
+
+/// Reads a secret that nobody but its owner can have read: a regular file, not a link, of this process's own owner,
+/// with no permission for anybody else.
+pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
+    // What is checked is the open file, not the name, which could point elsewhere a moment later. Without
+    // NONBLOCK a pipe under this name would keep the process waiting.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StateError::Missing { path: path.to_owned() });
+        }
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(StateError::Link { path: path.to_owned() });
+        }
+        Err(error) => return Err(StateError::io("open", path, error)),
+    };
+    let found = file.metadata().map_err(|error| StateError::io("look at", path, error))?;
+    if !found.is_file() {
+        return Err(StateError::NotAFile { path: path.to_owned() });
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(StateError::Open { path: path.to_owned(), mode: found.mode() & 0o7777 });
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(StateError::Foreign { path: path.to_owned(), owner: found.uid() });
+    }
+    read_text(file, found.len(), path)
+}
+
+/// Reads a file that is no secret.
+pub(super) fn read_public_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
+    match File::open(path) {
+        Ok(file) => {
+            let bytes = file.metadata().map_or(0, |found| found.len());
+            read_text(file, bytes, path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::Missing { path: path.to_owned() }),
+        Err(error) => Err(StateError::io("open", path, error)),
+    }
+}
+
+fn read_text(file: File, bytes_expected: u64, path: &Path) -> Result<Zeroizing<String>, StateError> {
+    if bytes_expected > FILE_BYTES_MAX {
+        return Err(StateError::TooLong { path: path.to_owned() });
+    }
+    // With room for all of it from the start no copies of a secret are left behind by a growing buffer.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| StateError::io("read", path, error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(StateError::TooLong { path: path.to_owned() });
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(StateError::NotText { path: path.to_owned() }),
+    }
+}
+
+/// Writes a secret for its owner alone (mode 0600), whole or not at all.
+pub fn write_secret_file(path: &Path, text: &str, existing: Existing) -> Result<(), StateError> {
+    write_whole(path, text, 0o600, existing)
+}
+
+/// Writes a file that is no secret, whole or not at all.
+pub(super) fn write_public_file(path: &Path, text: &str) -> Result<(), StateError> {
+    write_whole(path, text, 0o644, Existing::Replace)
+}
+
+fn write_whole(path: &Path, text: &str, mode: u32, existing: Existing) -> Result<(), StateError> {
+    if path.file_name().is_none() {
+        return Err(StateError::NotAFile { path: path.to_owned() });
+    }
+    let (beside, mut file) = create_beside(path, mode)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let moved = written.map_err(|error| StateError::io("write", path, error)).and_then(|()| match existing {
+        Existing::Replace => fs::rename(&beside, path).map_err(|error| StateError::io("write", path, error)),
+        // A link, unlike a rename, fails where a file is already: also for one that appeared just now.
+        Existing::Refuse => fs::hard_link(&beside, path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StateError::Exists { path: path.to_owned() },
+            _ => StateError::io("write", path, error),
+        }),
+    });
+    if moved.is_err() || existing == Existing::Refuse {
+        // It may be gone already; a left-over would be readable by its owner alone.
+        let _ = fs::remove_file(&beside);
+    }
+    moved?;
+    sync_folder(folder_of(path))
+}
+
+fn create_beside(path: &Path, mode: u32) -> Result<(PathBuf, File), StateError> {
+    for _ in 0..NAMES_TRIED_MAX {
+        let name = format!(".new-{:016x}", rand::random::<u64>());
+        let beside = folder_of(path).join(name);
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside) {
+            Ok(file) => return Ok((beside, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StateError::io("write", path, error)),
+        }
+    }
+    Err(StateError::io("write", path, io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Makes renames and removals in a folder durable.
+pub(super) fn sync_folder(dir: &Path) -> Result<(), StateError> {
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(|error| StateError::io("sync", dir, error))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// What is wrong with the state folder, and what to do about it. Never repeats what a file holds.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The folder is not there.
+    #[error("there is no state folder at {}; make one with `postern init`, or name another with --state", .path.display())]
+    NoFolder {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something else is in its place.
+    #[error("{} is not a folder; name a folder with --state", .path.display())]
+    NotAFolder {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Others can write to the folder.
+    #[error(
+        "others can write to the state folder {} (mode {mode:o}) and could exchange its keys; run: chmod 700 {}",
+        .path.display(), .path.display()
+    )]
+    FolderOpen {
+        /// Where.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The file is not there.
+    #[error("there is no file {}; `postern init` makes what is missing from a state folder", .path.display())]
+    Missing {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The file is there and must stay.
+    #[error("{} is there already and is not written over; remove it first if you mean to", .path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A symbolic link.
+    #[error("{} is a symbolic link, which somebody else could turn elsewhere; put the file itself there", .path.display())]
+    Link {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A folder, a pipe, a device.
+    #[error("{} is not an ordinary file", .path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Others can read the secret.
+    #[error(
+        "others can read the secret in {} (mode {mode:o}); if nobody has, run: chmod 600 {}; otherwise replace it",
+        .path.display(), .path.display()
+    )]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The file belongs to somebody else.
+    #[error("{} belongs to another account (uid {owner}), which could read and exchange it; make it your own", .path.display())]
+    Foreign {
+        /// Where.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// Far longer than what belongs there.
+    #[error("{} is longer than {FILE_BYTES_MAX} bytes, which is no key and no token", .path.display())]
+    TooLong {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Not UTF-8.
+    #[error("{} is not text", .path.display())]
+    NotText {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Not a key.
+    #[error("{} does not hold a key: {reason}; restore it from a copy, or move it away and run `postern init`", .path.display())]
+    NotAKey {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: KeyError,
+    },
+    /// The copy of the key ring is damaged.
+    #[error("{} is not a list of keys ({reason}); remove it, the gateway writes it anew when it starts", .path.display())]
+    NotAKeyRing {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The root key is not the one that mints by the ledger's word.
+    #[error(
+        "the key in {} ({found}) is not the one that the ledger beside it says mints ({minting}); restore that key, or use a state folder of its own",
+        .path.display()
+    )]
+    OtherKey {
+        /// Where.
+        path: PathBuf,
+        /// What lies there.
+        found: PublicKey,
+        /// What should.
+        minting: PublicKey,
+    },
+    /// The operating system said no.
+    #[error("cannot {what} {}: {error}", .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl StateError {
+    pub(super) fn io(what: &'static str, path: &Path, error: io::Error) -> Self {
+        Self::Io { what, path: path.to_owned(), error }
+    }
+}
