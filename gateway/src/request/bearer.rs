@@ -1,0 +1,93 @@
+//! The first step: the token is taken out of the message.
+//!
+//! A token comes in exactly one carrier: `Authorization: Bearer …` (RFC 6750 section 2.1), or `Postern-Capability: …`
+//! where the service uses `Authorization` itself. Never in the URL or the body: those end up in logs. Two tokens are
+//! refused, since two readers could each believe another one.
+
+use super::error::Refused;
+use crate::head::{Head, Known};
+
+/// What a message presents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carriers<'h> {
+    /// The credentials of `Authorization`, where its scheme is `Bearer`.
+    pub authorization: Option<Secret<'h>>,
+    /// The value of `Postern-Capability`.
+    pub capability: Option<Secret<'h>>,
+}
+
+/// Token text as it lies in the head. Has no way to be printed.
+#[derive(Clone, Copy)]
+pub struct Secret<'h>(&'h str);
+
+impl<'h> Secret<'h> {
+    /// The text, for whoever decides on it.
+    pub fn expose(self) -> &'h str {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Finds the carriers of a head.
+///
+/// # Errors
+/// [`Refused::TwoTokens`] for two fields of one kind; [`Refused::UnreadableCarrier`] for a Bearer credential that is not
+/// one token of visible ASCII.
+pub fn take<'h>(head: &Head<'h>) -> Result<Carriers<'h>, Refused> {
+    let mut carriers = Carriers::default();
+    let mut authorization_seen = false;
+    for field in head.fields() {
+        match field.known {
+            Known::Authorization => {
+                // Whatever its scheme: a second Authorization is another reader's first.
+                if std::mem::replace(&mut authorization_seen, true) {
+                    return Err(Refused::TwoTokens);
+                }
+                carriers.authorization = bearer(field.value)?;
+            }
+            Known::PosternCapability => {
+                if carriers.capability.is_some() {
+                    return Err(Refused::TwoTokens);
+                }
+                carriers.capability = Some(token(field.value)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(carriers)
+}
+
+/// The token of `Bearer <token>`; `None` for another scheme. The scheme is case-insensitive (RFC 9110 section 11.1).
+fn bearer(value: &[u8]) -> Result<Option<Secret<'_>>, Refused> {
+    let Some((scheme, rest)) = value.split_at_checked(6) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Ok(None);
+    }
+    match rest {
+        [] => Err(Refused::UnreadableCarrier("`Authorization: Bearer` carries no token: write the token after one space.")),
+        [b' ', ..] => {
+            let start = rest.iter().position(|&b| b != b' ').unwrap_or(rest.len());
+            token(&rest[start..]).map(Some)
+        }
+        // Another scheme that begins like ours.
+        _ => Ok(None),
+    }
+}
+
+/// One token of visible ASCII, nothing around it.
+fn token(value: &[u8]) -> Result<Secret<'_>, Refused> {
+    if value.is_empty() {
+        return Err(Refused::UnreadableCarrier("The field carries no token."));
+    }
+    match std::str::from_utf8(value) {
+        Ok(text) if text.bytes().all(|b| b.is_ascii_graphic() && b != b',') => Ok(Secret(text)),
+        _ => Err(Refused::UnreadableCarrier(
+            "The field carries more than one token, or bytes that no token has: write exactly one token.",
+        )),
+    }
+}

@@ -1,0 +1,265 @@
+//! Why a message was not forwarded, and the one place where a reason becomes a status.
+//!
+//! A [`Refused`] is a value in the domain's words; [`Refused::problem`] is the exhaustive match that turns each into an
+//! RFC 9457 problem. What the caller reads and what the log counts come from the same match, so they cannot drift apart.
+//! The `type` strings are stable: callers may branch on them.
+
+use std::borrow::Cow;
+
+use postern_capabilities::{NotVerified, PathError, Refusal, Unreadable};
+
+use crate::head::HeadError;
+
+/// A message that is not forwarded, or an exchange that the upstream failed.
+#[derive(Debug)]
+pub enum Refused {
+    /// The head is not strict HTTP, or exceeds a limit (RFC 9112, RFC 9113).
+    Head(HeadError),
+    /// The body's framing is not strict HTTP. The text says what and where.
+    Framing(Cow<'static, str>),
+    /// The path is not in a form that every reader understands alike.
+    Path(PathError),
+    /// TLS was set up for one host name and the message names another (RFC 9110 section 7.4).
+    Misdirected,
+    /// More than one token was presented.
+    TwoTokens,
+    /// The carrier of the token cannot be read.
+    UnreadableCarrier(&'static str),
+    /// No token was presented, and the resource names no anonymous capability.
+    MissingCapability,
+    /// The token's text is not a token.
+    Unreadable(Unreadable),
+    /// The token is not signed by a live key, or says what the gateway does not understand.
+    NotVerified(NotVerified),
+    /// The capability's answer to this message.
+    Refusal(Refusal),
+    /// There is no such resource, or the capability holds no right to it: nobody can tell which.
+    NotFound,
+    /// The body is, or turned out to be, larger than the resource allows.
+    BodyTooLarge {
+        /// The resource's bound in bytes.
+        max: u64,
+    },
+    /// The client was too slow in sending its request.
+    RequestTimeout,
+    /// No connection to the upstream could be made.
+    UpstreamUnreachable(Cow<'static, str>),
+    /// The upstream closed or reset the connection before it answered.
+    UpstreamClosed,
+    /// The upstream's answer is not HTTP that can be passed on.
+    UpstreamNonsense(Cow<'static, str>),
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The gateway itself is at a limit, or is shutting down.
+    Unavailable(&'static str),
+}
+
+/// One refusal as the caller sees it: an RFC 9457 problem.
+#[derive(Debug)]
+pub struct Problem {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The stable `type`.
+    pub kind: &'static str,
+    /// A short summary that does not change from one occurrence to the next.
+    pub title: &'static str,
+    /// What happened this time, and what the caller can do.
+    pub detail: Cow<'static, str>,
+    /// RFC 6750 section 3: what the `WWW-Authenticate` field says, where the status calls for one.
+    pub challenge: Option<Challenge>,
+    /// The failed caveats, printed, where the refusal is a capability's.
+    pub caveats: Vec<ProblemCaveat>,
+}
+
+/// One failed caveat as a problem shows it. The holder can read its own token, so this tells it nothing new.
+#[derive(Debug)]
+pub struct ProblemCaveat {
+    /// The block that carries the caveat; 0 is the authority.
+    pub block: usize,
+    /// Its place in that block.
+    pub check: usize,
+    /// The caveat as the plan prints it.
+    pub text: String,
+}
+
+/// RFC 6750 section 3.1: the `error` of a Bearer challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// No token came: the challenge carries no error.
+    Bare,
+    /// `invalid_request`
+    InvalidRequest,
+    /// `invalid_token`
+    InvalidToken,
+    /// `insufficient_scope`
+    InsufficientScope,
+}
+
+impl Challenge {
+    /// The `error` attribute's value, if there is one.
+    pub fn error(self) -> Option<&'static str> {
+        match self {
+            Self::Bare => None,
+            Self::InvalidRequest => Some("invalid_request"),
+            Self::InvalidToken => Some("invalid_token"),
+            Self::InsufficientScope => Some("insufficient_scope"),
+        }
+    }
+}
+
+fn problem(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem { status, kind, title, detail: detail.into(), challenge: None, caveats: Vec::new() }
+}
+
+impl Problem {
+    fn challenge(mut self, challenge: Challenge) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+}
+
+/// The same bytes for a resource that does not exist and for one the token holds no right to.
+fn not_found() -> Problem {
+    problem(
+        404,
+        "not-found",
+        "There is nothing here for this capability",
+        "No such resource, or the presented capability holds no right to this operation on it. Check the path's first \
+         segment, and `postern inspect` the token for its rights.",
+    )
+}
+
+impl Refused {
+    /// Whether the connection's framing can no longer be trusted, so that it must close after the answer.
+    pub fn closes_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Head(_)
+                | Self::Framing(_)
+                | Self::RequestTimeout
+                | Self::BodyTooLarge { .. }
+                | Self::Unavailable(_)
+        )
+    }
+
+    /// The problem that this refusal is. The one place where reasons become status codes.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Head(error) => {
+                let (kind, title) = match error.status() {
+                    414 => ("target-too-long", "The request target is too long"),
+                    417 => ("expectation-failed", "The expectation cannot be met"),
+                    431 => ("head-too-large", "The request head is too large"),
+                    505 => ("version-not-served", "This HTTP version is not served here"),
+                    _ => ("malformed-request", "The request is not strict HTTP"),
+                };
+                problem(error.status(), kind, title, sentence(&error.to_string()))
+            }
+            Self::Framing(what) => {
+                problem(400, "malformed-request", "The request is not strict HTTP", sentence(what))
+            }
+            Self::Path(error) => problem(400, "bad-path", "The path is ambiguous", error.to_string()),
+            Self::Misdirected => problem(
+                421,
+                "misdirected-request",
+                "This connection was made for another host",
+                "The host of the request is not the name that the TLS handshake asked for. Open a connection for this host.",
+            ),
+            Self::TwoTokens => problem(
+                400,
+                "two-tokens",
+                "More than one token was presented",
+                "Present exactly one capability: in `Authorization: Bearer`, or in `Postern-Capability`, not both and not twice.",
+            )
+            .challenge(Challenge::InvalidRequest),
+            Self::UnreadableCarrier(what) => {
+                problem(400, "bad-carrier", "The token's carrier cannot be read", *what).challenge(Challenge::InvalidRequest)
+            }
+            Self::MissingCapability => problem(
+                401,
+                "missing-capability",
+                "No capability was presented",
+                "Send a token in `Authorization: Bearer <token>`. Whoever runs this gateway, or holds a token, can hand you one.",
+            )
+            .challenge(Challenge::Bare),
+            Self::Unreadable(error) => {
+                problem(401, error.kind(), "The token cannot be read", error.to_string()).challenge(Challenge::InvalidToken)
+            }
+            Self::NotVerified(error) => {
+                problem(401, error.kind(), "The token is not accepted", error.to_string()).challenge(Challenge::InvalidToken)
+            }
+            Self::Refusal(refusal) => refusal_problem(refusal),
+            Self::NotFound => not_found(),
+            Self::BodyTooLarge { max } => problem(
+                413,
+                "body-too-large",
+                "The body is too large",
+                format!("This resource takes bodies of at most {max} bytes."),
+            ),
+            Self::RequestTimeout => problem(
+                408,
+                "request-timeout",
+                "The request came too slowly",
+                "The rest of the request did not arrive in time. It was not processed to its end; send it again.",
+            ),
+            Self::UpstreamUnreachable(what) => problem(502, "upstream-unreachable", "The service cannot be reached", what.clone()),
+            Self::UpstreamClosed => problem(
+                502,
+                "upstream-closed",
+                "The service closed the connection",
+                "The service closed the connection before it answered. Whether it acted on the request is unknown.",
+            ),
+            Self::UpstreamNonsense(what) => problem(
+                502,
+                "upstream-nonsense",
+                "The service's answer cannot be passed on",
+                format!("{what} Whether it acted on the request is unknown."),
+            ),
+            Self::UpstreamTimeout => problem(
+                504,
+                "upstream-timeout",
+                "The service did not answer in time",
+                "The service took longer than the gateway waits. Whether it acted on the request is unknown.",
+            ),
+            Self::Unavailable(what) => problem(503, "unavailable", "The gateway cannot take this request now", *what),
+        }
+    }
+}
+
+/// What a capability's refusal is in HTTP.
+fn refusal_problem(refusal: &Refusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        Refusal::Revoked { .. } | Refusal::KeyRetired => {
+            problem(401, refusal.kind(), "The token is no longer accepted", detail).challenge(Challenge::InvalidToken)
+        }
+        Refusal::Expired { .. } => {
+            problem(401, refusal.kind(), "The token has expired", detail).challenge(Challenge::InvalidToken)
+        }
+        Refusal::NoRight => not_found(),
+        Refusal::UnreadableQuery(_) => problem(400, refusal.kind(), "The query cannot be decided on", detail),
+        Refusal::LengthRequired => problem(411, refusal.kind(), "The body's length must be declared", detail),
+        Refusal::BodyFactsRequired => problem(403, refusal.kind(), "The body cannot be decided on", detail),
+        Refusal::Caveat(failed) => {
+            let mut problem = problem(403, refusal.kind(), "A caveat stops this message", detail)
+                .challenge(Challenge::InsufficientScope);
+            problem.caveats = failed
+                .iter()
+                .map(|f| ProblemCaveat { block: f.block, check: f.check, text: f.text.to_string() })
+                .collect();
+            problem
+        }
+        Refusal::Undecidable { .. } => problem(403, refusal.kind(), "A caveat cannot be decided", detail)
+            .challenge(Challenge::InsufficientScope),
+    }
+}
+
+/// An error's text as the sentence that a caller reads.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut sentence: String = chars.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(chars).collect();
+    if !sentence.ends_with(['.', '?', ')']) {
+        sentence.push('.');
+    }
+    sentence
+}

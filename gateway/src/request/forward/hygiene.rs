@@ -1,0 +1,89 @@
+//! Which fields cross the gateway: the one place that strips headers.
+//!
+//! A field reaches a backend because nothing here removes it, and the gateway adds its own only afterwards, so that no
+//! sender can make a hop-by-hop rule take the gateway's fields away. The reader has already classified each name with `_`
+//! read as `-`, since backends that follow CGI's conventions cannot tell the two apart, and has marked what `Connection`
+//! nominates. Trailers go through the same functions: a late spelling is no better than an early one.
+
+use crate::config::AuthorizationUse;
+use crate::head::{Field, Known};
+use crate::request::resource::Resource;
+
+/// Whether a request's field, or trailer, is copied to the upstream.
+pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
+    match field.known {
+        Known::Other
+        | Known::Via
+        | Known::ContentType
+        | Known::ContentEncoding
+        | Known::Origin
+        | Known::Prefer
+        | Known::Accept
+        | Known::Date
+        | Known::Server
+        | Known::Trailer
+        | Known::Expect => true,
+        // Written anew from the checked message or from this hop's own state.
+        Known::Host
+        | Known::ContentLength
+        | Known::TransferEncoding
+        | Known::Forwarded
+        | Known::XForwarded
+        | Known::Traceparent
+        | Known::Tracestate => false,
+        // This hop's alone (RFC 9110 section 7.6.1).
+        Known::Connection
+        | Known::Nominated
+        | Known::KeepAlive
+        | Known::Te
+        | Known::Upgrade
+        | Known::Proxy
+        | Known::SecWebSocketProtocol => false,
+        // A known name spelled with `_`: some backends would read it as the real one.
+        Known::Imitation => false,
+        Known::Authorization => resource.authorization == AuthorizationUse::Pass,
+        Known::PosternCapability | Known::Postern => false,
+        // They make some backends act on another method or path than the one that was checked.
+        Known::MethodOverride | Known::TargetOverride => {
+            resource.allow_headers.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(field.name))
+        }
+    }
+}
+
+/// Whether an upstream's field, or trailer, is passed to the client. An upstream cannot speak in the gateway's name.
+pub fn passes_down(field: &Field<'_>) -> bool {
+    match field.known {
+        Known::Connection
+        | Known::Nominated
+        | Known::KeepAlive
+        | Known::Te
+        | Known::Upgrade
+        | Known::TransferEncoding
+        | Known::ContentLength
+        | Known::Proxy
+        | Known::Postern
+        | Known::PosternCapability => false,
+        // Only requests are read through CGI's eyes; but a `Postern_…` is dropped like a `Postern-…`.
+        Known::Imitation => false,
+        Known::Other
+        | Known::Host
+        | Known::Trailer
+        | Known::Expect
+        | Known::Authorization
+        | Known::Forwarded
+        | Known::XForwarded
+        | Known::Via
+        | Known::Traceparent
+        | Known::Tracestate
+        | Known::SecWebSocketProtocol
+        | Known::MethodOverride
+        | Known::TargetOverride
+        | Known::ContentType
+        | Known::ContentEncoding
+        | Known::Origin
+        | Known::Prefer
+        | Known::Accept
+        | Known::Date
+        | Known::Server => true,
+    }
+}

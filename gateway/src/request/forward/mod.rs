@@ -1,0 +1,161 @@
+//! The fifth step: the checked message becomes the upstream request.
+//!
+//! [`compose`] consumes the [`Permit`] and writes the request line from what the permit holds, not from the head that
+//! came in: what was checked is what is forwarded (law 4). Nothing else in the crate can start an upstream request, since
+//! nothing else makes an [`UpstreamHead`].
+
+pub mod hygiene;
+mod trace;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use postern_capabilities::Permit;
+
+use super::bearer::Secret;
+use super::resource::Resource;
+use crate::config::{AuthorizationUse, ForwardToken};
+use crate::head::{Framing, Head, Known};
+
+pub use self::trace::TraceIds;
+
+/// A serialised HTTP/1.1 request head that was permitted. Its bytes can be read, not made: only [`compose`] fills it.
+#[derive(Default)]
+pub struct UpstreamHead(Vec<u8>);
+
+impl UpstreamHead {
+    /// The bytes to send, the empty line included.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Empties the buffer and keeps its memory for the next message.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// What goes up with the permit.
+pub struct Inputs<'a> {
+    /// The head as it came: its fields, once stripped, are forwarded.
+    pub head: &'a Head<'a>,
+    /// The resource it goes to.
+    pub resource: &'a Resource,
+    /// The token as presented, for resources that are holders themselves.
+    pub token: Option<Secret<'a>>,
+    /// The canonical path with the mount prefix, for resources that keep it.
+    pub full_path: &'a str,
+    /// Whether the sender is a trusted proxy, whose word on earlier hops is passed on.
+    pub trusted: bool,
+}
+
+/// Writes the upstream request head of a permitted message.
+pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, ids: &TraceIds) {
+    let Inputs { head, resource, .. } = *inputs;
+    let message = permit.message();
+    let out = &mut out.0;
+    out.clear();
+
+    out.extend_from_slice(message.operation.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(if resource.keep_prefix { inputs.full_path } else { message.path }.as_bytes());
+    if head.query().is_some() {
+        out.push(b'?');
+        out.extend_from_slice(message.query_string.as_bytes());
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+
+    field(out, b"host", resource.upstream_host.as_deref().unwrap_or(head.authority()).as_bytes());
+    let mut trailers_wanted = false;
+    let mut trace = None;
+    let mut trace_state = false;
+    for f in head.fields() {
+        match f.known {
+            Known::Te => trailers_wanted |= names_trailers(f.value),
+            // Kept where its parent is valid; a state without its trace means nothing.
+            Known::Traceparent if trace.is_none() => trace = trace::parse(f.value),
+            Known::Tracestate => trace_state = true,
+            _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
+            _ => {}
+        }
+    }
+    if trace_state && trace.is_some() {
+        for f in head.fields().filter(|f| f.known == Known::Tracestate) {
+            field(out, f.name, f.value);
+        }
+    }
+    match head.framing() {
+        Framing::None => {}
+        Framing::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
+        Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
+    }
+    if trailers_wanted {
+        out.extend_from_slice(b"te: trailers\r\nconnection: TE\r\n");
+    }
+    forward_token(out, inputs);
+    provenance(out, inputs, message.client, message.scheme.as_str());
+    trace::write(out, trace, ids);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What the upstream gets in place of the token.
+fn forward_token(out: &mut Vec<u8>, inputs: &Inputs<'_>) {
+    match (inputs.resource.forward_token, inputs.token) {
+        (ForwardToken::None, _) | (_, None) => {}
+        (ForwardToken::Original, Some(token)) => match inputs.resource.authorization {
+            AuthorizationUse::Pass => field(out, b"postern-capability", token.expose().as_bytes()),
+            AuthorizationUse::Capability => {
+                out.extend_from_slice(b"authorization: Bearer ");
+                out.extend_from_slice(token.expose().as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        },
+    }
+}
+
+/// `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` (RFC 9110 section 7.6.3): where the message came from, said once.
+///
+/// The last address of the chain is the `client` that the caveats were checked against.
+fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, client: IpAddr, scheme: &str) {
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if inputs.trusted {
+        for hop in super::client::chain_before(inputs.head, client) {
+            let _ = write!(Text(out), "{hop}, ");
+        }
+    }
+    let _ = write!(Text(out), "{client}\r\n");
+    field(out, b"x-forwarded-host", inputs.head.authority().as_bytes());
+    field(out, b"x-forwarded-proto", scheme.as_bytes());
+    let prefix = inputs.resource.prefix.trim_end_matches('/');
+    if !inputs.resource.keep_prefix && !prefix.is_empty() {
+        field(out, b"x-forwarded-prefix", prefix.as_bytes());
+    }
+    let _ = match client {
+        IpAddr::V4(address) => write!(Text(out), "forwarded: for={address}"),
+        IpAddr::V6(address) => write!(Text(out), "forwarded: for=\"[{address}]\""),
+    };
+    let _ = write!(Text(out), ";host=\"{}\";proto={scheme}\r\n", inputs.head.authority());
+    out.extend_from_slice(if inputs.head.is_http2() { b"via: 2 postern\r\n" } else { b"via: 1.1 postern\r\n" });
+}
+
+/// Whether a `TE` value lists `trailers`; other codings are this hop's business and end here.
+fn names_trailers(value: &[u8]) -> bool {
+    value.split(|&b| b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Lets `write!` append to bytes; appending to a vector cannot fail.
+struct Text<'v>(&'v mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(s.as_bytes());
+        Ok(())
+    }
+}

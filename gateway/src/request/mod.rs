@@ -1,0 +1,174 @@
+//! A message's way through the gateway, one file a step.
+//!
+//! `bearer` takes the token out, `route` finds the resource and the path below it, `check` makes a permit of message and
+//! capability, `forward` consumes the permit and writes the upstream request, `respond` writes the answer. [`receive`]
+//! calls them in this order, for HTTP/1 and HTTP/2 alike; `error` turns each failure into a problem in one place.
+
+pub mod bearer;
+pub mod check;
+pub mod client;
+pub mod error;
+pub mod forward;
+pub mod resource;
+pub mod respond;
+pub mod route;
+pub mod ticket;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use postern_capabilities::{Capability, EncodedSlash, Message, Scheme, Unverified, canonical_path};
+
+use self::bearer::{Carriers, Secret};
+use self::error::Refused;
+use self::forward::{Inputs, UpstreamHead};
+use self::resource::Resource;
+use self::ticket::Ticket;
+use crate::config::AuthorizationUse;
+use crate::head::{Framing, Head, Known};
+use crate::worker::Worker;
+
+/// Who is at the other end of a client connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address of the socket's other end.
+    pub address: IpAddr,
+    /// `https` where the connection is TLS.
+    pub scheme: Scheme,
+    /// The name that the TLS handshake asked for.
+    pub server_name: Option<Rc<str>>,
+    /// Hex SHA-256 of the client's certificate, where one was presented and verified.
+    pub client_cert: Option<Rc<str>>,
+}
+
+/// A message that may go up: what the connection loops need besides the head that [`receive`] wrote.
+pub struct Admitted {
+    /// Where it goes.
+    pub resource: Rc<Resource>,
+    /// How its body is framed, in both directions of the gateway.
+    pub framing: Framing,
+    /// The most bytes its body may have.
+    pub body_max: Option<u64>,
+    /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
+    pub repeatable: bool,
+}
+
+/// Takes a message through bearer, route, check and forward.
+///
+/// On success `out` holds the upstream request head and the permit is spent.
+///
+/// # Errors
+/// The reason why the message is not forwarded.
+pub fn receive(
+    worker: &Worker,
+    peer: &Peer,
+    head: &Head<'_>,
+    ticket: &mut Ticket,
+    out: &mut UpstreamHead,
+) -> Result<Admitted, Refused> {
+    let routes = worker.routes();
+    let host = lower_case_host(head.authority());
+    if peer.server_name.as_deref().is_some_and(|name| name != host) {
+        return Err(Refused::Misdirected);
+    }
+    let slash = if routes.passes_encoded_slash() { EncodedSlash::Pass } else { EncodedSlash::Refuse };
+    let full_path = canonical_path(head.path(), slash).map_err(Refused::Path)?;
+    let carriers = bearer::take(head)?;
+    let found = routes.find(&host, &full_path);
+    let now = worker.now();
+
+    let (capability, token) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
+    ticket.capability = Some(Arc::clone(&capability));
+    let Some(found) = found else { return Err(check::nowhere(&capability, &worker.standing, now)) };
+    let resource = found.resource;
+
+    if capability.holds(resource.name.as_str(), head.method()) {
+        ticket.resource = Some(Rc::clone(resource));
+    }
+    let trusted = worker.trusted_proxies.contains(peer.address);
+    ticket.client = client::decide(head, peer.address, &worker.trusted_proxies);
+    let grpc = if capability.needs().grpc { grpc_method(head, found.path) } else { None };
+    let body_max = smaller(resource.max_body, worker.limits.body_bytes_max);
+    let message = Message {
+        query_string: head.query().unwrap_or(""),
+        host: &host,
+        scheme: if trusted { client::scheme(head).unwrap_or(peer.scheme) } else { peer.scheme },
+        client_cert: peer.client_cert.as_deref(),
+        upgrade: head.upgrade(),
+        body_size: match head.framing() {
+            Framing::None => Some(0),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        },
+        grpc,
+        ..Message::new(resource.name.as_str(), head.method(), found.path, now, ticket.client)
+    };
+    let permit = check::check(&capability, &worker.standing, resource, message, body_max)?;
+
+    // These two say that the resource is there, so they come only after a right to it was shown.
+    if carriers.capability.is_some() && carriers.authorization.is_some() && resource.authorization != AuthorizationUse::Pass {
+        return Err(Refused::TwoTokens);
+    }
+    if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
+        canonical_path(head.path(), EncodedSlash::Refuse).map_err(Refused::Path)?;
+    }
+    let inputs = Inputs { head, resource, token, full_path: &full_path, trusted };
+    forward::compose(out, permit, &inputs, &worker.trace_ids);
+    Ok(Admitted {
+        resource: Rc::clone(resource),
+        framing: head.framing(),
+        body_max,
+        repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
+    })
+}
+
+/// The capability that a message presents: its token's, or the resource's anonymous one where it presents none.
+fn present<'h>(
+    worker: &Worker,
+    resource: Option<&Resource>,
+    carriers: &Carriers<'h>,
+) -> Result<(Arc<Capability>, Option<Secret<'h>>), Refused> {
+    let passes = resource.is_some_and(|r| r.authorization == AuthorizationUse::Pass);
+    let token = match (carriers.capability, carriers.authorization) {
+        (Some(token), _) => Some(token),
+        // A bearer credential that is no token of this kind is the service's own business there.
+        (None, Some(token)) if passes && Unverified::parse(token.expose()).is_err() => None,
+        (None, token) => token,
+    };
+    match token {
+        Some(token) => check::verify(worker, token).map(|capability| (capability, Some(token))),
+        None => match resource.and_then(|r| r.anonymous.as_ref()) {
+            Some(anonymous) => Ok((Arc::clone(anonymous), None)),
+            None => Err(Refused::MissingCapability),
+        },
+    }
+}
+
+/// The host without its port, in lower case: what routes and `host(…)` compare.
+fn lower_case_host(authority: &str) -> Cow<'_, str> {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(end) => &authority[..end + 2],
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
+}
+
+/// Service and method of a gRPC request: its content type says that it is one, its path which.
+fn grpc_method<'p>(head: &Head<'_>, path: &'p str) -> Option<(&'p str, &'p str)> {
+    let grpc = head.fields().any(|f| {
+        f.known == Known::ContentType
+            && f.value.len() >= 16
+            && f.value[..16].eq_ignore_ascii_case(b"application/grpc")
+            && matches!(f.value.get(16), None | Some(b'+' | b';' | b' '))
+    });
+    if grpc { path.strip_prefix('/')?.split_once('/') } else { None }
+}
+
+fn smaller(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,60 @@
+//! A resource as a worker knows it: the checked configuration, ready to route and forward.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use postern_capabilities::{Capability, ResourceName};
+
+use crate::config::{AuthorizationUse, ForwardToken};
+
+/// One named thing behind the gateway.
+pub struct Resource {
+    /// Its name: what `right(resource, operation)` designates.
+    pub name: ResourceName,
+    /// Its place in the configuration, and in the metrics.
+    pub index: usize,
+    /// Only messages for this host, if one is named (lower case, no port).
+    pub host: Option<Box<str>>,
+    /// Where it is mounted.
+    pub prefix: Box<str>,
+    /// Whether the prefix stays in the forwarded path.
+    pub keep_prefix: bool,
+    /// What the upstream gets in place of the token.
+    pub forward_token: ForwardToken,
+    /// Whether the service uses `Authorization` itself.
+    pub authorization: AuthorizationUse,
+    /// Whether `%2F` is an ordinary character of its segment.
+    pub passes_encoded_slash: bool,
+    /// What `Host` says to the upstream; the message's own where this is `None`.
+    pub upstream_host: Option<Box<str>>,
+    /// What a message without a token is treated as presenting.
+    pub anonymous: Option<Arc<Capability>>,
+    /// The largest body in bytes.
+    pub max_body: Option<u64>,
+    /// Fields that are otherwise removed and that this resource asked for, lower case.
+    pub allow_headers: Vec<Box<str>>,
+    /// Where it is forwarded to. The pool's key: `host:port`.
+    pub upstreams: Vec<Rc<str>>,
+}
+
+#[cfg(test)]
+impl Resource {
+    /// A resource with nothing special about it.
+    pub fn for_tests(name: &str, host: Option<&str>, prefix: &str) -> Self {
+        Self {
+            name: ResourceName::parse(name).expect("a test's resource name is valid"),
+            index: 0,
+            host: host.map(Into::into),
+            prefix: prefix.into(),
+            keep_prefix: false,
+            forward_token: ForwardToken::None,
+            authorization: AuthorizationUse::Capability,
+            passes_encoded_slash: false,
+            upstream_host: None,
+            anonymous: None,
+            max_body: None,
+            allow_headers: Vec::new(),
+            upstreams: Vec::new(),
+        }
+    }
+}

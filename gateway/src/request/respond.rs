@@ -1,0 +1,136 @@
+//! The last step: the upstream's answer, or a problem, becomes the response.
+//!
+//! An upstream's fields pass through one filter, like the request's: this hop's own are dropped, so are all spellings of
+//! `Postern-*` (an upstream cannot speak in the gateway's name), and framing is written anew by whoever sends the body.
+
+use std::time::SystemTime;
+
+use super::error::{Problem, Refused};
+use super::forward::hygiene::passes_down;
+use crate::head::ResponseHead;
+
+/// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delimiter {
+    /// No framing field: the status or the method says that there is no body.
+    Absent,
+    /// `Content-Length`.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// The end of the connection.
+    Close,
+}
+
+/// Whether the connection stays open after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// For the next request.
+    KeepAlive,
+    /// `Connection: close`.
+    Close,
+}
+
+/// Writes a status line and the fields that may pass, for an HTTP/1 client. 1xx heads go the same way.
+pub fn compose_head(out: &mut Vec<u8>, head: &ResponseHead<'_>, delimiter: Delimiter, after: After, http_1_0: bool) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(head.status()).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.reason());
+    out.extend_from_slice(b"\r\n");
+    for field in head.fields().filter(passes_down) {
+        line(out, field.name, field.value);
+    }
+    out.extend_from_slice(b"via: 1.1 postern\r\n");
+    match delimiter {
+        Delimiter::Absent | Delimiter::Close => {}
+        Delimiter::Length(length) => line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
+        Delimiter::Chunked => line(out, b"transfer-encoding", b"chunked"),
+    }
+    match after {
+        // HTTP/1.0 clients close unless told; HTTP/1.1 clients stay unless told.
+        After::KeepAlive if http_1_0 => line(out, b"connection", b"keep-alive"),
+        After::KeepAlive => {}
+        After::Close => line(out, b"connection", b"close"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A refusal as an HTTP/1 response, head and body. `head_only` where the request was HEAD.
+pub fn compose_refusal(out: &mut Vec<u8>, refused: &Refused, after: After, head_only: bool) {
+    let problem = refused.problem();
+    let body = problem_body(&problem);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(problem.status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(problem.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in problem_fields(&problem) {
+        line(out, name.as_bytes(), value.as_bytes());
+    }
+    line(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+    if after == After::Close {
+        line(out, b"connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// The fields of a problem response besides framing: for both protocol versions and for administration.
+pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
+    let mut fields = vec![
+        ("content-type", "application/problem+json".to_owned()),
+        ("cache-control", "no-store".to_owned()),
+        ("date", httpdate::fmt_http_date(SystemTime::now())),
+    ];
+    if let Some(challenge) = problem.challenge {
+        let value = match challenge.error() {
+            None => "Bearer".to_owned(),
+            Some(error) => format!("Bearer error=\"{error}\", error_description=\"{}\"", quotable(&problem.detail)),
+        };
+        fields.push(("www-authenticate", value));
+    }
+    if problem.status == 503 {
+        fields.push(("retry-after", "1".to_owned()));
+    }
+    fields
+}
+
+/// The JSON of a problem (RFC 9457 section 3).
+pub fn problem_body(problem: &Problem) -> String {
+    let mut body = serde_json::json!({
+        "type": problem.kind,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    });
+    if !problem.caveats.is_empty() {
+        body["caveats"] = problem
+            .caveats
+            .iter()
+            .map(|c| serde_json::json!({ "block": c.block, "check": c.check, "caveat": c.text }))
+            .collect();
+    }
+    let mut text = body.to_string();
+    text.push('\n');
+    text
+}
+
+/// What RFC 6750 section 3 allows in `error_description`: `%x20-21 / %x23-5B / %x5D-7E`.
+fn quotable(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' '..='!' | '#'..='[' | ']'..='~') { c } else { '\'' }).collect()
+}
+
+/// The standard phrase of a status this gateway answers with itself.
+fn reason_phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("")
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

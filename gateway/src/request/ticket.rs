@@ -1,0 +1,156 @@
+//! One exchange as metrics and the access log see it.
+//!
+//! A ticket is opened when a head is complete, filled on the message's way, and closed when the last byte of the answer
+//! is gone. It measures the gateway's own share of the time: from the head's last byte to the upstream request's, and from
+//! the upstream answer's head to the client's. What lies between is the service's and the network's.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use postern_capabilities::Capability;
+
+use super::resource::Resource;
+use crate::head::{Head, Version};
+use crate::telemetry::{ALLOWED, AccessLine, Protocol};
+use crate::worker::Worker;
+
+/// What is known of one exchange so far.
+pub struct Ticket {
+    /// The resource, once the capability proved a right to it: a name that no caller can make up.
+    pub resource: Option<Rc<Resource>>,
+    /// The capability, once verified.
+    pub capability: Option<Arc<Capability>>,
+    /// The peer, or what a trusted proxy said.
+    pub client: IpAddr,
+    /// The upstream that the message went to.
+    pub upstream: Option<Rc<str>>,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    started: Instant,
+    own_share: Duration,
+    answered: Option<Instant>,
+    decision: &'static str,
+    status: u16,
+    protocol: Protocol,
+    line: Option<Box<Line>>,
+}
+
+/// What an access log line copies out of the head, since the head's bytes are gone when the line is written.
+struct Line {
+    at: SystemTime,
+    host: String,
+    operation: String,
+    path: Vec<u8>,
+    query_bytes: usize,
+}
+
+impl Ticket {
+    /// Opens a ticket for a head that is complete now. Copies parts of the head only where an access log wants them.
+    pub fn open(worker: &Worker, peer: IpAddr, head: &Head<'_>) -> Self {
+        let line = worker.telemetry.logs().then(|| {
+            Box::new(Line {
+                at: SystemTime::now(),
+                host: head.authority().to_owned(),
+                operation: head.method().to_owned(),
+                path: head.path().to_vec(),
+                query_bytes: head.query().map_or(0, str::len),
+            })
+        });
+        let protocol = match head.version() {
+            Version::Http10 => Protocol::Http10,
+            Version::Http11 => Protocol::Http11,
+            Version::Http2 => Protocol::Http2,
+        };
+        Self::with(worker, peer, protocol, line)
+    }
+
+    /// Opens a ticket for a head that could not be read.
+    pub fn unreadable(worker: &Worker, peer: IpAddr, protocol: Protocol) -> Self {
+        let line = worker.telemetry.logs().then(|| {
+            let (host, operation) = (String::new(), String::new());
+            Box::new(Line { at: SystemTime::now(), host, operation, path: Vec::new(), query_bytes: 0 })
+        });
+        Self::with(worker, peer, protocol, line)
+    }
+
+    fn with(worker: &Worker, peer: IpAddr, protocol: Protocol, line: Option<Box<Line>>) -> Self {
+        worker.telemetry.request(protocol);
+        Self {
+            resource: None,
+            capability: None,
+            client: peer,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            started: Instant::now(),
+            own_share: Duration::ZERO,
+            answered: None,
+            decision: ALLOWED,
+            status: 0,
+            protocol,
+            line,
+        }
+    }
+
+    /// When the head was complete.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The message was refused, or failed, for the reason of this problem type.
+    pub fn refused(&mut self, kind: &'static str) {
+        self.decision = kind;
+    }
+
+    /// The upstream request's head is on its way: the first half of the gateway's own share ends.
+    pub fn forwarded(&mut self, upstream: &Rc<str>) {
+        self.own_share = self.started.elapsed();
+        self.upstream = Some(Rc::clone(upstream));
+    }
+
+    /// The upstream's final response head is complete: the second half begins.
+    pub fn answered(&mut self) {
+        self.answered = Some(Instant::now());
+    }
+
+    /// The final response's head is on its way to the client.
+    pub fn responded(&mut self, worker: &Worker, status: u16) {
+        self.own_share += match self.answered {
+            Some(answered) => answered.elapsed(),
+            None if self.upstream.is_none() => self.started.elapsed(),
+            None => Duration::ZERO,
+        };
+        self.status = status;
+        worker.telemetry.responded(status);
+        worker.telemetry.own_share(self.own_share);
+    }
+
+    /// The exchange is over: counts the decision and writes the access line.
+    pub fn close(self, worker: &Worker) {
+        let resource = self.resource.as_deref().map(|r| r.name.as_str());
+        worker.telemetry.decided(resource, self.decision);
+        let Some(line) = &self.line else { return };
+        worker.telemetry.log(&AccessLine {
+            at: line.at,
+            client: self.client,
+            protocol: self.protocol,
+            host: &line.host,
+            operation: &line.operation,
+            path: &line.path,
+            query_bytes: line.query_bytes,
+            resource,
+            decision: self.decision,
+            capability: self.capability.as_deref().map(Capability::short_id),
+            status: self.status,
+            upstream: self.upstream.as_deref(),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            took: self.started.elapsed(),
+            own_share: self.own_share,
+        });
+    }
+}

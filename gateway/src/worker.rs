@@ -1,0 +1,49 @@
+//! What one worker thread holds: everything that a message needs on its way, without a lock.
+//!
+//! A worker is one thread with its own runtime, its own listening sockets, its own plan cache and its own upstream
+//! connections. Between workers only the standing of keys and revocations is shared, read by one atomic load.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postern_capabilities::Standing;
+
+use crate::config::TrustedProxies;
+use crate::limits::Limits;
+use crate::plans::PlanCache;
+use crate::request::forward::TraceIds;
+use crate::request::route::Routes;
+use crate::telemetry::WorkerTelemetry;
+
+/// One worker's state.
+pub struct Worker {
+    /// Host and path to resource. Swapped whole when the configuration changes.
+    pub routes: RefCell<Rc<Routes>>,
+    /// Every bound.
+    pub limits: Rc<Limits>,
+    /// Which keys live and what is revoked.
+    pub standing: Arc<Standing>,
+    /// Verified plans by token text.
+    pub plans: RefCell<PlanCache>,
+    /// Whose word on earlier hops is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// This worker's counters, and its way to the access log.
+    pub telemetry: WorkerTelemetry,
+    /// Ids for traces.
+    pub trace_ids: TraceIds,
+}
+
+impl Worker {
+    /// The table of routes as it is at this moment.
+    pub fn routes(&self) -> Rc<Routes> {
+        Rc::clone(&self.routes.borrow())
+    }
+
+    /// Now, in whole seconds: what `time(…)` states. A clock before 1970 reads as 0, which every expiry refuses to
+    /// mistake for later and every `not-before` refuses.
+    pub fn now(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+}
