@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use postern_capabilities::Capability;
+use postern_capabilities::token::Capability;
 use zeroize::Zeroizing;
 
 /// A bounded map from token text to its verified plan.

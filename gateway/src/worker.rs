@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postern_capabilities::Standing;
+use postern_capabilities::revocation::Standing;
 
 use crate::config::TrustedProxies;
 use crate::limits::Limits;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use postern_capabilities::{Capability, Message, Permit, Refusal, Standing, Unverified, authorize};
+use postern_capabilities::authorize::{Permit, Refusal, authorize};
+use postern_capabilities::message::Message;
+use postern_capabilities::revocation::Standing;
+use postern_capabilities::token::{Capability, Unverified};
 
 use super::bearer::Secret;
 use super::error::Refused;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use postern_capabilities::Scheme;
+use postern_capabilities::message::Scheme;
 
 use crate::config::TrustedProxies;
 use crate::head::{Head, Known};
@@ -11,6 +11,9 @@ use crate::head::{Head, Known};
 /// `X-Forwarded-For` that is not a trusted proxy's itself. An entry that is no address ends the walk: what stands to its
 /// left is only hearsay.
 pub fn decide(head: &Head<'_>, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
+    if !head.has(Known::XForwarded) || !trusted.contains(peer) {
+        return peer;
+    }
     let mut client = peer;
     for hop in hops_from_the_right(head) {
         if !trusted.contains(client) {

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use postern_capabilities::{NotVerified, PathError, Refusal, Unreadable};
+use postern_capabilities::authorize::Refusal;
+use postern_capabilities::path::PathError;
+use postern_capabilities::token::{NotVerified, Unreadable};
 
 use crate::head::HeadError;
 
@@ -35,6 +37,8 @@ pub enum Refused {
     Refusal(Refusal),
     /// There is no such resource, or the capability holds no right to it: nobody can tell which.
     NotFound,
+    /// One of the gateway's own paths, with another method than GET or HEAD.
+    MethodNotAllowed,
     /// The body is, or turned out to be, larger than the resource allows.
     BodyTooLarge {
         /// The resource's bound in bytes.
@@ -190,6 +194,7 @@ impl Refused {
             }
             Self::Refusal(refusal) => refusal_problem(refusal),
             Self::NotFound => not_found(),
+            Self::MethodNotAllowed => problem(405, "method-not-allowed", "This path is only read", "Use GET or HEAD."),
             Self::BodyTooLarge { max } => problem(
                 413,
                 "body-too-large",

@@ -9,6 +9,7 @@ pub mod check;
 pub mod client;
 pub mod error;
 pub mod forward;
+pub mod own;
 pub mod resource;
 pub mod respond;
 pub mod route;
@@ -19,11 +20,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use postern_capabilities::{Capability, EncodedSlash, Message, Scheme, Unverified, canonical_path};
+use postern_capabilities::message::{Message, Scheme};
+use postern_capabilities::path::{EncodedSlash, canonical_path};
+use postern_capabilities::token::{Capability, Unverified};
 
 use self::bearer::{Carriers, Secret};
 use self::error::Refused;
 use self::forward::{Inputs, UpstreamHead};
+use self::own::Answer;
 use self::resource::Resource;
 use self::ticket::Ticket;
 use crate::config::AuthorizationUse;
@@ -55,6 +59,14 @@ pub struct Admitted {
     pub repeatable: bool,
 }
 
+/// What becomes of a message that is not refused.
+pub enum Received {
+    /// It goes up.
+    Forward(Admitted),
+    /// The gateway answers it itself: one of its own paths.
+    Answer(Answer),
+}
+
 /// Takes a message through bearer, route, check and forward.
 ///
 /// On success `out` holds the upstream request head and the permit is spent.
@@ -67,14 +79,17 @@ pub fn receive(
     head: &Head<'_>,
     ticket: &mut Ticket,
     out: &mut UpstreamHead,
-) -> Result<Admitted, Refused> {
+) -> Result<Received, Refused> {
     let routes = worker.routes();
-    let host = lower_case_host(head.authority());
+    let host = lower_case(head.host());
     if peer.server_name.as_deref().is_some_and(|name| name != host) {
         return Err(Refused::Misdirected);
     }
     let slash = if routes.passes_encoded_slash() { EncodedSlash::Pass } else { EncodedSlash::Refuse };
-    let full_path = canonical_path(head.path(), slash).map_err(Refused::Path)?;
+    let full_path = canonical_path(head.path().as_bytes(), slash).map_err(Refused::Path)?;
+    if let Some(answer) = own::answer(&worker.standing, head.method(), &full_path) {
+        return answer.map(Received::Answer);
+    }
     let carriers = bearer::take(head)?;
     let found = routes.find(&host, &full_path);
     let now = worker.now();
@@ -112,16 +127,16 @@ pub fn receive(
         return Err(Refused::TwoTokens);
     }
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
-        canonical_path(head.path(), EncodedSlash::Refuse).map_err(Refused::Path)?;
+        canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
     }
     let inputs = Inputs { head, resource, token, full_path: &full_path, trusted };
     forward::compose(out, permit, &inputs, &worker.trace_ids);
-    Ok(Admitted {
+    Ok(Received::Forward(Admitted {
         resource: Rc::clone(resource),
         framing: head.framing(),
         body_max,
         repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
-    })
+    }))
 }
 
 /// The capability that a message presents: its token's, or the resource's anonymous one where it presents none.
@@ -146,24 +161,17 @@ fn present<'h>(
     }
 }
 
-/// The host without its port, in lower case: what routes and `host(…)` compare.
-fn lower_case_host(authority: &str) -> Cow<'_, str> {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.find(']')) {
-        Some(end) => &authority[..end + 2],
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
+/// The host in lower case: what routes and `host(…)` compare (RFC 9110 section 4.2.3).
+fn lower_case(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
 /// Service and method of a gRPC request: its content type says that it is one, its path which.
 fn grpc_method<'p>(head: &Head<'_>, path: &'p str) -> Option<(&'p str, &'p str)> {
-    let grpc = head.fields().any(|f| {
-        f.known == Known::ContentType
-            && f.value.len() >= 16
-            && f.value[..16].eq_ignore_ascii_case(b"application/grpc")
-            && matches!(f.value.get(16), None | Some(b'+' | b';' | b' '))
-    });
-    if grpc { path.strip_prefix('/')?.split_once('/') } else { None }
+    let media_type = head.value(Known::ContentType)?;
+    let (prefix, rest) = media_type.split_at_checked(16)?;
+    let is_grpc = prefix.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '));
+    if is_grpc { path.strip_prefix('/')?.split_once('/') } else { None }
 }
 
 fn smaller(a: Option<u64>, b: Option<u64>) -> Option<u64> {

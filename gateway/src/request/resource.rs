@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use postern_capabilities::{Capability, ResourceName};
+use postern_capabilities::resource::ResourceName;
+use postern_capabilities::token::Capability;
 
 use crate::config::{AuthorizationUse, ForwardToken};
 

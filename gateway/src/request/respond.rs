@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::error::{Problem, Refused};
 use super::forward::hygiene::passes_down;
+use super::own::Answer;
 use crate::head::ResponseHead;
 
 /// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
@@ -78,6 +79,23 @@ pub fn compose_refusal(out: &mut Vec<u8>, refused: &Refused, after: After, head_
     }
 }
 
+/// An answer of the gateway's own as an HTTP/1 response.
+pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_only: bool) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(answer.status).as_bytes());
+    out.extend_from_slice(b" OK\r\n");
+    line(out, b"content-type", answer.content_type.as_bytes());
+    line(out, b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    line(out, b"content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    if after == After::Close {
+        line(out, b"connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !head_only {
+        out.extend_from_slice(answer.body.as_bytes());
+    }
+}
+
 /// The fields of a problem response besides framing: for both protocol versions and for administration.
 pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
     let mut fields = vec![
@@ -91,6 +109,9 @@ pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
             Some(error) => format!("Bearer error=\"{error}\", error_description=\"{}\"", quotable(&problem.detail)),
         };
         fields.push(("www-authenticate", value));
+    }
+    if problem.status == 405 {
+        fields.push(("allow", "GET, HEAD".to_owned()));
     }
     if problem.status == 503 {
         fields.push(("retry-after", "1".to_owned()));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use postern_capabilities::Capability;
+use postern_capabilities::token::Capability;
 
 use super::resource::Resource;
 use crate::head::{Head, Version};
@@ -56,7 +56,7 @@ impl Ticket {
                 at: SystemTime::now(),
                 host: head.authority().to_owned(),
                 operation: head.method().to_owned(),
-                path: head.path().to_vec(),
+                path: head.path().as_bytes().to_vec(),
                 query_bytes: head.query().map_or(0, str::len),
             })
         });

@@ -10,12 +10,12 @@ mod trace;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use postern_capabilities::Permit;
+use postern_capabilities::authorize::Permit;
 
 use super::bearer::Secret;
 use super::resource::Resource;
 use crate::config::{AuthorizationUse, ForwardToken};
-use crate::head::{Framing, Head, Known};
+use crate::head::{Framing, Head, Known, Version};
 
 pub use self::trace::TraceIds;
 
@@ -68,18 +68,16 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
     field(out, b"host", resource.upstream_host.as_deref().unwrap_or(head.authority()).as_bytes());
     let mut trailers_wanted = false;
     let mut trace = None;
-    let mut trace_state = false;
     for f in head.fields() {
         match f.known {
             Known::Te => trailers_wanted |= names_trailers(f.value),
-            // Kept where its parent is valid; a state without its trace means nothing.
             Known::Traceparent if trace.is_none() => trace = trace::parse(f.value),
-            Known::Tracestate => trace_state = true,
             _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
             _ => {}
         }
     }
-    if trace_state && trace.is_some() {
+    // A state without its trace means nothing.
+    if trace.is_some() && head.has(Known::Tracestate) {
         for f in head.fields().filter(|f| f.known == Known::Tracestate) {
             field(out, f.name, f.value);
         }
@@ -135,7 +133,11 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, client: IpAddr, scheme: &s
         IpAddr::V6(address) => write!(Text(out), "forwarded: for=\"[{address}]\""),
     };
     let _ = write!(Text(out), ";host=\"{}\";proto={scheme}\r\n", inputs.head.authority());
-    out.extend_from_slice(if inputs.head.is_http2() { b"via: 2 postern\r\n" } else { b"via: 1.1 postern\r\n" });
+    out.extend_from_slice(match inputs.head.version() {
+        Version::Http10 => b"via: 1.0 postern\r\n".as_slice(),
+        Version::Http11 => b"via: 1.1 postern\r\n",
+        Version::Http2 => b"via: 2 postern\r\n",
+    });
 }
 
 /// Whether a `TE` value lists `trailers`; other codings are this hop's business and end here.

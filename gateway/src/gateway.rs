@@ -1,0 +1,291 @@
+//! A running gateway: ledger, workers and administration, started and drained as one.
+//!
+//! The order of a start is the order of trust: state folder and ledger first, so that every revocation is known; then the
+//! sockets, so that a taken port is an error and not a surprise; then the workers; administration last. A gateway that
+//! cannot do all of this does not start.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use postern_capabilities::revocation::Standing;
+use postern_capabilities::token::{Capability, Unverified};
+use rustls::ServerConfig;
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::config::{self, Config, TrustedProxies};
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::plans::PlanCache;
+use crate::request::forward::TraceIds;
+use crate::request::resource::Resource;
+use crate::request::route::Routes;
+use crate::state::{StateDir, read_secret_file};
+use crate::telemetry::{AccessLog, Telemetry, WorkerTelemetry};
+use crate::worker::Worker;
+use crate::{admin, listener, tls};
+
+/// Why a gateway did not start. Each is a sentence: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder or a file in it.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}. Is another gateway running there? Choose another address with `listen` or --listen.")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A resource's anonymous capability.
+    #[error("resource.{resource}.anonymous: {sentence}")]
+    Anonymous {
+        /// The resource.
+        resource: String,
+        /// What is wrong, and what to do.
+        sentence: String,
+    },
+    /// The access log's file.
+    #[error("the access log {path} cannot be opened: {error}. Name a file in a folder that is there, with log.access.")]
+    AccessLog {
+        /// The file.
+        path: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A thread or its runtime.
+    #[error("a thread cannot be started: {0}. The system's limit on threads or open files is too low for this gateway.")]
+    Thread(std::io::Error),
+}
+
+/// A gateway that is up. Dropping it stops it at once; [`Running::drain`] lets exchanges finish.
+pub struct Running {
+    data: Vec<SocketAddr>,
+    admin: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where messages are taken, with the ports that the system chose.
+    pub fn data_addresses(&self) -> &[SocketAddr] {
+        &self.data
+    }
+
+    /// Where administration is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Takes no more connections, lets exchanges that are under way finish within `drain_timeout`, and ends.
+    pub async fn drain(mut self) {
+        self.shutdown.send_replace(true);
+        let threads = std::mem::take(&mut self.threads);
+        // Joining blocks, so it is done where blocking is allowed. A worker that panicked has ended, which is all that
+        // is asked of it here.
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        drop(joined.await);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.send_replace(true);
+    }
+}
+
+/// Starts a gateway from a checked configuration and its state folder.
+///
+/// # Errors
+/// [`StartError`]: nothing keeps running in that case.
+pub fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
+    let access_log = open_access_log(&config)?;
+    let telemetry = Telemetry::new(access_log);
+    let root = state.root_key()?;
+    let ledger = Ledger::open(&state, &root.public(), &config.limits, &telemetry)?;
+    let standing = Arc::clone(ledger.standing());
+    let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+    let resources = Arc::new(
+        config
+            .resources
+            .iter()
+            .map(|resource| Ok((resource.clone(), anonymous(resource, &standing, &config.limits)?)))
+            .collect::<Result<Vec<_>, StartError>>()?,
+    );
+
+    let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let (data, sockets) = listen(&config.listen, workers)?;
+    let (shutdown, watch) = watch::channel(false);
+    let mut running = Running { data, admin: config.admin.listen, shutdown, threads: Vec::new() };
+
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let parts = Parts {
+            resources: Arc::clone(&resources),
+            limits: config.limits.clone(),
+            standing: Arc::clone(&standing),
+            trusted_proxies: config.trusted_proxies.clone(),
+            telemetry: telemetry.worker(),
+            tls: tls.clone(),
+            sockets,
+            shutdown: watch.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || parts.run())
+            .map_err(StartError::Thread)?;
+        running.threads.push(thread);
+    }
+    let names = config.resources.iter().map(|r| r.name.clone()).collect();
+    let admin = admin::start(&config, names, state, root, ledger, telemetry, watch)?;
+    running.admin = admin.address;
+    running.threads.push(admin.thread);
+    Ok(running)
+}
+
+/// What one worker thread is made of, before it has a runtime.
+struct Parts {
+    resources: Arc<Vec<(config::Resource, Option<Arc<Capability>>)>>,
+    limits: Limits,
+    standing: Arc<Standing>,
+    trusted_proxies: TrustedProxies,
+    telemetry: WorkerTelemetry,
+    tls: Option<Arc<ServerConfig>>,
+    sockets: Vec<TcpListener>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Parts {
+    /// The thread's whole life.
+    fn run(self) {
+        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "a worker has no runtime and serves nothing"),
+        };
+        let limits = Rc::new(self.limits);
+        let resources = self.resources.iter().enumerate().map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect();
+        let worker = Rc::new(Worker::new(
+            Routes::new(resources),
+            limits,
+            self.standing,
+            self.trusted_proxies,
+            self.telemetry,
+        ));
+        let local = LocalSet::new();
+        local.block_on(&runtime, listener::serve(worker, self.sockets, self.tls, self.shutdown));
+        // What did not finish within the drain is cut here.
+        drop(local);
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+}
+
+fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Capability>>) -> Resource {
+    Resource {
+        name: checked.name.clone(),
+        index,
+        host: checked.host.as_deref().map(Into::into),
+        prefix: checked.prefix.as_str().into(),
+        keep_prefix: checked.keep_prefix,
+        forward_token: checked.forward_token,
+        authorization: checked.authorization,
+        passes_encoded_slash: checked.encoded_slash == postern_capabilities::path::EncodedSlash::Pass,
+        upstream_host: checked.upstream_host.as_deref().map(Into::into),
+        anonymous: anonymous.clone(),
+        max_body: checked.max_body,
+        allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
+        upstreams: checked.upstream.iter().map(|upstream| upstream.authority().into()).collect(),
+    }
+}
+
+/// One listening socket an address for each worker, all bound before any accepts.
+fn listen(addresses: &[SocketAddr], workers: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut bound = Vec::new();
+    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for &wanted in addresses {
+        let mut address = wanted;
+        for worker in &mut sockets {
+            let socket =
+                listener::bind(address).map_err(|error| StartError::Listen { address, error })?;
+            // Port 0 is chosen once: the other workers share what the first was given.
+            address = socket.local_addr().map_err(|error| StartError::Listen { address, error })?;
+            worker.push(socket);
+        }
+        bound.push(address);
+    }
+    Ok((bound, sockets))
+}
+
+/// The capability that messages without a token present at a resource. It may hold rights to that resource only.
+fn anonymous(
+    resource: &config::Resource,
+    standing: &Standing,
+    limits: &Limits,
+) -> Result<Option<Arc<Capability>>, StartError> {
+    let Some(path) = &resource.anonymous else { return Ok(None) };
+    let wrong = |sentence: String| StartError::Anonymous { resource: resource.name.as_str().into(), sentence };
+    let text = read_secret_file(path).map_err(|error| wrong(error.to_string()))?;
+    let at = |what: &dyn std::fmt::Display, path: &Path| format!("the token in {} is not usable: {what}", path.display());
+    let capability = Unverified::parse(text.trim())
+        .map_err(|error| wrong(at(&error, path)))?
+        .verify(standing, limits.price_budget)
+        .map_err(|error| wrong(at(&error, path)))?;
+    if capability.rights().iter().any(|right| right.resource != resource.name) || capability.rights().is_empty() {
+        return Err(wrong(format!(
+            "the token in {} must hold rights to {:?} and to nothing else; mint one with `postern mint {} --allow GET`.",
+            path.display(),
+            resource.name.as_str(),
+            resource.name.as_str(),
+        )));
+    }
+    Ok(Some(Arc::new(capability)))
+}
+
+fn open_access_log(config: &Config) -> Result<AccessLog, StartError> {
+    use crate::telemetry::AccessLogTarget as Target;
+    let lines_max = config.limits.log_queue_lines_max;
+    let target = match &config.access_log {
+        config::AccessLog::Off => return Ok(AccessLog::off()),
+        config::AccessLog::Stderr => Target::Stderr,
+        config::AccessLog::Stdout => Target::Stdout,
+        config::AccessLog::File(path) => Target::File(path.clone()),
+    };
+    let path = match &config.access_log {
+        config::AccessLog::File(path) => path.display().to_string(),
+        _ => "stream".to_owned(),
+    };
+    AccessLog::start(target, lines_max).map_err(|error| StartError::AccessLog { path, error })
+}
+
+impl Worker {
+    /// A worker with empty caches.
+    pub fn new(
+        routes: Routes,
+        limits: Rc<Limits>,
+        standing: Arc<Standing>,
+        trusted_proxies: TrustedProxies,
+        telemetry: WorkerTelemetry,
+    ) -> Self {
+        let plans = PlanCache::new(limits.plan_cache_entries_max, limits.plan_cache_bytes_max);
+        Self {
+            routes: Rc::new(routes).into(),
+            limits,
+            standing,
+            plans: plans.into(),
+            trusted_proxies,
+            telemetry,
+            trace_ids: TraceIds::new(rand::random()),
+        }
+    }
+}
