@@ -69,7 +69,9 @@ fn bearer(value: &[u8]) -> Result<Option<Secret<'_>>, Refused> {
         return Ok(None);
     }
     match rest {
-        [] => Err(Refused::UnreadableCarrier("`Authorization: Bearer` carries no token: write the token after one space.")),
+        [] => Err(Refused::UnreadableCarrier(
+            "`Authorization: Bearer` carries no token: write the token after one space.",
+        )),
         [b' ', ..] => {
             let start = rest.iter().position(|&b| b != b' ').unwrap_or(rest.len());
             token(&rest[start..]).map(Some)

@@ -27,8 +27,7 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
     }
     worker.telemetry.plan_cache(false);
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
-    let capability =
-        unverified.verify(&worker.standing, worker.limits.price_budget).map_err(Refused::NotVerified)?;
+    let capability = unverified.verify(&worker.standing, worker.limits.price_budget).map_err(Refused::NotVerified)?;
     let capability = Arc::new(capability);
     worker.plans.borrow_mut().insert(token.expose(), Arc::clone(&capability));
     Ok(capability)

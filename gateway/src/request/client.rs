@@ -46,9 +46,10 @@ fn hops_from_the_right<'h>(head: &'h Head<'_>) -> impl Iterator<Item = Option<Ip
 
 /// An address, with the brackets or port that some proxies add.
 fn address(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|a| a.ip())).or_else(|| {
-        text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok().map(IpAddr::V6)
-    })
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|a| a.ip()))
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok().map(IpAddr::V6))
 }
 
 /// What a trusted proxy says the client's connection was, by its last `X-Forwarded-Proto`.

@@ -138,11 +138,7 @@ impl Refused {
     pub fn closes_connection(&self) -> bool {
         matches!(
             self,
-            Self::Head(_)
-                | Self::Framing(_)
-                | Self::RequestTimeout
-                | Self::BodyTooLarge { .. }
-                | Self::Unavailable(_)
+            Self::Head(_) | Self::Framing(_) | Self::RequestTimeout | Self::BodyTooLarge { .. } | Self::Unavailable(_)
         )
     }
 
@@ -254,8 +250,9 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
                 .collect();
             problem
         }
-        Refusal::Undecidable { .. } => problem(403, refusal.kind(), "A caveat cannot be decided", detail)
-            .challenge(Challenge::InsufficientScope),
+        Refusal::Undecidable { .. } => {
+            problem(403, refusal.kind(), "A caveat cannot be decided", detail).challenge(Challenge::InsufficientScope)
+        }
     }
 }
 

@@ -123,7 +123,10 @@ pub fn receive(
     let permit = check::check(&capability, &worker.standing, resource, message, body_max)?;
 
     // These two say that the resource is there, so they come only after a right to it was shown.
-    if carriers.capability.is_some() && carriers.authorization.is_some() && resource.authorization != AuthorizationUse::Pass {
+    if carriers.capability.is_some()
+        && carriers.authorization.is_some()
+        && resource.authorization != AuthorizationUse::Pass
+    {
         return Err(Refused::TwoTokens);
     }
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
@@ -163,14 +166,19 @@ fn present<'h>(
 
 /// The host in lower case: what routes and `host(…)` compare (RFC 9110 section 4.2.3).
 fn lower_case(host: &str) -> Cow<'_, str> {
-    if host.bytes().any(|b| b.is_ascii_uppercase()) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
 }
 
 /// Service and method of a gRPC request: its content type says that it is one, its path which.
 fn grpc_method<'p>(head: &Head<'_>, path: &'p str) -> Option<(&'p str, &'p str)> {
     let media_type = head.value(Known::ContentType)?;
     let (prefix, rest) = media_type.split_at_checked(16)?;
-    let is_grpc = prefix.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '));
+    let is_grpc =
+        prefix.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '));
     if is_grpc { path.strip_prefix('/')?.split_once('/') } else { None }
 }
 

@@ -62,10 +62,7 @@ impl Routes {
 
     /// Finds the resource for a host (lower case, no port) and a canonical path.
     pub fn find<'p>(&self, host: &str, path: &'p str) -> Option<Found<'_, 'p>> {
-        self.hosts
-            .get(host)
-            .and_then(|prefixes| longest(prefixes, path))
-            .or_else(|| longest(&self.any_host, path))
+        self.hosts.get(host).and_then(|prefixes| longest(prefixes, path)).or_else(|| longest(&self.any_host, path))
     }
 }
 
@@ -90,10 +87,7 @@ mod tests {
 
     fn routes(entries: &[(&str, Option<&str>, &str)]) -> Routes {
         Routes::new(
-            entries
-                .iter()
-                .map(|(name, host, prefix)| Rc::new(Resource::for_tests(name, *host, prefix)))
-                .collect(),
+            entries.iter().map(|(name, host, prefix)| Rc::new(Resource::for_tests(name, *host, prefix))).collect(),
         )
     }
 
