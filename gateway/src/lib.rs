@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod limits;
+pub mod listener;
 pub mod tls;
 pub mod telemetry;
 pub mod state;
