@@ -1,8 +1,10 @@
 //! The Postern gateway: strict HTTP in, a capability checked, the checked message out.
 
 pub mod config;
+pub mod head;
+pub mod http1;
 pub mod limits;
 pub mod listener;
-pub mod tls;
-pub mod telemetry;
 pub mod state;
+pub mod telemetry;
+pub mod tls;

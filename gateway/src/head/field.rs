@@ -1,0 +1,487 @@
+//! Fields: the strict reading of field lines, and what the gateway knows about a field by its name.
+//!
+//! A field is classified once, when it is read, and everybody after that decides by [`Known`] instead of comparing names
+//! again: a second list of spellings is where a header slips through. Since CGI and its heirs fold `-` and `_` into one,
+//! names are compared with `_` taken for `-`; what is known but spelled so is an [`Known::Imitation`] and never means anything.
+
+use super::error::HeadError;
+use crate::limits::Limits;
+
+/// What the gateway knows about a field by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Known {
+    /// Nothing: end-to-end, passed on as it is.
+    Other,
+    /// One of the names below spelled with `_`: never read, never passed on.
+    Imitation,
+    /// Named by `Connection`, so it ends here.
+    Nominated,
+    /// `Host`.
+    Host,
+    /// `Connection`.
+    Connection,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// `Upgrade`, and `HTTP2-Settings`.
+    Upgrade,
+    /// `Expect`.
+    Expect,
+    /// `Keep-Alive`.
+    KeepAlive,
+    /// `Proxy`, `Proxy-*`.
+    Proxy,
+    /// `Authorization`.
+    Authorization,
+    /// `Postern-Capability`.
+    PosternCapability,
+    /// Any other `Postern-*`.
+    Postern,
+    /// `Forwarded`.
+    Forwarded,
+    /// `X-Forwarded-*`, and the other names by which intermediaries claim who the client is.
+    XForwarded,
+    /// `Via`.
+    Via,
+    /// `traceparent`.
+    Traceparent,
+    /// `tracestate`.
+    Tracestate,
+    /// `Sec-WebSocket-Protocol`.
+    SecWebSocketProtocol,
+    /// `X-HTTP-Method*`, `X-Method-Override`: would change the operation behind the check.
+    MethodOverride,
+    /// `X-Original-*`, `X-Rewrite-*`: would change the path behind the check.
+    TargetOverride,
+    /// `Content-Type`.
+    ContentType,
+    /// `Content-Encoding`.
+    ContentEncoding,
+    /// `Origin`.
+    Origin,
+    /// `Prefer`.
+    Prefer,
+    /// `Accept`.
+    Accept,
+    /// `Date`.
+    Date,
+    /// `Server`.
+    Server,
+}
+
+impl Known {
+    /// Fields that concern one connection and are never passed on (RFC 9110 section 7.6.1), the imitations included.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Imitation
+                | Self::Nominated
+                | Self::Connection
+                | Self::TransferEncoding
+                | Self::Te
+                | Self::Trailer
+                | Self::Upgrade
+                | Self::KeepAlive
+                | Self::Proxy
+        )
+    }
+
+    /// What `Connection` may never name: framing, routing, the capability, and what the gateway itself sets or removes.
+    fn is_protected(self) -> bool {
+        matches!(
+            self,
+            Self::Imitation
+                | Self::Host
+                | Self::Connection
+                | Self::ContentLength
+                | Self::TransferEncoding
+                | Self::Authorization
+                | Self::PosternCapability
+                | Self::Postern
+                | Self::Forwarded
+                | Self::XForwarded
+                | Self::Via
+                | Self::Traceparent
+                | Self::SecWebSocketProtocol
+        )
+    }
+
+    fn bit(self) -> u64 {
+        1 << (self as u8)
+    }
+}
+
+/// Token characters in their compared form (lower case, `_` as `-`); 0 for bytes that no token has.
+const NORMAL: [u8; 256] = {
+    let mut table = [0u8; 256];
+    let tokens = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut i = 0;
+    while i < tokens.len() {
+        table[tokens[i] as usize] = tokens[i];
+        table[tokens[i].to_ascii_uppercase() as usize] = tokens[i];
+        i += 1;
+    }
+    table[b'_' as usize] = b'-';
+    table
+};
+
+/// Whether `byte` is one of RFC 9110's `tchar`.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    NORMAL[usize::from(byte)] != 0
+}
+
+/// Whether `name` is `lower` (lower case, with `-`) in any spelling.
+fn is(name: &[u8], lower: &str) -> bool {
+    name.len() == lower.len() && begins(name, lower)
+}
+
+fn begins(name: &[u8], lower: &str) -> bool {
+    name.len() >= lower.len()
+        && name.iter().zip(lower.as_bytes()).all(|(byte, want)| NORMAL[usize::from(*byte)] == *want)
+}
+
+/// What the gateway knows about `name`, in any spelling.
+pub fn classify(name: &[u8]) -> Known {
+    let known = by_normal_name(name);
+    if known != Known::Other && name.contains(&b'_') { Known::Imitation } else { known }
+}
+
+fn by_normal_name(name: &[u8]) -> Known {
+    let Some(first) = name.first() else { return Known::Other };
+    match NORMAL[usize::from(*first)] {
+        b'a' if is(name, "authorization") => Known::Authorization,
+        b'a' if is(name, "accept") => Known::Accept,
+        b'c' if is(name, "connection") => Known::Connection,
+        b'c' if is(name, "content-type") => Known::ContentType,
+        b'c' if is(name, "content-length") => Known::ContentLength,
+        b'c' if is(name, "content-encoding") => Known::ContentEncoding,
+        b'c' if is(name, "client-ip") || is(name, "cf-connecting-ip") => Known::XForwarded,
+        b'd' if is(name, "date") => Known::Date,
+        b'e' if is(name, "expect") => Known::Expect,
+        b'f' if is(name, "forwarded") => Known::Forwarded,
+        b'f' if is(name, "fastly-client-ip") || is(name, "forwarded-for") => Known::XForwarded,
+        b'h' if is(name, "host") => Known::Host,
+        b'h' if is(name, "http2-settings") => Known::Upgrade,
+        b'k' if is(name, "keep-alive") => Known::KeepAlive,
+        b'o' if is(name, "origin") => Known::Origin,
+        b'p' if is(name, "postern-capability") => Known::PosternCapability,
+        b'p' if begins(name, "postern-") || is(name, "postern") => Known::Postern,
+        b'p' if begins(name, "proxy-") || is(name, "proxy") => Known::Proxy,
+        b'p' if is(name, "prefer") => Known::Prefer,
+        b's' if is(name, "sec-websocket-protocol") => Known::SecWebSocketProtocol,
+        b's' if is(name, "server") => Known::Server,
+        b't' if is(name, "te") => Known::Te,
+        b't' if is(name, "trailer") => Known::Trailer,
+        b't' if is(name, "transfer-encoding") => Known::TransferEncoding,
+        b't' if is(name, "traceparent") => Known::Traceparent,
+        b't' if is(name, "tracestate") => Known::Tracestate,
+        b't' if is(name, "true-client-ip") => Known::XForwarded,
+        b'u' if is(name, "upgrade") => Known::Upgrade,
+        b'v' if is(name, "via") => Known::Via,
+        b'x' => by_normal_x_name(name),
+        _ => Known::Other,
+    }
+}
+
+fn by_normal_x_name(name: &[u8]) -> Known {
+    const CLIENT_CLAIMS: [&str; 8] = [
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-remote-ip",
+        "x-remote-addr",
+        "x-forward-for",
+        "x-host",
+        "x-proxyuser-ip",
+    ];
+    if begins(name, "x-forwarded-") || is(name, "x-forwarded") || CLIENT_CLAIMS.iter().any(|claim| is(name, claim)) {
+        Known::XForwarded
+    } else if begins(name, "x-http-method") || is(name, "x-method-override") {
+        Known::MethodOverride
+    } else if begins(name, "x-original-") || begins(name, "x-rewrite-") || is(name, "x-override-url") {
+        Known::TargetOverride
+    } else {
+        Known::Other
+    }
+}
+
+/// Where one field lies in the bytes of its head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FieldSpan {
+    pub(super) name: (u32, u32),
+    pub(super) value: (u32, u32),
+    pub(super) known: Known,
+}
+
+/// The room in which the fields of one head are noted; a connection keeps one and reuses it for every message.
+#[derive(Debug, Default)]
+pub struct Spans {
+    pub(super) fields: Vec<FieldSpan>,
+    pub(super) seen: u64,
+}
+
+impl Spans {
+    /// Empty room.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.fields.clear();
+        self.seen = 0;
+    }
+
+    pub(super) fn has(&self, known: Known) -> bool {
+        self.seen & known.bit() != 0
+    }
+
+    /// Notes one field; refuses a second one of those that decide framing or routing, and what imitates them.
+    pub(super) fn note(
+        &mut self,
+        bytes: &[u8],
+        name: (usize, usize),
+        value: (usize, usize),
+        limits: &Limits,
+    ) -> Result<(), HeadError> {
+        if self.fields.len() >= limits.fields_max {
+            return Err(HeadError::TooManyFields { max: limits.fields_max });
+        }
+        let text = &bytes[name.0..name.1];
+        let known = classify(text);
+        match known {
+            Known::Host if self.has(known) => return Err(HeadError::HostTwice),
+            Known::ContentLength if self.has(known) => return Err(HeadError::ContentLengthTwice),
+            Known::TransferEncoding if self.has(known) => return Err(HeadError::TransferEncodingTwice),
+            Known::Imitation
+                if matches!(by_normal_name(text), Known::Host | Known::ContentLength | Known::TransferEncoding) =>
+            {
+                return Err(HeadError::Imitation);
+            }
+            _ => {}
+        }
+        self.seen |= known.bit();
+        let span = |(from, to): (usize, usize)| (from as u32, to as u32);
+        self.fields.push(FieldSpan { name: span(name), value: span(value), known });
+        Ok(())
+    }
+
+    pub(super) fn value<'b>(&self, bytes: &'b [u8], known: Known) -> Option<&'b [u8]> {
+        if !self.has(known) {
+            return None;
+        }
+        let field = self.fields.iter().find(|field| field.known == known)?;
+        Some(&bytes[field.value.0 as usize..field.value.1 as usize])
+    }
+
+    /// What the fields say about the body's length: at most one source, in one spelling.
+    pub(super) fn length(&self, bytes: &[u8]) -> Result<Option<u64>, HeadError> {
+        self.value(bytes, Known::ContentLength)
+            .map(|value| content_length(value).ok_or(HeadError::ContentLength))
+            .transpose()
+    }
+
+    /// Reads `Connection` and marks the fields that it names, so that nobody passes them on.
+    pub(super) fn connection(&mut self, bytes: &[u8]) -> Result<ConnectionOptions, HeadError> {
+        let mut options = ConnectionOptions::default();
+        if !self.has(Known::Connection) {
+            return Ok(options);
+        }
+        for index in 0..self.fields.len() {
+            if self.fields[index].known != Known::Connection {
+                continue;
+            }
+            let (from, to) = self.fields[index].value;
+            for option in bytes[from as usize..to as usize].split(|byte| *byte == b',') {
+                let option = option.trim_ascii();
+                if option.is_empty() {
+                    continue;
+                }
+                if !option.iter().all(|byte| is_token_byte(*byte)) {
+                    return Err(HeadError::Connection);
+                }
+                if option.eq_ignore_ascii_case(b"keep-alive") {
+                    options.keep_alive = true;
+                } else if option.eq_ignore_ascii_case(b"close") {
+                    options.close = true;
+                } else if option.eq_ignore_ascii_case(b"upgrade") {
+                    options.upgrade = true;
+                } else {
+                    self.nominate(bytes, option)?;
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn nominate(&mut self, bytes: &[u8], option: &[u8]) -> Result<(), HeadError> {
+        if classify(option).is_protected() {
+            return Err(HeadError::Connection);
+        }
+        for field in &mut self.fields {
+            if bytes[field.name.0 as usize..field.name.1 as usize].eq_ignore_ascii_case(option) {
+                field.known = Known::Nominated;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the `Connection` field asks of the connection itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ConnectionOptions {
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    pub(super) upgrade: bool,
+}
+
+/// `0|[1-9][0-9]{0,15}`: one spelling per number, none that could wrap.
+fn content_length(value: &[u8]) -> Option<u64> {
+    match value {
+        [b'0'] => Some(0),
+        [b'1'..=b'9', ..] if value.len() <= 16 => {
+            value.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a field value is free of control bytes (HTAB is allowed, bytes above 0x7F are somebody's text).
+pub(super) fn is_value(value: &[u8]) -> bool {
+    // Whole blocks are folded without an early exit so that the compiler can use vector registers; the last block
+    // overlaps the one before it instead of going byte by byte.
+    const BLOCK: usize = 16;
+    if let Some(last) = value.last_chunk::<BLOCK>() {
+        let mut bad = false;
+        for block in value.chunks_exact(BLOCK) {
+            bad |= block.iter().fold(false, |bad, byte| bad | is_control(*byte));
+        }
+        bad |= last.iter().fold(false, |bad, byte| bad | is_control(*byte));
+        !bad
+    } else {
+        !value.iter().any(|byte| is_control(*byte))
+    }
+}
+
+fn is_control(byte: u8) -> bool {
+    ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7F)
+}
+
+/// Reads field lines from `at` until the empty line. `None`: the section is not complete yet.
+///
+/// A line is looked at only once its LF is there, so the verdict never depends on where the network cut the bytes.
+pub(super) fn read_section(
+    bytes: &[u8],
+    mut at: usize,
+    spans: &mut Spans,
+    limits: &Limits,
+) -> Result<Option<usize>, HeadError> {
+    loop {
+        let Some((line_end, next)) = line_at(bytes, at)? else { return Ok(None) };
+        if line_end == at {
+            return Ok(Some(next));
+        }
+        let line = &bytes[at..line_end];
+        let name_len = line.iter().position(|byte| NORMAL[usize::from(*byte)] == 0).unwrap_or(line.len());
+        if name_len == 0 && matches!(line[0], b' ' | b'\t') {
+            return Err(HeadError::FoldedField);
+        }
+        if name_len == 0 || line.get(name_len) != Some(&b':') {
+            return Err(HeadError::FieldName);
+        }
+        let (mut from, mut to) = (name_len + 1, line.len());
+        while from < to && matches!(line[from], b' ' | b'\t') {
+            from += 1;
+        }
+        while from < to && matches!(line[to - 1], b' ' | b'\t') {
+            to -= 1;
+        }
+        if !is_value(&line[from..to]) {
+            return Err(HeadError::FieldValue);
+        }
+        spans.note(bytes, (at, at + name_len), (at + from, at + to), limits)?;
+        at = next;
+    }
+}
+
+/// The line that begins at `at`: where it ends and where the next one begins. `None`: its LF is not there yet.
+pub(super) fn line_at(bytes: &[u8], at: usize) -> Result<Option<(usize, usize)>, HeadError> {
+    let Some(length) = memchr::memchr(b'\n', &bytes[at..]) else { return Ok(None) };
+    let line_feed = at + length;
+    if length == 0 || bytes[line_feed - 1] != b'\r' {
+        return Err(HeadError::BareLineFeed);
+    }
+    Ok(Some((line_feed - 1, line_feed + 1)))
+}
+
+/// One field of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'b> {
+    /// The name as it was sent.
+    pub name: &'b [u8],
+    /// The value without surrounding whitespace.
+    pub value: &'b [u8],
+    /// What the gateway knows about the name.
+    pub known: Known,
+}
+
+/// The fields of a head or of trailers, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'b> {
+    pub(super) bytes: &'b [u8],
+    pub(super) spans: &'b Spans,
+}
+
+impl<'b> Fields<'b> {
+    /// The fields that `spans` hold of `bytes`: those of the trailers that a [`Decoder`](crate::http1::framing::Decoder)
+    /// has just found at the end of this very input.
+    pub(crate) fn of(bytes: &'b [u8], spans: &'b Spans) -> Self {
+        Self { bytes, spans }
+    }
+
+    /// Every field, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'b>> + use<'b> {
+        let bytes = self.bytes;
+        self.spans.fields.iter().map(move |field| Field {
+            name: &bytes[field.name.0 as usize..field.name.1 as usize],
+            value: &bytes[field.value.0 as usize..field.value.1 as usize],
+            known: field.known,
+        })
+    }
+
+    /// Whether a field of that kind is there.
+    pub fn has(&self, known: Known) -> bool {
+        self.spans.has(known)
+    }
+
+    /// The value of the first field of that kind.
+    pub fn value(&self, known: Known) -> Option<&'b [u8]> {
+        self.spans.value(self.bytes, known)
+    }
+
+    /// How many fields of that kind there are.
+    pub fn count(&self, known: Known) -> usize {
+        if self.has(known) { self.spans.fields.iter().filter(|field| field.known == known).count() } else { 0 }
+    }
+}
+
+/// Reads a trailer section from `at`: the same rules as a head's fields, and nothing in it that decides framing or routing.
+/// `None`: not complete yet. The second value is where the section ends.
+pub fn read_trailers<'b>(
+    bytes: &'b [u8],
+    at: usize,
+    spans: &'b mut Spans,
+    limits: &Limits,
+) -> Result<Option<(Fields<'b>, usize)>, HeadError> {
+    spans.clear();
+    let Some(end) = read_section(bytes, at, spans, limits)? else { return Ok(None) };
+    if [Known::Host, Known::ContentLength, Known::TransferEncoding].iter().any(|known| spans.has(*known)) {
+        return Err(HeadError::TrailerField);
+    }
+    Ok(Some((Fields { bytes, spans }, end)))
+}

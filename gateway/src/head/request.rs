@@ -1,0 +1,520 @@
+//! The head of a request.
+//!
+//! Strict where leniency has been used against gateways (RFC 9112 with the choices taken out of it): one spelling per
+//! thing, one source for the body's length, one host. The reader never repairs; it reads or refuses.
+
+use super::error::HeadError;
+use super::field::{Field, Fields, Known, Spans, is_token_byte, is_value, line_at, read_section};
+use super::{Framing, Scheme, Version};
+use crate::limits::Limits;
+
+type Range = (u32, u32);
+
+/// The head of one request, strictly read. Spans into bytes that the connection owns; see the module for who can make one.
+#[derive(Debug)]
+pub struct Head<'b> {
+    fields: Fields<'b>,
+    method: Range,
+    path: Range,
+    query: Option<Range>,
+    authority: Range,
+    scheme: Option<Scheme>,
+    version: Version,
+    framing: Framing,
+    keep_alive: bool,
+    expects_continue: bool,
+    upgrade: Option<Range>,
+    length: usize,
+}
+
+/// The parts of a request as HTTP/2 decodes them, for [`Head::assemble`].
+#[derive(Debug)]
+pub struct Parts<'p, F> {
+    /// `:method`.
+    pub method: &'p [u8],
+    /// `:path`: path and query.
+    pub target: &'p [u8],
+    /// `:authority`, empty if there was none (then a `host` field must say it).
+    pub authority: &'p [u8],
+    /// `:scheme`.
+    pub scheme: Scheme,
+    /// The fields, names and values.
+    pub fields: F,
+    /// RFC 8441's `:protocol`.
+    pub protocol: Option<&'p [u8]>,
+    /// Whether the stream ended with the head.
+    pub ended: bool,
+}
+
+impl<'b> Head<'b> {
+    /// Reads the head that `bytes` begin with. `None`: it is not complete yet, and nothing in it is wrong so far.
+    pub fn read(bytes: &'b [u8], spans: &'b mut Spans, limits: &Limits) -> Result<Option<Self>, HeadError> {
+        let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
+        match read_window(window, spans, limits)? {
+            Some(read) => Ok(Some(read.with(Fields { bytes: window, spans }))),
+            None if bytes.len() >= limits.head_bytes_max => Err(HeadError::HeadTooLarge { max: limits.head_bytes_max }),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts the decoded parts of an HTTP/2 request into `buffer` and through the same rules as an HTTP/1 head.
+    pub(crate) fn assemble<'p, F>(
+        parts: Parts<'p, F>,
+        buffer: &'b mut Vec<u8>,
+        spans: &'b mut Spans,
+        limits: &Limits,
+    ) -> Result<Self, HeadError>
+    where
+        F: Iterator<Item = (&'p [u8], &'p [u8])>,
+    {
+        let read = assemble_parts(parts, buffer, spans, limits)?;
+        Ok(read.with(Fields { bytes: buffer, spans }))
+    }
+
+    fn text(&self, range: Range) -> &'b str {
+        // Every range taken as text was checked byte by byte to be ASCII; the check repeated here costs a few instructions.
+        std::str::from_utf8(slice(self.fields.bytes, range)).unwrap_or_default()
+    }
+
+    /// The method: an upper-case token.
+    pub fn method(&self) -> &'b str {
+        self.text(self.method)
+    }
+
+    /// The path as it was sent, ASCII out of RFC 3986's set, not yet canonical. Begins with `/`, or is `*` (OPTIONS).
+    pub fn path(&self) -> &'b str {
+        if self.path.0 == self.path.1 { "/" } else { self.text(self.path) }
+    }
+
+    /// The query as it was sent, without its `?`; `None` where there was no `?`.
+    pub fn query(&self) -> Option<&'b str> {
+        self.query.map(|query| self.text(query))
+    }
+
+    /// Host and port as they were sent.
+    pub fn authority(&self) -> &'b str {
+        self.text(self.authority)
+    }
+
+    /// The host without its port, as it was sent (brackets of an IPv6 address included).
+    pub fn host(&self) -> &'b str {
+        let authority = self.authority();
+        match authority.rsplit_once(':') {
+            Some((host, _)) if !authority.ends_with(']') => host,
+            _ => authority,
+        }
+    }
+
+    /// The scheme that the target named (absolute-form, HTTP/2); most requests name none.
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.scheme
+    }
+
+    /// The version of the protocol.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How the body's end is found.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether the client would have the connection stay open.
+    pub fn keeps_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
+    /// The protocol that the client would switch to.
+    pub fn upgrade(&self) -> Option<&'b str> {
+        self.upgrade.map(|upgrade| self.text(upgrade))
+    }
+
+    /// The fields, in order.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'b>> + use<'b> {
+        self.fields.iter()
+    }
+
+    /// Whether a field of that kind is there.
+    pub fn has(&self, known: Known) -> bool {
+        self.fields.has(known)
+    }
+
+    /// The value of the first field of that kind.
+    pub fn value(&self, known: Known) -> Option<&'b [u8]> {
+        self.fields.value(known)
+    }
+
+    /// How many fields of that kind there are.
+    pub fn count(&self, known: Known) -> usize {
+        self.fields.count(known)
+    }
+
+    /// How many bytes the head takes, its empty line included.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+fn slice(bytes: &[u8], range: Range) -> &[u8] {
+    &bytes[range.0 as usize..range.1 as usize]
+}
+
+/// A head without its borrow of the bytes.
+struct Read {
+    line: Line,
+    authority: Range,
+    framing: Framing,
+    keep_alive: bool,
+    expects_continue: bool,
+    upgrade: Option<Range>,
+    length: usize,
+}
+
+impl Read {
+    fn with(self, fields: Fields<'_>) -> Head<'_> {
+        Head {
+            fields,
+            method: self.line.method,
+            path: self.line.target.path,
+            query: self.line.target.query,
+            scheme: self.line.target.scheme,
+            version: self.line.version,
+            authority: self.authority,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            expects_continue: self.expects_continue,
+            upgrade: self.upgrade,
+            length: self.length,
+        }
+    }
+}
+
+struct Line {
+    method: Range,
+    target: Target,
+    version: Version,
+}
+
+struct Target {
+    path: Range,
+    query: Option<Range>,
+    authority: Option<Range>,
+    scheme: Option<Scheme>,
+}
+
+fn read_window(bytes: &[u8], spans: &mut Spans, limits: &Limits) -> Result<Option<Read>, HeadError> {
+    spans.clear();
+    // RFC 9112 section 2.2: one empty line before a request is forgiven; older clients end their bodies with it.
+    let start = match bytes {
+        [b'\r', b'\n', ..] => 2,
+        [b'\r'] | [] => return Ok(None),
+        _ => 0,
+    };
+    match bytes.get(start) {
+        None => return Ok(None),
+        // The PRI preface of HTTP/2 is well-formed as far as this; TLS records and most other protocols end here.
+        Some(first) if !is_token_byte(*first) => return Err(HeadError::NotHttp),
+        Some(_) => {}
+    }
+    let Some((line_end, next)) = line_at(bytes, start)? else { return Ok(None) };
+    let line = read_line(bytes, start, line_end, limits)?;
+    let Some(length) = read_section(bytes, next, spans, limits)? else { return Ok(None) };
+    conclude(bytes, line, length, spans).map(Some)
+}
+
+fn read_line(bytes: &[u8], start: usize, end: usize, limits: &Limits) -> Result<Line, HeadError> {
+    let line = &bytes[start..end];
+    let method_len = line.iter().position(|byte| *byte == b' ').ok_or(HeadError::RequestLine)?;
+    check_method(&line[..method_len])?;
+    // From the end, so that a target with a space in it is told from a bad version.
+    let version_at = memchr::memrchr(b' ', line).ok_or(HeadError::RequestLine)?;
+    if version_at <= method_len + 1 {
+        return Err(HeadError::RequestLine);
+    }
+    let version = match &line[version_at + 1..] {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(HeadError::VersionNotServed),
+        _ => return Err(HeadError::Version),
+    };
+    let target = read_target(bytes, (start + method_len + 1, start + version_at), &line[..method_len], limits)?;
+    Ok(Line { method: range(start, start + method_len), target, version })
+}
+
+fn check_method(method: &[u8]) -> Result<(), HeadError> {
+    // An operation is an upper-case token, so that `get` and `GET` are never two names for one right.
+    if method.is_empty()
+        || method.len() > METHOD_BYTES_MAX
+        || !method.iter().all(|byte| is_token_byte(*byte) && !byte.is_ascii_lowercase())
+    {
+        return Err(HeadError::Method);
+    }
+    if method == b"CONNECT" {
+        return Err(HeadError::Connect);
+    }
+    Ok(())
+}
+
+/// The longest registered method has 17 letters (`UPDATEREDIRECTREF`).
+const METHOD_BYTES_MAX: usize = 32;
+
+/// `pchar`, `/` and `?` (RFC 3986), with `[` and `]`, which browsers leave unescaped in queries, marked apart.
+const TARGET: [u8; 256] = {
+    let mut table = [0u8; 256];
+    let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%";
+    let mut i = 0;
+    while i < plain.len() {
+        table[plain[i] as usize] = 1;
+        i += 1;
+    }
+    table[b'[' as usize] = 2;
+    table[b']' as usize] = 2;
+    table
+};
+
+fn read_target(
+    bytes: &[u8],
+    (start, end): (usize, usize),
+    method: &[u8],
+    limits: &Limits,
+) -> Result<Target, HeadError> {
+    let target = &bytes[start..end];
+    if target.len() > limits.target_bytes_max {
+        return Err(HeadError::TargetTooLong { max: limits.target_bytes_max });
+    }
+    match target {
+        [b'/', ..] => origin_form(bytes, start, end),
+        b"*" if method == b"OPTIONS" => {
+            Ok(Target { path: range(start, end), query: None, authority: None, scheme: None })
+        }
+        b"*" => Err(HeadError::AsteriskTarget),
+        _ => {
+            let (scheme, length) = if target.get(..7).is_some_and(|text| text.eq_ignore_ascii_case(b"http://")) {
+                (Scheme::Http, 7)
+            } else if target.get(..8).is_some_and(|text| text.eq_ignore_ascii_case(b"https://")) {
+                (Scheme::Https, 8)
+            } else {
+                return Err(HeadError::Target);
+            };
+            let rest = &target[length..];
+            let authority_len = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+            let at = start + length;
+            let path = origin_form(bytes, at + authority_len, end)?;
+            Ok(Target { authority: Some(range(at, at + authority_len)), scheme: Some(scheme), ..path })
+        }
+    }
+}
+
+fn origin_form(bytes: &[u8], start: usize, end: usize) -> Result<Target, HeadError> {
+    let target = &bytes[start..end];
+    // Folded without an early exit; a bad byte is rare and its place does not matter.
+    if target.iter().fold(false, |bad, byte| bad | (TARGET[usize::from(*byte)] == 0)) {
+        return Err(HeadError::Target);
+    }
+    let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
+    if target[..path_len].iter().any(|byte| TARGET[usize::from(*byte)] == 2) {
+        return Err(HeadError::Target);
+    }
+    let path = range(start, start + path_len);
+    let query = (path_len < target.len()).then(|| range(start + path_len + 1, end));
+    Ok(Target { path, query, authority: None, scheme: None })
+}
+
+/// Draws the conclusions that take the whole head: host, framing, and what becomes of the connection.
+fn conclude(bytes: &[u8], line: Line, length: usize, spans: &mut Spans) -> Result<Read, HeadError> {
+    let authority = conclude_authority(bytes, &line, spans)?;
+    let framing = match (spans.value(bytes, Known::TransferEncoding), spans.length(bytes)?) {
+        (Some(_), Some(_)) => return Err(HeadError::TwoLengths),
+        (Some(_), None) if line.version != Version::Http11 => return Err(HeadError::TransferEncodingVersion),
+        (Some(b"chunked"), None) => Framing::Chunked,
+        (Some(_), None) => return Err(HeadError::TransferEncoding),
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => Framing::None,
+    };
+    let options = spans.connection(bytes)?;
+    let keep_alive = !options.close && (line.version == Version::Http11 || options.keep_alive);
+    let upgrade = if options.upgrade && line.version == Version::Http11 { one_protocol(bytes, spans)? } else { None };
+    if upgrade.is_some() && !matches!(framing, Framing::None | Framing::Length(0)) {
+        return Err(HeadError::Upgrade);
+    }
+    let expects_continue = conclude_expectation(bytes, line.version, framing, spans)?;
+    Ok(Read { line, authority, framing, keep_alive, expects_continue, upgrade, length })
+}
+
+fn conclude_authority(bytes: &[u8], line: &Line, spans: &Spans) -> Result<Range, HeadError> {
+    let host = spans.fields.iter().find(|field| field.known == Known::Host).map(|field| field.value);
+    let host = host.ok_or(HeadError::HostMissing)?;
+    check_authority(slice(bytes, host))?;
+    match line.target.authority {
+        Some(authority) if !slice(bytes, authority).eq_ignore_ascii_case(slice(bytes, host)) => {
+            Err(HeadError::AuthorityDisagrees)
+        }
+        _ => Ok(host),
+    }
+}
+
+/// A host name, an IPv4 address or a bracketed IPv6 address, and an optional port. No user information, nothing escaped.
+fn check_authority(authority: &[u8]) -> Result<(), HeadError> {
+    let (host, port) = match authority {
+        [b'[', ..] => {
+            let close = authority.iter().position(|byte| *byte == b']').ok_or(HeadError::HostMalformed)?;
+            let inside = std::str::from_utf8(&authority[1..close]).map_err(|_| HeadError::HostMalformed)?;
+            inside.parse::<std::net::Ipv6Addr>().map_err(|_| HeadError::HostMalformed)?;
+            (&authority[..=close], &authority[close + 1..])
+        }
+        _ => {
+            let length = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
+            let host = &authority[..length];
+            if !host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+                return Err(HeadError::HostMalformed);
+            }
+            (host, &authority[length..])
+        }
+    };
+    let port_is_good = match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            (1..=5).contains(&digits.len())
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0')) <= 65_535
+        }
+        _ => false,
+    };
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || !port_is_good { Err(HeadError::HostMalformed) } else { Ok(()) }
+}
+
+/// What DNS can carry.
+const HOST_BYTES_MAX: usize = 255;
+
+fn one_protocol(bytes: &[u8], spans: &Spans) -> Result<Option<Range>, HeadError> {
+    let mut protocol = None;
+    for field in &spans.fields {
+        if field.known != Known::Upgrade || !slice(bytes, field.name).eq_ignore_ascii_case(b"upgrade") {
+            continue;
+        }
+        let value = slice(bytes, field.value);
+        let is_one = !value.is_empty() && value.iter().all(|byte| is_token_byte(*byte) || *byte == b'/');
+        if !is_one || protocol.is_some() {
+            return Err(HeadError::Upgrade);
+        }
+        // Upgrading to h2c would be a tunnel past the check; RFC 9110 lets a server leave an offer unanswered.
+        protocol = Some(field.value).filter(|_| !value.eq_ignore_ascii_case(b"h2c"));
+    }
+    Ok(protocol)
+}
+
+fn conclude_expectation(bytes: &[u8], version: Version, framing: Framing, spans: &Spans) -> Result<bool, HeadError> {
+    match spans.value(bytes, Known::Expect) {
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => {
+            Ok(version != Version::Http10 && !matches!(framing, Framing::None | Framing::Length(0)))
+        }
+        Some(_) => Err(HeadError::Expectation),
+    }
+}
+
+fn assemble_parts<'p, F>(
+    parts: Parts<'p, F>,
+    buffer: &mut Vec<u8>,
+    spans: &mut Spans,
+    limits: &Limits,
+) -> Result<Read, HeadError>
+where
+    F: Iterator<Item = (&'p [u8], &'p [u8])>,
+{
+    buffer.clear();
+    spans.clear();
+    check_method(parts.method)?;
+    let method = append(buffer, parts.method);
+    let at = append(buffer, parts.target);
+    if parts.target.len() > limits.target_bytes_max {
+        return Err(HeadError::TargetTooLong { max: limits.target_bytes_max });
+    }
+    let mut target = match parts.target {
+        [b'/', ..] => origin_form(buffer, at.0 as usize, at.1 as usize)?,
+        b"*" if parts.method == b"OPTIONS" => Target { path: at, query: None, authority: None, scheme: None },
+        b"*" => return Err(HeadError::AsteriskTarget),
+        _ => return Err(HeadError::Target),
+    };
+    target.scheme = Some(parts.scheme);
+    let authority = (!parts.authority.is_empty()).then(|| append(buffer, parts.authority));
+    target.authority = authority;
+    for (name, value) in parts.fields {
+        if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte) && !byte.is_ascii_uppercase()) {
+            return Err(HeadError::FieldName);
+        }
+        if !is_value(value) || value != value.trim_ascii() {
+            return Err(HeadError::FieldValue);
+        }
+        let (name, value) = (append(buffer, name), append(buffer, value));
+        spans.note(buffer, bounds(name), bounds(value), limits)?;
+        if buffer.len() > limits.head_bytes_max {
+            return Err(HeadError::HeadTooLarge { max: limits.head_bytes_max });
+        }
+    }
+    conclude_assembled(&parts.protocol, parts.ended, Line { method, target, version: Version::Http2 }, buffer, spans)
+}
+
+fn conclude_assembled(
+    protocol: &Option<&[u8]>,
+    ended: bool,
+    line: Line,
+    buffer: &mut Vec<u8>,
+    spans: &mut Spans,
+) -> Result<Read, HeadError> {
+    // RFC 9113 section 8.2.2: what belongs to an HTTP/1 connection makes the request malformed; `te: trailers` alone is let be.
+    let specific = [Known::Connection, Known::TransferEncoding, Known::KeepAlive, Known::Upgrade];
+    let te_is_good = spans.value(buffer, Known::Te).is_none_or(|value| value.eq_ignore_ascii_case(b"trailers"));
+    let is_proxy_connection = |name: Range| slice(buffer, name).eq_ignore_ascii_case(b"proxy-connection");
+    if specific.iter().any(|known| spans.has(*known))
+        || !te_is_good
+        || spans.fields.iter().any(|field| is_proxy_connection(field.name))
+    {
+        return Err(HeadError::ConnectionSpecific);
+    }
+    let authority = match line.target.authority {
+        // `:authority` stands for Host; a Host field beside it must say the same.
+        Some(authority) if !spans.has(Known::Host) => {
+            check_authority(slice(buffer, authority))?;
+            authority
+        }
+        _ => conclude_authority(buffer, &line, spans)?,
+    };
+    let framing = match spans.length(buffer)? {
+        Some(0) if ended => Framing::Length(0),
+        Some(_) if ended => return Err(HeadError::ContentLength),
+        Some(length) => Framing::Length(length),
+        None if ended => Framing::None,
+        None => Framing::Chunked,
+    };
+    let upgrade = match protocol {
+        Some(protocol) if !protocol.is_empty() && protocol.iter().all(|byte| is_token_byte(*byte)) => {
+            Some(append(buffer, protocol))
+        }
+        Some(_) => return Err(HeadError::Upgrade),
+        None => None,
+    };
+    let expects_continue = conclude_expectation(buffer, line.version, framing, spans)?;
+    let length = buffer.len();
+    Ok(Read { line, authority, framing, keep_alive: true, expects_continue, upgrade, length })
+}
+
+fn append(buffer: &mut Vec<u8>, part: &[u8]) -> Range {
+    let start = buffer.len();
+    buffer.extend_from_slice(part);
+    range(start, buffer.len())
+}
+
+fn range(from: usize, to: usize) -> Range {
+    (from as u32, to as u32)
+}
+
+fn bounds(range: Range) -> (usize, usize) {
+    (range.0 as usize, range.1 as usize)
+}

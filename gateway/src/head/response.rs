@@ -1,0 +1,186 @@
+//! The head of a response from an upstream, read as strictly as a request: a broken or bought service must not be able to
+//! make one client's answer end where another's begins.
+
+use super::error::HeadError;
+use super::field::{Field, Fields, Known, Spans, is_value, line_at, read_section};
+use super::{ResponseFraming, Version};
+use crate::limits::Limits;
+
+/// The head of one response, strictly read.
+#[derive(Debug)]
+pub struct ResponseHead<'b> {
+    fields: Fields<'b>,
+    status: u16,
+    reason: (usize, usize),
+    version: Version,
+    framing: ResponseFraming,
+    declared_length: Option<u64>,
+    keep_alive: bool,
+    length: usize,
+}
+
+struct Read {
+    status: u16,
+    reason: (usize, usize),
+    version: Version,
+    framing: ResponseFraming,
+    declared_length: Option<u64>,
+    keep_alive: bool,
+    length: usize,
+}
+
+impl<'b> ResponseHead<'b> {
+    /// Reads the head that `bytes` begin with, of a response to a request with the given method (a HEAD's response has no
+    /// body, whatever its fields say). `None`: it is not complete yet, and nothing in it is wrong so far.
+    pub fn read(
+        bytes: &'b [u8],
+        method: &str,
+        spans: &'b mut Spans,
+        limits: &Limits,
+    ) -> Result<Option<Self>, HeadError> {
+        let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
+        let Some(read) = read_window(window, method == "HEAD", spans, limits)? else {
+            let is_full = bytes.len() >= limits.head_bytes_max;
+            return if is_full { Err(HeadError::HeadTooLarge { max: limits.head_bytes_max }) } else { Ok(None) };
+        };
+        Ok(Some(Self {
+            fields: Fields { bytes: window, spans },
+            status: read.status,
+            reason: read.reason,
+            version: read.version,
+            framing: read.framing,
+            declared_length: read.declared_length,
+            keep_alive: read.keep_alive,
+            length: read.length,
+        }))
+    }
+
+    /// The status, 100 to 999.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether a final response follows this one (1xx other than 101).
+    pub fn is_informational(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+
+    /// The reason phrase as it was sent, possibly empty.
+    pub fn reason(&self) -> &'b [u8] {
+        &self.fields.bytes[self.reason.0..self.reason.1]
+    }
+
+    /// The version of the protocol.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How the body's end is found.
+    pub fn framing(&self) -> ResponseFraming {
+        self.framing
+    }
+
+    /// `Content-Length` as it was declared, also where no body follows (HEAD, 304).
+    pub fn declared_length(&self) -> Option<u64> {
+        self.declared_length
+    }
+
+    /// Whether the upstream lets the connection be used again.
+    pub fn keeps_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// The fields, in order.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'b>> + use<'b> {
+        self.fields.iter()
+    }
+
+    /// Whether a field of that kind is there.
+    pub fn has(&self, known: Known) -> bool {
+        self.fields.has(known)
+    }
+
+    /// The value of the first field of that kind.
+    pub fn value(&self, known: Known) -> Option<&'b [u8]> {
+        self.fields.value(known)
+    }
+
+    /// How many bytes the head takes, its empty line included.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+fn read_window(bytes: &[u8], to_head: bool, spans: &mut Spans, limits: &Limits) -> Result<Option<Read>, HeadError> {
+    spans.clear();
+    match bytes.first() {
+        None => return Ok(None),
+        Some(b'H') => {}
+        Some(_) => return Err(HeadError::NotHttp),
+    }
+    let Some((line_end, next)) = line_at(bytes, 0)? else { return Ok(None) };
+    let (version, status) = read_line(&bytes[..line_end])?;
+    let reason = (line_end.min(STATUS_LINE_BYTES), line_end);
+    let Some(length) = read_section(bytes, next, spans, limits)? else { return Ok(None) };
+    let options = spans.connection(bytes)?;
+    let declared_length = spans.length(bytes)?;
+    let framing = conclude_framing(bytes, (version, status, to_head), declared_length, spans)?;
+    let keep_alive = !options.close
+        && (version == Version::Http11 || options.keep_alive)
+        && framing != ResponseFraming::UntilClose
+        && status != 101;
+    Ok(Some(Read { status, reason, version, framing, declared_length, keep_alive, length }))
+}
+
+/// `HTTP/1.1 200 `: where the reason begins.
+const STATUS_LINE_BYTES: usize = 13;
+
+fn read_line(line: &[u8]) -> Result<(Version, u16), HeadError> {
+    let (version, rest) = match line {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', rest @ ..] => (Version::Http11, rest),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', b' ', rest @ ..] => (Version::Http10, rest),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b' ', ..] => {
+            return Err(HeadError::VersionNotServed);
+        }
+        _ => return Err(HeadError::StatusLine),
+    };
+    let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', reason @ ..] = rest else {
+        return Err(HeadError::StatusLine);
+    };
+    let status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
+    // The space before an empty reason is left out by some servers, and nothing can be read into its absence.
+    match reason {
+        [] => Ok((version, status)),
+        [b' ', reason @ ..] if is_value(reason) => Ok((version, status)),
+        _ => Err(HeadError::StatusLine),
+    }
+}
+
+fn conclude_framing(
+    bytes: &[u8],
+    (version, status, to_head): (Version, u16, bool),
+    declared_length: Option<u64>,
+    spans: &Spans,
+) -> Result<ResponseFraming, HeadError> {
+    let coding = spans.value(bytes, Known::TransferEncoding);
+    match (coding, declared_length) {
+        (Some(_), Some(_)) => return Err(HeadError::TwoLengths),
+        (Some(_), None) if version != Version::Http11 => return Err(HeadError::TransferEncodingVersion),
+        (Some(coding), None) if !coding.eq_ignore_ascii_case(b"chunked") => return Err(HeadError::TransferEncoding),
+        _ => {}
+    }
+    if status < 200 || status == 204 {
+        // `Content-Length: 0` on a 204 is forbidden, frequent and harmless; anything else would be read differently by two readers.
+        let declares_body = coding.is_some() || declared_length.is_some_and(|length| length > 0);
+        return if declares_body { Err(HeadError::BodyForbidden) } else { Ok(ResponseFraming::None) };
+    }
+    if to_head || status == 304 {
+        return Ok(ResponseFraming::None);
+    }
+    Ok(match (coding, declared_length) {
+        (Some(_), _) => ResponseFraming::Chunked,
+        (None, Some(0)) => ResponseFraming::None,
+        (None, Some(length)) => ResponseFraming::Length(length),
+        (None, None) => ResponseFraming::UntilClose,
+    })
+}
