@@ -11,24 +11,27 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use postern_capabilities::message::Scheme;
 use postern_capabilities::revocation::Standing;
 use postern_capabilities::token::{Capability, Unverified};
-use rustls::ServerConfig;
 use tokio::runtime;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::config::{self, Config, TrustedProxies};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::plans::PlanCache;
+use crate::request::Peer;
 use crate::request::forward::TraceIds;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
+use crate::listener::{self, Connection, Connections, Settings, Stream};
 use crate::state::{StateDir, read_secret_file};
 use crate::telemetry::{AccessLog, Telemetry, WorkerTelemetry};
 use crate::worker::Worker;
-use crate::{admin, listener, tls};
+use crate::tls::Tls;
+use crate::{admin, http1, http2};
 
 /// Why a gateway did not start. Each is a sentence: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +46,8 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}. Is another gateway running there? Choose another address with `listen` or --listen.")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] crate::listener::ListenError),
     /// A resource's anonymous capability.
     #[error("resource.{resource}.anonymous: {sentence}")]
     Anonymous {
@@ -117,7 +115,8 @@ pub fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
     let root = state.root_key()?;
     let ledger = Ledger::open(&state, &root.public(), &config.limits, &telemetry)?;
     let standing = Arc::clone(ledger.standing());
-    let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let connections = Connections::new(&config.limits);
     let resources = Arc::new(
         config
             .resources
@@ -139,6 +138,7 @@ pub fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
             trusted_proxies: config.trusted_proxies.clone(),
             telemetry: telemetry.worker(),
             tls: tls.clone(),
+            connections: Arc::clone(&connections),
             sockets,
             shutdown: watch.clone(),
         };
@@ -162,7 +162,8 @@ struct Parts {
     standing: Arc<Standing>,
     trusted_proxies: TrustedProxies,
     telemetry: WorkerTelemetry,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Tls>>,
+    connections: Arc<Connections>,
     sockets: Vec<TcpListener>,
     shutdown: watch::Receiver<bool>,
 }
@@ -174,21 +175,51 @@ impl Parts {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "a worker has no runtime and serves nothing"),
         };
-        let limits = Rc::new(self.limits);
         let resources = self.resources.iter().enumerate().map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect();
-        let worker = Rc::new(Worker::new(
-            Routes::new(resources),
-            limits,
-            self.standing,
-            self.trusted_proxies,
-            self.telemetry,
-        ));
-        let local = LocalSet::new();
-        local.block_on(&runtime, listener::serve(worker, self.sockets, self.tls, self.shutdown));
-        // What did not finish within the drain is cut here.
-        drop(local);
+        let limits = Rc::new(self.limits);
+        let settings = Settings {
+            tls: self.tls,
+            connections: self.connections,
+            limits: Rc::clone(&limits),
+            shutdown: self.shutdown.clone(),
+        };
+        let routes = Routes::new(resources);
+        let worker = Rc::new(Worker::new(routes, limits, self.standing, self.trusted_proxies, self.telemetry));
+        let serve = move |connection| serve(Rc::clone(&worker), connection, self.shutdown.clone());
+        LocalSet::new().block_on(&runtime, async {
+            let mut loops = JoinSet::new();
+            for socket in self.sockets {
+                match tokio::net::TcpListener::from_std(socket) {
+                    Ok(socket) => drop(loops.spawn_local(listener::run(socket, settings.clone(), serve.clone()))),
+                    Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
+                }
+            }
+            while loops.join_next().await.is_some() {}
+        });
+        // What did not finish within the drain ends here.
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
+}
+
+/// Serves one client connection in the version of HTTP that it speaks.
+async fn serve(worker: Rc<Worker>, connection: Connection, shutdown: watch::Receiver<bool>) {
+    let handshake = connection.handshake.as_ref();
+    let peer = Peer {
+        address: connection.peer.ip(),
+        scheme: if handshake.is_some() { Scheme::Https } else { Scheme::Http },
+        server_name: handshake.and_then(|h| h.server_name.as_deref()).map(Into::into),
+        client_cert: handshake.and_then(|h| h.client_cert.as_deref()).map(Into::into),
+    };
+    let is_h2 = connection.is_h2;
+    let (stream, _place) = connection.into_parts();
+    worker.telemetry.connection_opened();
+    match (stream, is_h2) {
+        (Stream::Plain(stream), false) => http1::serve(&worker, stream, peer, shutdown).await,
+        (Stream::Tls(stream), false) => http1::serve(&worker, *stream, peer, shutdown).await,
+        (Stream::Plain(stream), true) => http2::serve(&worker, stream, peer, shutdown).await,
+        (Stream::Tls(stream), true) => http2::serve(&worker, *stream, peer, shutdown).await,
+    }
+    worker.telemetry.connection_closed();
 }
 
 fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Capability>>) -> Resource {
@@ -212,19 +243,15 @@ fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Cap
 /// One listening socket an address for each worker, all bound before any accepts.
 fn listen(addresses: &[SocketAddr], workers: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
     let mut bound = Vec::new();
-    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &wanted in addresses {
-        let mut address = wanted;
-        for worker in &mut sockets {
-            let socket =
-                listener::bind(address).map_err(|error| StartError::Listen { address, error })?;
-            // Port 0 is chosen once: the other workers share what the first was given.
-            address = socket.local_addr().map_err(|error| StartError::Listen { address, error })?;
+    let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for &address in addresses {
+        let sockets = listener::bind(address, workers)?;
+        bound.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
+        for (worker, socket) in by_worker.iter_mut().zip(sockets) {
             worker.push(socket);
         }
-        bound.push(address);
     }
-    Ok((bound, sockets))
+    Ok((bound, by_worker))
 }
 
 /// The capability that messages without a token present at a resource. It may hold rights to that resource only.
@@ -253,19 +280,13 @@ fn anonymous(
 }
 
 fn open_access_log(config: &Config) -> Result<AccessLog, StartError> {
-    use crate::telemetry::AccessLogTarget as Target;
-    let lines_max = config.limits.log_queue_lines_max;
-    let target = match &config.access_log {
-        config::AccessLog::Off => return Ok(AccessLog::off()),
-        config::AccessLog::Stderr => Target::Stderr,
-        config::AccessLog::Stdout => Target::Stdout,
-        config::AccessLog::File(path) => Target::File(path.clone()),
-    };
-    let path = match &config.access_log {
-        config::AccessLog::File(path) => path.display().to_string(),
-        _ => "stream".to_owned(),
-    };
-    AccessLog::start(target, lines_max).map_err(|error| StartError::AccessLog { path, error })
+    AccessLog::open(config.access_log.clone(), config.limits.log_queue_lines_max).map_err(|error| {
+        let path = match &config.access_log {
+            config::AccessLog::File(path) => path.display().to_string(),
+            _ => "stream".to_owned(),
+        };
+        StartError::AccessLog { path, error }
+    })
 }
 
 impl Worker {
