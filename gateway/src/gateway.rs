@@ -236,7 +236,7 @@ fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Cap
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
-        upstreams: checked.upstream.iter().map(|upstream| upstream.authority().into()).collect(),
+        upstreams: checked.upstream.iter().map(|upstream| upstream.address().into()).collect(),
     }
 }
 

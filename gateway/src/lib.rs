@@ -5,6 +5,7 @@ pub mod head;
 pub mod http1;
 pub mod limits;
 pub mod listener;
+pub mod pool;
 pub mod state;
 pub mod telemetry;
 pub mod tls;

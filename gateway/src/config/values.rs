@@ -50,6 +50,15 @@ impl Upstream {
         Some(SocketAddr::new(self.host.parse::<IpAddr>().ok()?, self.port))
     }
 
+    /// Where to connect: host and port, always both.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
     /// What stands in a `Host` field for this upstream.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -207,6 +216,7 @@ mod tests {
         assert_eq!(parsed, Upstream { host: "localhost".into(), port: 3000 });
         assert_eq!(parsed.authority(), "localhost:3000");
         assert_eq!(Upstream::parse("http://[::1]").expect("valid").authority(), "[::1]");
+        assert_eq!(Upstream::parse("http://[::1]").expect("valid").address(), "[::1]:80");
         assert_eq!(Upstream::parse("http://10.0.0.1").expect("valid").socket_addr(), "10.0.0.1:80".parse().ok());
         for bad in [
             "",
