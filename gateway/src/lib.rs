@@ -7,5 +7,6 @@ pub mod limits;
 pub mod listener;
 pub mod pool;
 pub mod state;
+pub mod ledger;
 pub mod telemetry;
 pub mod tls;

@@ -1,0 +1,272 @@
+//! The SQLite file: its tables, how it is opened, and what is said when it cannot be.
+//!
+//! `application_id` and `user_version` tell an own file from any other and an old schema from a newer one; a newer one
+//! is refused. Durability is WAL with `synchronous=FULL`: NORMAL loses acknowledged rows at a power loss.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+
+use super::super::record::{Chain, Damage, Position};
+
+/// `PSTN`, so that `file` and this code know the file for what it is.
+const APPLICATION_ID: i32 = 0x5053_544e;
+/// The newest schema that this build knows.
+const SCHEMA_VERSION: i32 = 1;
+/// How long a write waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const SCHEMA: &str = "
+CREATE TABLE record (
+    position INTEGER PRIMARY KEY,
+    version  INTEGER NOT NULL,
+    body     BLOB NOT NULL,
+    chain    BLOB NOT NULL
+) STRICT;
+-- Exactly one row: where the record ends. Written with every append, so that a cut-off end is noticed.
+CREATE TABLE head (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    ledger_id BLOB NOT NULL,
+    position  INTEGER NOT NULL,
+    chain     BLOB NOT NULL
+) STRICT;
+-- At most one row: the state that stands for all records up to its position, which are deleted.
+CREATE TABLE snapshot (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    position INTEGER NOT NULL,
+    chain    BLOB NOT NULL,
+    body     BLOB NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT;
+-- At most one row: a digest of the live state, for verify to compare with a rebuilt one.
+CREATE TABLE state (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    position INTEGER NOT NULL,
+    digest   BLOB NOT NULL
+) STRICT;
+";
+
+/// Why the ledger cannot be opened. Each names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another gateway has it.
+    #[error(
+        "the ledger {} is in use by another gateway{holder}; stop that one, or give this one a state folder of its own (--state)", .file.display()
+    )]
+    InUse {
+        /// The database file.
+        file: PathBuf,
+        /// ` (process 123)`, if known.
+        holder: String,
+    },
+    /// Another program holds a lock on the database.
+    #[error(
+        "the ledger {} is locked by another program; end whatever else has the file open (a database shell, a backup)", .file.display()
+    )]
+    Locked {
+        /// The database file.
+        file: PathBuf,
+    },
+    /// A folder or file that cannot be read or written.
+    #[error(
+        "{} cannot be {doing}: {source}; the gateway needs to read and write the state folder and the files in it", .file.display()
+    )]
+    Unusable {
+        /// The file or folder.
+        file: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// SQLite could not work with the file.
+    #[error(
+        "the ledger {} cannot be used: {reason}; check that the disk has room and that the file and its folder are writable", .file.display()
+    )]
+    Failed {
+        /// The database file.
+        file: PathBuf,
+        /// What SQLite said.
+        reason: String,
+    },
+    /// Not a ledger at all.
+    #[error("{} is not a ledger of this gateway ({reason}); give the gateway another state folder (--state)", .file.display())]
+    NotALedger {
+        /// The file.
+        file: PathBuf,
+        /// What it seems to be.
+        reason: String,
+    },
+    /// Written by a newer gateway.
+    #[error(
+        "the ledger {} has schema {found} and this build knows up to {SCHEMA_VERSION}; run the newer gateway that wrote it", .file.display()
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its schema.
+        found: i32,
+    },
+    /// What is stored is not what was written.
+    #[error(
+        "the ledger {} is damaged: {damage}. Nothing is served, since a revocation could be lost; `postern ledger verify` says more, then restore the file from a backup", .file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// How.
+        damage: Damage,
+    },
+}
+
+impl OpenError {
+    /// SQLite's errors in the words above.
+    pub(in crate::ledger) fn of_sqlite(file: &Path, error: &rusqlite::Error) -> Self {
+        let file = file.to_owned();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { file },
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { file, damage: Damage::File(error.to_string()) },
+            Some(ErrorCode::NotADatabase) => Self::NotALedger { file, reason: "it is not a SQLite file".into() },
+            _ => Self::Failed { file, reason: error.to_string() },
+        }
+    }
+}
+
+/// Held while a gateway has the ledger open; the system lets go of it even after `kill -9`.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock beside the database, or says who has it.
+    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
+        let path = database.with_extension("lock");
+        let unusable = |source| OpenError::Unusable { file: path.clone(), doing: "opened for writing", source };
+        let file = private().truncate(false).open(&path).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For whoever meets the lock; a failure to write it down changes nothing about holding it.
+                let _ = file.set_len(0).and_then(|()| {
+                    use std::io::Write;
+                    (&file).write_all(std::process::id().to_string().as_bytes())
+                });
+                Ok(Self { _file: file })
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&path).ok().filter(|text| !text.trim().is_empty());
+                let holder = holder.map_or(String::new(), |process| format!(" (process {})", process.trim()));
+                Err(OpenError::InUse { file: database.to_owned(), holder })
+            }
+            Err(fs::TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+}
+
+/// Opens the database for the one writer, making it where it is not there yet.
+pub(super) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
+    let unusable = |doing: &'static str| {
+        move |source: std::io::Error| OpenError::Unusable { file: file.to_owned(), doing, source }
+    };
+    // Made here and not by SQLite, so that it is private from its first moment; WAL and index take over its mode.
+    private().truncate(false).open(file).map_err(unusable("opened for writing"))?;
+    let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags).map_err(of_sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(of_sqlite)?;
+    check_identity(file, &connection)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(of_sqlite)?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        let reason = format!("its file system cannot do write-ahead logging (SQLite chose {mode})");
+        return Err(OpenError::Failed { file: file.to_owned(), reason });
+    }
+    connection
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
+        .map_err(of_sqlite)?;
+    create(&connection).map_err(of_sqlite)?;
+    // The folder's entry for the new file must be as durable as what is in it.
+    if let Some(folder) = file.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable("made durable in its folder"))?;
+    }
+    Ok(connection)
+}
+
+/// Opens an existing database for reading; works beside a running gateway.
+pub(in crate::ledger) fn open_for_reading(file: &Path) -> Result<Connection, OpenError> {
+    File::open(file).map_err(|source| OpenError::Unusable { file: file.to_owned(), doing: "read", source })?;
+    let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags).map_err(of_sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(of_sqlite)?;
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;").map_err(of_sqlite)?;
+    check_identity(file, &connection)?;
+    Ok(connection)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Refuses a file that is somebody else's, and one that a newer gateway wrote.
+fn check_identity(file: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let application = pragma("application_id").map_err(of_sqlite)?;
+    let found = pragma("user_version").map_err(of_sqlite)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of_sqlite)?;
+    if tables == 0 && application == 0 {
+        return Ok(());
+    }
+    if application != APPLICATION_ID {
+        return Err(OpenError::NotALedger { file: file.to_owned(), reason: "it is another program's database".into() });
+    }
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer { file: file.to_owned(), found });
+    }
+    Ok(())
+}
+
+/// Makes the tables in an empty file; one transaction, so that a crash leaves an empty file or a whole one.
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 {
+        return Ok(());
+    }
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    let ledger_id: [u8; 16] = rand::random();
+    transaction.execute(
+        "INSERT INTO head (one, ledger_id, position, chain) VALUES (1, ?1, 0, ?2)",
+        params![ledger_id, Chain::start(&ledger_id).0],
+    )?;
+    transaction.commit()
+}
+
+/// Where the record ends, and where its chain began.
+pub(in crate::ledger) struct Head {
+    pub(in crate::ledger) start: Chain,
+    pub(in crate::ledger) position: Position,
+    pub(in crate::ledger) chain: Chain,
+}
+
+/// Reads the head. Its absence is damage: it is made with the tables.
+pub(in crate::ledger) fn head(connection: &Connection) -> rusqlite::Result<Option<Head>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let ledger_id: Vec<u8> = row.get(0)?;
+        Ok(Head {
+            start: Chain::start(&ledger_id),
+            position: Position(row.get::<_, i64>(1)?.cast_unsigned()),
+            chain: Chain(row.get(2)?),
+        })
+    };
+    connection.query_row("SELECT ledger_id, position, chain FROM head WHERE one = 1", [], read).optional()
+}

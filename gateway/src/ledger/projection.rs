@@ -1,0 +1,295 @@
+//! The state that the record yields: which keys there are and what is revoked.
+//!
+//! [`Projection`] is a pure fold over events, so that it can be rebuilt at any time and compared: at start-up, when old
+//! records are folded, and by `verify`. [`Projector`] keeps the live one and carries each change into [`Standing`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use postern_capabilities::keys::{KeyEntry, KeyId, KeyRing, KeyRingError, KeyState};
+use postern_capabilities::revocation::{RevocationId, Standing};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::event::{By, Event};
+use super::record::{Entry, Observer, Position};
+use crate::telemetry::LedgerMetrics;
+
+/// The state after all records up to [`Projection::position`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Projection {
+    position: Position,
+    keys: KeyRing,
+    revoked: BTreeMap<RevocationId, Revocation>,
+    /// The same revocations by place, for paging in the order in which they happened.
+    order: BTreeMap<Position, RevocationId>,
+    minted: u64,
+}
+
+/// One revocation in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// The record that says so first.
+    pub position: Position,
+    /// When, in whole seconds since the epoch.
+    pub at: u64,
+    /// Who asked for it.
+    pub by: By,
+}
+
+/// An event that cannot follow what was recorded before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {position}: {reason}")]
+pub struct Inconsistent {
+    /// Where.
+    pub position: Position,
+    /// How.
+    pub reason: String,
+}
+
+impl Projection {
+    /// The last record that is part of this state.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// All keys, live and retired.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// Whether an id is revoked, and by which record.
+    pub fn revocation(&self, id: &RevocationId) -> Option<&Revocation> {
+        self.revoked.get(id)
+    }
+
+    /// All revoked ids.
+    pub fn revoked(&self) -> impl ExactSizeIterator<Item = (&RevocationId, &Revocation)> {
+        self.revoked.iter()
+    }
+
+    /// Revocations recorded after `after`, oldest first.
+    pub fn revoked_after(&self, after: Position) -> impl Iterator<Item = (&RevocationId, &Revocation)> {
+        self.order.range(after.next()..).filter_map(|(_, id)| self.revoked.get_key_value(id))
+    }
+
+    /// Capabilities minted through administration.
+    pub fn minted_count(&self) -> u64 {
+        self.minted
+    }
+
+    /// Takes one record in. An error leaves the state as it was.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Inconsistent> {
+        let wrong = |reason: String| Inconsistent { position: entry.position, reason };
+        if entry.position != self.position.next() {
+            return Err(wrong(format!("it should be record {}", self.position.next())));
+        }
+        let of_ring = |error: KeyRingError| wrong(error.to_string());
+        match &entry.happening.event {
+            Event::KeyAdded { id, key } => self.keys.add(*id, *key, KeyState::Live).map_err(of_ring)?,
+            Event::KeyMinting { id } => self.keys = with_minting(&self.keys, *id).map_err(of_ring)?,
+            Event::KeyRetired { id } => self.keys.retire(*id).map_err(of_ring)?,
+            Event::Revoked { id } => {
+                if !self.revoked.contains_key(id) {
+                    let happening = &entry.happening;
+                    let revocation =
+                        Revocation { position: entry.position, at: happening.at, by: happening.by.clone() };
+                    self.revoked.insert(*id, revocation);
+                    self.order.insert(entry.position, *id);
+                }
+            }
+            Event::Minted { .. } => self.minted += 1,
+        }
+        self.position = entry.position;
+        Ok(())
+    }
+
+    /// The stored form of a snapshot: the same state always yields the same bytes.
+    pub fn to_body(&self) -> Vec<u8> {
+        let stored = Stored {
+            position: self.position,
+            keys: self.keys.entries().to_vec(),
+            revoked: self.revoked.iter().map(|(id, revocation)| (*id, revocation.clone())).collect(),
+            minted: self.minted,
+        };
+        serde_json::to_vec(&stored).expect("a state is made of strings and numbers, which JSON can always hold")
+    }
+
+    /// Reads the stored form.
+    pub fn from_body(body: &[u8]) -> Result<Self, String> {
+        let stored: Stored = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let mut keys = KeyRing::new();
+        for entry in stored.keys {
+            keys.add(entry.id, entry.key, entry.state).map_err(|error| error.to_string())?;
+        }
+        let order = stored.revoked.iter().map(|(id, revocation)| (revocation.position, *id)).collect();
+        let revoked = stored.revoked.into_iter().collect();
+        Ok(Self { position: stored.position, keys, revoked, order, minted: stored.minted })
+    }
+
+    /// A digest of the whole state, to compare a live state with a rebuilt one.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.to_body()).into()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    position: Position,
+    keys: Vec<KeyEntry>,
+    revoked: Vec<(RevocationId, Revocation)>,
+    minted: u64,
+}
+
+/// The ring in which `id` mints; the key that did stays live.
+fn with_minting(keys: &KeyRing, id: KeyId) -> Result<KeyRing, KeyRingError> {
+    match keys.get(id) {
+        Some(entry) if entry.state != KeyState::Retired => {}
+        _ => return Err(KeyRingError::Unknown(id)),
+    }
+    let mut next = KeyRing::new();
+    for entry in keys.entries() {
+        let state = match entry.state {
+            _ if entry.id == id => KeyState::Minting,
+            KeyState::Minting => KeyState::Live,
+            state => state,
+        };
+        next.add(entry.id, entry.key, state)?;
+    }
+    Ok(next)
+}
+
+/// Keeps the live state and carries it into [`Standing`]. Held by the engine, called as records become durable.
+pub struct Projector {
+    state: Arc<RwLock<Projection>>,
+    standing: Arc<Standing>,
+    metrics: Arc<LedgerMetrics>,
+}
+
+impl Projector {
+    /// A projector that starts from nothing.
+    pub fn new(standing: Arc<Standing>, metrics: Arc<LedgerMetrics>) -> Self {
+        Self { state: Arc::default(), standing, metrics }
+    }
+
+    /// The live state, for reading.
+    pub fn live(&self) -> LiveProjection {
+        LiveProjection(Arc::clone(&self.state))
+    }
+}
+
+impl Observer for Projector {
+    fn restore(&mut self, snapshot: &Projection) {
+        let ids: Vec<_> = snapshot.revoked.keys().copied().collect();
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
+        self.standing.set_keys(snapshot.keys.clone());
+        self.standing.revoke(&ids);
+        self.metrics.revoked.set(ids.len() as u64);
+    }
+
+    fn apply(&mut self, entries: &[Entry]) -> Result<(), Inconsistent> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = Vec::new();
+        let keys_before = state.keys.clone();
+        let outcome = entries.iter().try_for_each(|entry| {
+            state.apply(entry)?;
+            if let Event::Revoked { id } = entry.happening.event {
+                ids.push(id);
+            }
+            Ok(())
+        });
+        // What was applied before an inconsistent record stands all the same: a revocation must not wait for it.
+        if !ids.is_empty() {
+            self.standing.revoke(&ids);
+        }
+        if state.keys != keys_before {
+            self.standing.set_keys(state.keys.clone());
+        }
+        self.metrics.revoked.set(state.revoked.len() as u64);
+        outcome
+    }
+}
+
+/// Read access to the live state.
+#[derive(Clone)]
+pub struct LiveProjection(Arc<RwLock<Projection>>);
+
+impl LiveProjection {
+    /// The state as it is now. Keep the guard short: the ledger's writer waits for it.
+    pub fn read(&self) -> RwLockReadGuard<'_, Projection> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_capabilities::keys::SigningKey;
+
+    use super::super::event::Happening;
+    use super::*;
+
+    fn entry(position: u64, event: Event) -> Entry {
+        Entry { position: Position(position), happening: Happening { at: 7, by: By::gateway(), event } }
+    }
+
+    fn id(byte: u8) -> RevocationId {
+        RevocationId::from_bytes(&[byte; 64]).unwrap()
+    }
+
+    fn events() -> Vec<Entry> {
+        let key = || SigningKey::generate().public();
+        vec![
+            entry(1, Event::KeyAdded { id: KeyId(0), key: key() }),
+            entry(2, Event::KeyMinting { id: KeyId(0) }),
+            entry(3, Event::Revoked { id: id(9) }),
+            entry(4, Event::KeyAdded { id: KeyId(1), key: key() }),
+            entry(5, Event::KeyMinting { id: KeyId(1) }),
+            entry(6, Event::KeyRetired { id: KeyId(0) }),
+            entry(7, Event::Revoked { id: id(1) }),
+            entry(8, Event::Revoked { id: id(9) }),
+        ]
+    }
+
+    #[test]
+    fn a_snapshot_in_the_middle_changes_nothing() {
+        for cut in 0..8 {
+            let mut whole = Projection::default();
+            let mut cut_short = Projection::default();
+            for (index, entry) in events().iter().enumerate() {
+                whole.apply(entry).unwrap();
+                cut_short.apply(entry).unwrap();
+                if index == cut {
+                    cut_short = Projection::from_body(&cut_short.to_body()).unwrap();
+                }
+            }
+            assert_eq!(cut_short.revoked.len(), 2);
+            assert_eq!(cut_short.revocation(&id(9)).unwrap().position, Position(3), "the first revocation counts");
+            assert_eq!(cut_short.keys().minting().unwrap().id, KeyId(1));
+            assert_eq!(cut_short.digest(), Projection::from_body(&cut_short.to_body()).unwrap().digest());
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused_and_change_nothing() {
+        let mut state = Projection::default();
+        events().iter().for_each(|entry| state.apply(entry).unwrap());
+        let before = state.clone();
+        assert!(state.apply(&entry(10, Event::Revoked { id: id(2) })).is_err(), "a gap");
+        assert!(state.apply(&entry(9, Event::KeyMinting { id: KeyId(0) })).is_err(), "a retired key");
+        assert!(state.apply(&entry(9, Event::KeyRetired { id: KeyId(5) })).is_err(), "an unknown key");
+        assert_eq!(state, before);
+    }
+
+    #[test]
+    fn standing_follows() {
+        let standing = Arc::new(Standing::new(KeyRing::new()));
+        let mut projector = Projector::new(Arc::clone(&standing), Arc::default());
+        projector.apply(&events()).unwrap();
+        assert!(standing.is_revoked(&id(9)) && standing.is_revoked(&id(1)));
+        assert_eq!(standing.keys().live().count(), 1);
+        let live = projector.live();
+        let page: Vec<_> = live.read().revoked_after(Position(3)).map(|(id, _)| *id).collect();
+        assert_eq!(page, [id(1)]);
+    }
+}
