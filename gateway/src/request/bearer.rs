@@ -93,3 +93,65 @@ fn token(value: &[u8]) -> Result<Secret<'_>, Refused> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::Spans;
+    use crate::limits::Limits;
+
+    fn carriers(fields: &str) -> Result<(Option<String>, Option<String>), Refused> {
+        let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let mut spans = Spans::new();
+        let head = Head::read(bytes.as_bytes(), &mut spans, &Limits::default()).expect("strict").expect("complete");
+        let carriers = take(&head)?;
+        let own = |secret: Option<Secret<'_>>| secret.map(|s| s.expose().to_owned());
+        Ok((own(carriers.authorization), own(carriers.capability)))
+    }
+
+    #[test]
+    fn the_scheme_is_read_in_any_case() {
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let (authorization, capability) = carriers(&format!("Authorization: {scheme} abc\r\n")).expect("one token");
+            assert_eq!((authorization.as_deref(), capability), (Some("abc"), None));
+        }
+    }
+
+    #[test]
+    fn another_scheme_is_no_token() {
+        for value in ["Basic YTpi", "Bearerabc", "Bear", "Digest x=\"y\""] {
+            assert_eq!(carriers(&format!("Authorization: {value}\r\n")).expect("read"), (None, None), "{value}");
+        }
+    }
+
+    #[test]
+    fn two_fields_of_one_kind_are_two_tokens() {
+        for fields in [
+            "Authorization: Bearer a\r\nAuthorization: Bearer a\r\n",
+            "Authorization: Bearer a\r\nAuthorization: Basic b\r\n",
+            "Postern-Capability: a\r\nPostern-Capability: a\r\n",
+        ] {
+            assert!(matches!(carriers(fields), Err(Refused::TwoTokens)), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_carrier_holds_one_token() {
+        for fields in [
+            "Authorization: Bearer\r\n",
+            "Authorization: Bearer a b\r\n",
+            "Authorization: Bearer a,b\r\n",
+            "Authorization: Bearer a, Bearer b\r\n",
+            "Authorization: Bearer \u{e9}\r\n",
+            "Postern-Capability:\r\n",
+            "Postern-Capability: a b\r\n",
+        ] {
+            assert!(matches!(carriers(fields), Err(Refused::UnreadableCarrier(_))), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        assert_eq!(format!("{:?}", Secret("token")), "Secret(…)");
+    }
+}

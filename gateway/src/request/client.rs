@@ -64,3 +64,55 @@ pub fn scheme(head: &Head<'_>) -> Option<Scheme> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AddressBlock;
+    use crate::head::Spans;
+    use crate::limits::Limits;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn with<R>(fields: &str, test: impl FnOnce(&Head<'_>) -> R) -> R {
+        let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let mut spans = Spans::new();
+        test(&Head::read(bytes.as_bytes(), &mut spans, &Limits::default()).expect("strict").expect("complete"))
+    }
+
+    fn trusted() -> TrustedProxies {
+        TrustedProxies(vec![AddressBlock::parse("10.0.0.0/8").expect("a block")])
+    }
+
+    #[test]
+    fn nobody_but_a_trusted_proxy_is_believed() {
+        let client = with("X-Forwarded-For: 192.0.2.7\r\n", |head| decide(head, ip("203.0.113.9"), &trusted()));
+        assert_eq!(client, ip("203.0.113.9"));
+    }
+
+    #[test]
+    fn the_right_most_untrusted_hop_is_the_client() {
+        for (fields, client) in [
+            ("X-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7"),
+            ("X-Forwarded-For: 198.51.100.1, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7"),
+            ("X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7"),
+            ("X-Forwarded-For: 10.9.9.9\r\n", "10.9.9.9"),
+            ("X-Forwarded-For: 192.0.2.7, unknown\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: [2001:db8::7]:4711\r\n", "2001:db8::7"),
+            ("X-Real-IP: 192.0.2.7\r\n", "10.0.0.1"),
+            ("", "10.0.0.1"),
+        ] {
+            assert_eq!(with(fields, |head| decide(head, ip("10.0.0.1"), &trusted())), ip(client), "{fields}");
+        }
+    }
+
+    #[test]
+    fn the_chain_ends_with_the_client() {
+        let chain = with("X-Forwarded-For: bad, 198.51.100.1, 192.0.2.7, 10.1.1.1\r\n", |head| {
+            chain_before(head, ip("192.0.2.7"))
+        });
+        assert_eq!(chain, [ip("198.51.100.1")]);
+    }
+}
