@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::config::{self, Config, TrustedProxies};
-use crate::ledger::Ledger;
+use crate::ledger::{EmbeddedOptions, Ledger};
 use crate::limits::Limits;
 use crate::plans::PlanCache;
 use crate::request::Peer;
@@ -39,7 +39,10 @@ pub enum StartError {
     /// The state folder or a file in it.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
-    /// The ledger.
+    /// The ledger's file.
+    #[error(transparent)]
+    LedgerFile(#[from] crate::ledger::OpenError),
+    /// The ledger's contents.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::LedgerError),
     /// Certificate or key.
@@ -109,11 +112,10 @@ impl Drop for Running {
 ///
 /// # Errors
 /// [`StartError`]: nothing keeps running in that case.
-pub fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
+pub async fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
     let access_log = open_access_log(&config)?;
     let telemetry = Telemetry::new(access_log);
-    let root = state.root_key()?;
-    let ledger = Ledger::open(&state, &root.public(), &config.limits, &telemetry)?;
+    let ledger = open_ledger(&state, &config.limits, &telemetry).await?;
     let standing = Arc::clone(ledger.standing());
     let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let connections = Connections::new(&config.limits);
@@ -149,10 +151,25 @@ pub fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
         running.threads.push(thread);
     }
     let names = config.resources.iter().map(|r| r.name.clone()).collect();
-    let admin = admin::start(&config, names, state, root, ledger, telemetry, watch)?;
+    let admin = admin::start(&config, names, state, ledger, telemetry, watch)?;
     running.admin = admin.address;
     running.threads.push(admin.thread);
     Ok(running)
+}
+
+/// The ledger, replayed, with the state folder's root key as the one that mints.
+async fn open_ledger(state: &StateDir, limits: &Limits, telemetry: &Telemetry) -> Result<Ledger, StartError> {
+    let root = state.root_key()?;
+    let options = EmbeddedOptions { queue_max: limits.ledger_queue_max, ..EmbeddedOptions::new(state.ledger_path()) };
+    let ledger = Ledger::open(&options, Arc::clone(telemetry.ledger()))?;
+    // A rotation that was cut short is settled first; only then can the root key and the record agree.
+    let minting = ledger.standing().keys().minting().map(|entry| entry.key);
+    match minting {
+        Some(minting) => state.settle_rotation(&minting)?,
+        None => drop(ledger.adopt_root_key(root.public()).await?),
+    }
+    state.record_key_ring(&ledger.standing().keys())?;
+    Ok(ledger)
 }
 
 /// What one worker thread is made of, before it has a runtime.
@@ -238,6 +255,12 @@ fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Cap
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
         upstreams: checked.upstream.iter().map(|upstream| upstream.address().into()).collect(),
     }
+}
+
+/// What a connection is made to: `host:port`, an IPv6 host in brackets.
+fn address(upstream: &config::Upstream) -> Rc<str> {
+    let config::Upstream { host, port } = upstream;
+    if host.contains(':') { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
 }
 
 /// One listening socket an address for each worker, all bound before any accepts.
