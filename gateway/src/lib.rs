@@ -3,10 +3,10 @@
 pub mod config;
 pub mod head;
 pub mod http1;
+pub mod ledger;
 pub mod limits;
 pub mod listener;
 pub mod pool;
 pub mod state;
-pub mod ledger;
 pub mod telemetry;
 pub mod tls;

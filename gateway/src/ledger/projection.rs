@@ -209,6 +209,11 @@ impl Observer for Projector {
         self.metrics.revoked.set(state.revoked.len() as u64);
         outcome
     }
+
+    fn digest(&self) -> Option<(Position, [u8; 32])> {
+        let state = self.live().read().clone();
+        Some((state.position, state.digest()))
+    }
 }
 
 /// Read access to the live state.

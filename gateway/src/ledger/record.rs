@@ -87,6 +87,11 @@ pub trait Observer: Send {
 
     /// Some durable records. Their append is acknowledged after this returns.
     fn apply(&mut self, entries: &[Entry]) -> Result<(), super::projection::Inconsistent>;
+
+    /// The position and a digest of the state that it keeps, for an engine to store and `verify` to compare.
+    fn digest(&self) -> Option<(Position, [u8; 32])> {
+        None
+    }
 }
 
 /// Whether a record takes appends.

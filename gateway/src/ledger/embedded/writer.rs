@@ -13,7 +13,6 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::event::{EVENT_VERSION, Happening};
-use super::super::projection::Projection;
 use super::super::record::{AppendError, Chain, Condition, Damage, Entry, Expected, Observer, Position};
 use super::replay::{self, ReplayError};
 use super::{EmbeddedOptions, OpenError, fold, schema};
@@ -25,14 +24,14 @@ const GROUP_EVENTS_MAX: usize = 1_024;
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// What the look writes: an empty transaction would need no room.
 const PROBE_BYTES: usize = 64 * 1024;
-/// Records between two digests of the state, which `verify` compares with a rebuilt one.
-const DIGEST_EVERY: u64 = 10_000;
+/// Records between two looks for what is old enough to fold.
+const TEND_EVERY: u64 = 10_000;
 
 /// What a caller wants appended, and where the answer goes.
 pub(super) struct Append {
     pub(super) events: Vec<(Vec<u8>, Happening)>,
     pub(super) expected: Expected,
-    pub(super) answer: oneshot::Sender<Result<Position, AppendError>>,
+    pub(super) answer: oneshot::Sender<Outcome>,
 }
 
 /// The writing side of an open ledger.
@@ -40,7 +39,7 @@ pub(super) struct Writer {
     connection: Connection,
     position: Position,
     chain: Chain,
-    digested: Position,
+    tended: Position,
     observer: Box<dyn Observer>,
     tail: watch::Sender<Position>,
     condition: Arc<Mutex<Condition>>,
@@ -50,10 +49,13 @@ pub(super) struct Writer {
     _lock: schema::Lock,
 }
 
+/// What a caller is told.
+pub(super) type Outcome = Result<Position, AppendError>;
+
 /// Appends that stand in an open transaction, and who waits for them.
 struct Group {
     entries: Vec<Entry>,
-    answers: Vec<(oneshot::Sender<Result<Position, AppendError>>, Result<Position, AppendError>)>,
+    answers: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     position: Position,
     chain: Chain,
 }
@@ -78,12 +80,12 @@ impl Writer {
         let (tail, tail_out) = watch::channel(position);
         metrics.position.set(position.0);
         let (retention, now) = (options.retention, options.now);
-        let digested = position;
+        let tended = position;
         let mut writer = Self {
             connection,
             position,
             chain,
-            digested,
+            tended,
             observer,
             tail,
             condition,
@@ -133,7 +135,7 @@ impl Writer {
     }
 
     /// Commits a group and answers everyone in it.
-    fn write(&mut self, appends: Vec<Append>) {
+    pub(super) fn write(&mut self, appends: Vec<Append>) {
         if let Condition::ReadOnly(reason) = self.condition() {
             for append in appends {
                 let _ = append.answer.send(Err(AppendError::ReadOnly(reason.clone())));
@@ -221,16 +223,15 @@ impl Writer {
             // Whoever asked may have gone; the record stands all the same.
             let _ = answer.send(outcome.and_then(|position| applied.clone().map(|()| position)));
         }
-        if self.position.0 - self.digested.0 >= DIGEST_EVERY {
+        if self.position.0 - self.tended.0 >= TEND_EVERY {
             self.tend();
         }
     }
 
-    /// Now and then: the digest of the state, and folding.
+    /// Now and then, folding. Its cost is that of what is folded, not of the whole record.
     fn tend(&mut self) {
-        self.digested = self.position;
-        let outcome = self.fold_old().and_then(|()| Ok(self.store_digest()?));
-        match outcome {
+        self.tended = self.position;
+        match self.fold_old() {
             Ok(()) => {}
             Err(ReplayError::Sqlite(error)) => drop(self.failed(&error)),
             Err(ReplayError::Damaged(damage)) => self.read_only(format!("damage was found: {damage}")),
@@ -245,14 +246,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Rebuilds the state from what is stored and keeps its digest beside the record.
-    fn store_digest(&self) -> Result<(), ReplayError> {
-        let mut state = Rebuilt::default();
-        replay_all(&self.connection, &mut state)?;
+    /// Keeps a digest of the live state beside the record, for `verify` to compare with a rebuilt one.
+    fn store_digest(&self) -> rusqlite::Result<()> {
+        let Some((position, digest)) = self.observer.digest() else { return Ok(()) };
         self.connection.execute(
             "INSERT INTO state (one, position, digest) VALUES (1, ?1, ?2)
              ON CONFLICT (one) DO UPDATE SET position = ?1, digest = ?2",
-            params![state.0.position().0.cast_signed(), state.0.digest()],
+            params![position.0.cast_signed(), digest],
         )?;
         Ok(())
     }
@@ -282,7 +282,7 @@ impl Writer {
     }
 
     /// Looks whether a full disk has room again, by writing something and undoing it.
-    fn probe(&self) {
+    pub(super) fn probe(&self) {
         let room = self
             .connection
             .execute_batch("BEGIN IMMEDIATE; CREATE TABLE probe (body BLOB) STRICT;")
@@ -300,6 +300,11 @@ impl Writer {
             }
             Err(error) => drop(self.failed(&error)),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     fn condition(&self) -> Condition {
@@ -323,7 +328,7 @@ impl Writer {
         }
         let outcome = self
             .store_digest()
-            .and_then(|()| Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?));
+            .and_then(|()| self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
         if let Err(error) = outcome {
             tracing::warn!(?error, "the ledger was closed without its last digest; no record is lost");
         }
@@ -331,7 +336,7 @@ impl Writer {
 }
 
 /// Whether an append may stand after `end`, and where its last record will be.
-fn place(append: &Append, end: Position) -> Result<Position, AppendError> {
+fn place(append: &Append, end: Position) -> Outcome {
     match append.expected {
         Expected::At(expected) if expected != end => Err(AppendError::Conflict { expected, actual: end }),
         _ => Ok(Position(end.0 + append.events.len() as u64)),
@@ -370,18 +375,4 @@ pub(super) fn replay_all(
         return Err(Damage::Checksum(found).into());
     }
     Ok((found, chain))
-}
-
-/// An observer that only folds.
-#[derive(Default)]
-struct Rebuilt(Projection);
-
-impl Observer for Rebuilt {
-    fn restore(&mut self, snapshot: &Projection) {
-        self.0 = snapshot.clone();
-    }
-
-    fn apply(&mut self, entries: &[Entry]) -> Result<(), super::super::projection::Inconsistent> {
-        entries.iter().try_for_each(|entry| self.0.apply(entry))
-    }
 }
