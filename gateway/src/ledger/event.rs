@@ -49,6 +49,9 @@ pub enum Event {
         resource: ResourceName,
         /// The revocation id of its authority block.
         id: RevocationId,
+        /// All revocation ids of the capability that was presented to mint it. Revoking any of them revokes `id`, as
+        /// what was had through a capability ends with it (law 6).
+        under: Vec<RevocationId>,
     },
 }
 
@@ -150,7 +153,7 @@ mod tests {
         for event in [
             Event::KeyRetired { id: KeyId(3) },
             Event::Revoked { id },
-            Event::Minted { resource: ResourceName::parse("orders").unwrap(), id },
+            Event::Minted { resource: ResourceName::parse("orders").unwrap(), id, under: vec![id] },
         ] {
             let stored = happening(event);
             let body = stored.to_body();

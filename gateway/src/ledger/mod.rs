@@ -145,9 +145,15 @@ impl Ledger {
         Ok(fresh.len())
     }
 
-    /// Records a mint. Its token is handed out only after this has returned.
-    pub async fn minted(&self, resource: ResourceName, id: RevocationId, by: By) -> Result<Position, LedgerError> {
-        let happening = self.happening(&by, Event::Minted { resource, id });
+    /// Records a mint under the presented capability's revocation ids. The token is handed out only after this returned.
+    pub async fn minted(
+        &self,
+        resource: ResourceName,
+        id: RevocationId,
+        under: &[RevocationId],
+        by: By,
+    ) -> Result<Position, LedgerError> {
+        let happening = self.happening(&by, Event::Minted { resource, id, under: under.to_vec() });
         Ok(self.record.append(vec![happening], Expected::Any).await?)
     }
 

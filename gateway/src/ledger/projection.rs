@@ -3,7 +3,7 @@
 //! [`Projection`] is a pure fold over events, so that it can be rebuilt at any time and compared: at start-up, when old
 //! records are folded, and by `verify`. [`Projector`] keeps the live one and carries each change into [`Standing`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use postern_capabilities::keys::{KeyEntry, KeyId, KeyRing, KeyRingError, KeyState};
@@ -22,8 +22,10 @@ pub struct Projection {
     keys: KeyRing,
     revoked: BTreeMap<RevocationId, Revocation>,
     /// The same revocations by place, for paging in the order in which they happened.
-    order: BTreeMap<Position, RevocationId>,
-    minted: u64,
+    order: BTreeSet<(Position, RevocationId)>,
+    minted: BTreeMap<RevocationId, BTreeSet<RevocationId>>,
+    /// What was minted under each id, to be revoked with it.
+    minted_under: BTreeMap<RevocationId, BTreeSet<RevocationId>>,
 }
 
 /// One revocation in force.
@@ -70,12 +72,13 @@ impl Projection {
 
     /// Revocations recorded after `after`, oldest first.
     pub fn revoked_after(&self, after: Position) -> impl Iterator<Item = (&RevocationId, &Revocation)> {
-        self.order.range(after.next()..).filter_map(|(_, id)| self.revoked.get_key_value(id))
+        let first = (after.next(), RevocationId::from_bytes(&[0; 64]).expect("an id has 64 bytes"));
+        self.order.range(first..).filter_map(|(_, id)| self.revoked.get_key_value(id))
     }
 
     /// Capabilities minted through administration.
-    pub fn minted_count(&self) -> u64 {
-        self.minted
+    pub fn minted_count(&self) -> usize {
+        self.minted.len()
     }
 
     /// Takes one record in. An error leaves the state as it was.
@@ -90,18 +93,39 @@ impl Projection {
             Event::KeyMinting { id } => self.keys = with_minting(&self.keys, *id).map_err(of_ring)?,
             Event::KeyRetired { id } => self.keys.retire(*id).map_err(of_ring)?,
             Event::Revoked { id } => {
-                if !self.revoked.contains_key(id) {
-                    let happening = &entry.happening;
-                    let revocation =
-                        Revocation { position: entry.position, at: happening.at, by: happening.by.clone() };
-                    self.revoked.insert(*id, revocation);
-                    self.order.insert(entry.position, *id);
+                self.revoke(*id, entry);
+                for minted in self.minted_under.get(id).cloned().unwrap_or_default() {
+                    self.revoke(minted, entry);
                 }
             }
-            Event::Minted { .. } => self.minted += 1,
+            Event::Minted { id, under, .. } => {
+                // The capability it was minted under may have been revoked while the mint was being recorded.
+                if under.iter().any(|under| self.revoked.contains_key(under)) {
+                    self.revoke(*id, entry);
+                }
+                self.mint(*id, under.iter().copied().collect());
+            }
         }
         self.position = entry.position;
         Ok(())
+    }
+
+    /// The first revocation of an id stands.
+    fn revoke(&mut self, id: RevocationId, entry: &Entry) {
+        if !self.revoked.contains_key(&id) {
+            let Entry { position, happening } = entry;
+            let revocation = Revocation { position: *position, at: happening.at, by: happening.by.clone() };
+            self.revoked.insert(id, revocation);
+            self.order.insert((*position, id));
+        }
+    }
+
+    fn mint(&mut self, id: RevocationId, under: BTreeSet<RevocationId>) {
+        // An id is a signature, so a second mint of the same id would be a bug; the sets make it harmless.
+        for presented in &under {
+            self.minted_under.entry(*presented).or_default().insert(id);
+        }
+        self.minted.entry(id).or_default().extend(under);
     }
 
     /// The stored form of a snapshot: the same state always yields the same bytes.
@@ -110,7 +134,7 @@ impl Projection {
             position: self.position,
             keys: self.keys.entries().to_vec(),
             revoked: self.revoked.iter().map(|(id, revocation)| (*id, revocation.clone())).collect(),
-            minted: self.minted,
+            minted: self.minted.iter().map(|(id, under)| (*id, under.clone())).collect(),
         };
         serde_json::to_vec(&stored).expect("a state is made of strings and numbers, which JSON can always hold")
     }
@@ -124,7 +148,9 @@ impl Projection {
         }
         let order = stored.revoked.iter().map(|(id, revocation)| (revocation.position, *id)).collect();
         let revoked = stored.revoked.into_iter().collect();
-        Ok(Self { position: stored.position, keys, revoked, order, minted: stored.minted })
+        let mut state = Self { position: stored.position, keys, revoked, order, ..Self::default() };
+        stored.minted.into_iter().for_each(|(id, under)| state.mint(id, under));
+        Ok(state)
     }
 
     /// A digest of the whole state, to compare a live state with a rebuilt one.
@@ -139,7 +165,7 @@ struct Stored {
     position: Position,
     keys: Vec<KeyEntry>,
     revoked: Vec<(RevocationId, Revocation)>,
-    minted: u64,
+    minted: Vec<(RevocationId, BTreeSet<RevocationId>)>,
 }
 
 /// The ring in which `id` mints; the key that did stays live.
@@ -190,16 +216,11 @@ impl Observer for Projector {
 
     fn apply(&mut self, entries: &[Entry]) -> Result<(), Inconsistent> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut ids = Vec::new();
+        let before = state.position;
         let keys_before = state.keys.clone();
-        let outcome = entries.iter().try_for_each(|entry| {
-            state.apply(entry)?;
-            if let Event::Revoked { id } = entry.happening.event {
-                ids.push(id);
-            }
-            Ok(())
-        });
+        let outcome = entries.iter().try_for_each(|entry| state.apply(entry));
         // What was applied before an inconsistent record stands all the same: a revocation must not wait for it.
+        let ids: Vec<_> = state.revoked_after(before).map(|(id, _)| *id).collect();
         if !ids.is_empty() {
             self.standing.revoke(&ids);
         }
@@ -284,6 +305,26 @@ mod tests {
         assert!(state.apply(&entry(9, Event::KeyMinting { id: KeyId(0) })).is_err(), "a retired key");
         assert!(state.apply(&entry(9, Event::KeyRetired { id: KeyId(5) })).is_err(), "an unknown key");
         assert_eq!(state, before);
+    }
+
+    /// Law 6: what was had through a capability ends with it, in whatever order the two are recorded.
+    #[test]
+    fn what_was_minted_under_a_capability_is_revoked_with_it() {
+        let resource = postern_capabilities::resource::ResourceName::parse("orders").unwrap();
+        let minted = |id, under: Vec<_>| Event::Minted { resource: resource.clone(), id, under };
+        let standing = Arc::new(Standing::new(KeyRing::new()));
+        let mut projector = Projector::new(Arc::clone(&standing), Arc::default());
+        let events = [minted(id(11), vec![id(1), id(2)]), minted(id(12), vec![id(1)]), Event::Revoked { id: id(2) }];
+        let entries: Vec<_> = events.into_iter().zip(1..).map(|(event, position)| entry(position, event)).collect();
+        projector.apply(&entries).unwrap();
+        assert!(standing.is_revoked(&id(11)) && !standing.is_revoked(&id(12)));
+        let live = projector.live().read().clone();
+        let again = Projection::from_body(&live.to_body()).unwrap();
+        assert_eq!(again, live);
+        projector.restore(&again);
+        projector.apply(&[entry(4, Event::Revoked { id: id(1) }), entry(5, minted(id(13), vec![id(1)]))]).unwrap();
+        assert!(standing.is_revoked(&id(12)), "after a snapshot too");
+        assert!(standing.is_revoked(&id(13)), "minted while its capability was being revoked");
     }
 
     #[test]

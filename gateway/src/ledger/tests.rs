@@ -72,7 +72,7 @@ fn decisions_on_keys_hold_against_other_appends() {
         let resource = ResourceName::parse("orders").unwrap();
         let mint = async {
             for byte in 0..50 {
-                ledger.minted(resource.clone(), id(byte), By::gateway()).await.unwrap();
+                ledger.minted(resource.clone(), id(byte), &[id(200)], By::gateway()).await.unwrap();
             }
         };
         let rotate = async {

@@ -41,10 +41,15 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a test machine can make a runtime")
 }
 
-/// A revocation of a made-up id.
-pub fn revoked(number: u64) -> Happening {
+/// A made-up id.
+pub fn revoked_id(number: u64) -> RevocationId {
     let mut bytes = [0; 64];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
-    let id = RevocationId::from_bytes(&bytes).expect("64 bytes");
-    Happening { at: 1_700_000_000 + number, by: By::presenter("contract"), event: Event::Revoked { id } }
+    RevocationId::from_bytes(&bytes).expect("64 bytes")
+}
+
+/// A revocation of a made-up id.
+pub fn revoked(number: u64) -> Happening {
+    let event = Event::Revoked { id: revoked_id(number) };
+    Happening { at: 1_700_000_000 + number, by: By::presenter("contract"), event }
 }

@@ -216,7 +216,7 @@ fn old_records_are_folded_and_their_revocations_stay() {
     // Twice folds on top of a snapshot.
     let (_, again) = open(&EmbeddedOptions { retention: Duration::ZERO, ..options }).unwrap();
     assert_eq!(again.revoked().len(), 3_001);
-    place.sql(r#"UPDATE snapshot SET body = CAST(replace(CAST(body AS TEXT), '"minted":0', '"minted":1') AS BLOB)"#);
+    place.sql(r#"UPDATE snapshot SET body = CAST(replace(CAST(body AS TEXT), '"minted":[]', '"minted": []') AS BLOB)"#);
     assert!(matches!(place.damage(), Damage::Snapshot(_)));
 }
 
