@@ -1,0 +1,333 @@
+//! Deciding one message.
+//!
+//! A query's predicates are matched in their order, with a cursor for each: the first cursor that finds a fact hands on to the
+//! next predicate, one that finds none hands back. Every binding that reaches the end is put to the expressions, also
+//! after the outcome is known, because a later binding may err, and then the message is refused. Nothing
+//! recurses, and checks over the plain facts of a message allocate nothing.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::facts::MessageFact;
+use super::operators::{self, Fault, Operand};
+use super::plan::{CheckView, Plan, PlannedCheck, PlannedPredicate, PlannedQuery, Slot, Source};
+use super::program::{Expression, Kind, Lazy, Op, Query, Term, Value};
+use crate::message::{ArgValue, BodyItem, Message, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX};
+
+/// What the checks say of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every check passes.
+    Passed,
+    /// These fail, in the order of the token.
+    Failed(Vec<FailedCheck>),
+    /// One errs, so nothing is known.
+    Undecidable(Undecidable),
+    /// This part of the message is beyond the maxima that prices are computed from.
+    BeyondMaxima(&'static str),
+}
+
+/// A check that a message does not pass.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FailedCheck {
+    /// The block that holds it, the authority being 0.
+    pub block: usize,
+    /// Which of its block's checks it is, from 0.
+    pub index: usize,
+    /// Its text, escaped.
+    pub text: String,
+    /// The date, if it is an expiry (see [`CheckView::expires_at`]).
+    pub expires_at: Option<u64>,
+}
+
+/// The first check that cannot be decided for a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[error("`{text}` cannot be decided: {reason}")]
+pub struct Undecidable {
+    /// The block that holds it, the authority being 0.
+    pub block: usize,
+    /// Which of its block's checks it is, from 0.
+    pub index: usize,
+    /// Its text, escaped.
+    pub text: String,
+    /// What went wrong, in words.
+    pub reason: String,
+}
+
+/// Query facts, taken apart.
+type QueryFacts<'q> = [(Cow<'q, str>, Cow<'q, str>)];
+
+/// Decides, and says in how many steps; of a body's items, those of the one that took the most.
+pub(super) fn decide(plan: &Plan, message: &Message<'_>, query: &QueryFacts<'_>) -> (Verdict, u64) {
+    if let Some(excess) = message.excess().or_else(|| excess(query)) {
+        return (Verdict::BeyondMaxima(excess), 0);
+    }
+    let client = plan.needs().client.then(|| message.client.to_canonical().to_string());
+    let facts = Facts { plan, message, query, client: client.as_deref().unwrap_or_default(), item: None };
+    let mut failed = Vec::new();
+    let mut steps = 0;
+    for planned in &plan.checks {
+        let outcome = if planned.reads_item && !message.items.is_empty() {
+            check_items(planned, facts, &mut steps)
+        } else {
+            check(planned, facts, &mut steps)
+        };
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => failed.push(CheckView(planned).failed()),
+            Err(fault) => return (Verdict::Undecidable(CheckView(planned).undecidable(fault)), steps),
+        }
+    }
+    debug_assert!(steps <= plan.price(), "{steps} steps were taken for a price of {}", plan.price());
+    (if failed.is_empty() { Verdict::Passed } else { Verdict::Failed(failed) }, steps)
+}
+
+impl CheckView<'_> {
+    fn failed(&self) -> FailedCheck {
+        let (block, index) = (self.block(), self.index());
+        FailedCheck { block, index, text: self.text(), expires_at: self.expires_at() }
+    }
+
+    fn undecidable(&self, fault: Fault) -> Undecidable {
+        let (block, index) = (self.block(), self.index());
+        Undecidable { block, index, text: self.text(), reason: fault.to_string() }
+    }
+}
+
+/// What of the query facts no [`query_facts`](crate::message::query_facts) would have returned.
+fn excess(query: &QueryFacts<'_>) -> Option<&'static str> {
+    let long = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| name.len().max(value.len()) > QUERY_FACT_BYTES_MAX;
+    (query.len() > QUERY_FACTS_MAX || query.iter().any(long)).then_some("list of query parameters")
+}
+
+/// One evaluation for each item, with that item's facts alone. All have to pass.
+fn check_items(planned: &PlannedCheck, facts: Facts<'_>, steps: &mut u64) -> Result<bool, Fault> {
+    let mut steps_max = 0;
+    let passed = facts.message.items.iter().try_fold(true, |passed, item| {
+        let mut steps_here = 0;
+        let passed = passed && check(planned, Facts { item: Some(item), ..facts }, &mut steps_here)?;
+        steps_max = steps_max.max(steps_here);
+        Ok(passed)
+    });
+    *steps += steps_max;
+    passed
+}
+
+/// A check passes when one of its alternatives does; those after it are not tried.
+fn check(planned: &PlannedCheck, facts: Facts<'_>, steps: &mut u64) -> Result<bool, Fault> {
+    for (plan, query) in planned.queries.iter().zip(&planned.check.alternatives) {
+        let slots = smallvec::smallvec![Operand::Bool(false); query.variables.len()];
+        let mut matching = Matching { facts, plan, query, slots, steps: 1 };
+        let passed = matching.passes(planned.check.kind);
+        *steps += matching.steps;
+        if passed? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// All facts that one evaluation can see.
+#[derive(Clone, Copy)]
+struct Facts<'e> {
+    plan: &'e Plan,
+    message: &'e Message<'e>,
+    query: &'e QueryFacts<'e>,
+    /// The client's address as text, where the plan needs it.
+    client: &'e str,
+    item: Option<&'e BodyItem>,
+}
+
+/// The arguments of one fact.
+enum Tuple<'e> {
+    Stored(&'e [Value]),
+    One(Operand<'e>),
+    Two(Operand<'e>, Operand<'e>),
+    /// Of arguments that are known to agree.
+    Known,
+}
+
+impl<'e> Tuple<'e> {
+    fn get(&self, at: usize) -> Option<Operand<'e>> {
+        match (self, at) {
+            (Self::Stored(values), at) => values.get(at).map(Operand::from),
+            (Self::One(operand) | Self::Two(operand, _), 0) | (Self::Two(_, operand), 1) => Some(operand.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl<'e> Facts<'e> {
+    /// The fact of this number among those that a predicate can match. `None`: there are no more.
+    fn candidate(&self, source: &Source, number: usize) -> Option<Tuple<'e>> {
+        match source {
+            Source::Token(facts) => facts
+                .get(number)
+                .and_then(|fact| self.plan.facts.get(*fact))
+                .map(|fact| Tuple::Stored(&fact.fact.values)),
+            Source::ClientIn(cidr) => (number == 0 && cidr.contains(self.message.client)).then_some(Tuple::Known),
+            Source::Message(MessageFact::Query) => {
+                self.query.get(number).map(|(name, value)| Tuple::Two(Operand::text(name), Operand::text(value)))
+            }
+            Source::Message(MessageFact::Arg) => {
+                self.item.and_then(|item| item.args.get(number)).map(|(name, value)| {
+                    let value = match value {
+                        ArgValue::Text(text) => Operand::text(text),
+                        ArgValue::Integer(integer) => Operand::Integer(*integer),
+                        ArgValue::Bool(truth) => Operand::Bool(*truth),
+                    };
+                    Tuple::Two(Operand::text(name), value)
+                })
+            }
+            Source::Message(fact) if number == 0 => self.single(*fact),
+            Source::Message(_) => None,
+        }
+    }
+
+    /// A fact of which a message has at most one.
+    fn single(&self, fact: MessageFact) -> Option<Tuple<'e>> {
+        let message = self.message;
+        let text = |text: &'e str| Some(Tuple::One(Operand::text(text)));
+        match fact {
+            MessageFact::Resource => text(message.resource),
+            MessageFact::Operation => text(message.operation),
+            MessageFact::Path => text(message.path),
+            MessageFact::QueryString => text(message.query_string),
+            MessageFact::Time => Some(Tuple::One(Operand::Date(message.time))),
+            MessageFact::Host => text(message.host),
+            MessageFact::Scheme => text(message.scheme.as_str()),
+            MessageFact::Client => text(self.client),
+            MessageFact::ClientCert => message.client_cert.and_then(text),
+            MessageFact::Upgrade => message.upgrade.and_then(text),
+            // A length beyond every number that a token can write down compares like the largest of them.
+            MessageFact::BodySize => {
+                message.body_size.map(|size| Tuple::One(Operand::Integer(i64::try_from(size).unwrap_or(i64::MAX))))
+            }
+            MessageFact::Rpc => self.item.and_then(|item| text(&item.rpc)),
+            MessageFact::Tool => self.item.and_then(|item| item.tool.as_deref()).and_then(text),
+            MessageFact::Grpc => {
+                message.grpc.map(|(service, method)| Tuple::Two(Operand::text(service), Operand::text(method)))
+            }
+            MessageFact::Backend => message.backend.and_then(text),
+            MessageFact::Query | MessageFact::Arg | MessageFact::ClientIn => None,
+        }
+    }
+}
+
+/// Variables of a usual query; more are possible.
+const SLOTS_INLINE: usize = 4;
+
+/// The bindings of one query.
+struct Matching<'e> {
+    facts: Facts<'e>,
+    plan: &'e PlannedQuery,
+    query: &'e Query,
+    /// What each variable is bound to. A slot is read only behind the predicate that binds it, so the first value is never seen.
+    slots: SmallVec<[Operand<'e>; SLOTS_INLINE]>,
+    steps: u64,
+}
+
+impl<'e> Matching<'e> {
+    /// Whether the bindings are what this kind of check asks for.
+    fn passes(&mut self, kind: Kind) -> Result<bool, Fault> {
+        let (mut some, mut all) = (false, true);
+        let predicates = &self.plan.predicates;
+        let mut cursors: SmallVec<[usize; SLOTS_INLINE]> = smallvec::smallvec![0; predicates.len()];
+        // How many predicates have a fact; at the last one back and forth is one binding after the other.
+        let mut matched = 0;
+        loop {
+            if matched == predicates.len() {
+                let satisfied = self.satisfied()?;
+                some |= satisfied;
+                all &= satisfied;
+            } else if self.advance(&predicates[matched], &mut cursors[matched]) {
+                matched += 1;
+                if let Some(cursor) = cursors.get_mut(matched) {
+                    *cursor = 0;
+                }
+                continue;
+            }
+            match matched.checked_sub(1) {
+                Some(previous) => matched = previous,
+                None => break,
+            }
+        }
+        Ok(match kind {
+            Kind::If => some,
+            Kind::All => some && all,
+        })
+    }
+
+    /// Moves a predicate's cursor behind the next fact that it matches, and binds its variables.
+    fn advance(&mut self, predicate: &'e PlannedPredicate, cursor: &mut usize) -> bool {
+        while let Some(tuple) = self.facts.candidate(&predicate.source, *cursor) {
+            *cursor += 1;
+            self.steps += 1;
+            if self.matches(predicate, &tuple) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn matches(&mut self, predicate: &'e PlannedPredicate, tuple: &Tuple<'e>) -> bool {
+        predicate.slots.iter().enumerate().all(|(at, slot)| {
+            let Some(argument) = tuple.get(at) else {
+                return matches!(slot, Slot::Known);
+            };
+            match slot {
+                Slot::Known => true,
+                Slot::Literal(value) => operators::equal(&value.into(), &argument, &mut self.steps) == Some(true),
+                Slot::Same(slot) => operators::equal(&self.slots[*slot], &argument, &mut self.steps) == Some(true),
+                Slot::Bind(slot) => {
+                    self.slots[*slot] = argument;
+                    true
+                }
+            }
+        })
+    }
+
+    /// Whether the present binding satisfies all expressions. The first that is false ends it.
+    fn satisfied(&mut self) -> Result<bool, Fault> {
+        for expression in &self.query.expressions {
+            match self.run(expression)? {
+                Operand::Bool(true) => {}
+                Operand::Bool(false) => return Ok(false),
+                _ => return Err(Fault::NotABoolean),
+            }
+        }
+        Ok(true)
+    }
+
+    fn run(&mut self, expression: &'e Expression) -> Result<Operand<'e>, Fault> {
+        let mut stack: SmallVec<[Operand<'e>; SLOTS_INLINE]> = SmallVec::new();
+        let mut at = 0;
+        while let Some(op) = expression.ops.get(at) {
+            at += 1;
+            self.steps += 1;
+            let mut pop = || stack.pop().expect("an admitted expression leaves an operand for each operator");
+            let operand = match op {
+                Op::Push(Term::Variable(slot)) => self.slots[*slot].clone(),
+                Op::Push(Term::Value(value)) => Operand::from(value),
+                Op::Unary(operator) => operators::unary(*operator, &pop())?,
+                Op::Binary(operator) => {
+                    let right = pop();
+                    operators::binary(*operator, pop(), right, &mut self.steps)?
+                }
+                Op::Lazy { operator, length } => {
+                    let Operand::Bool(first) = pop() else {
+                        return Err(Fault::Type);
+                    };
+                    if first == (*operator == Lazy::And) {
+                        continue;
+                    }
+                    at += length;
+                    Operand::Bool(first)
+                }
+            };
+            stack.push(operand);
+        }
+        Ok(stack.pop().expect("an admitted expression comes to one value"))
+    }
+}

@@ -1,0 +1,404 @@
+//! A program compiled for deciding: what each predicate can match is worked out once, not for every message.
+//!
+//! Facts of a token are known before any message comes, and so is which of them a query believes. So each predicate over
+//! them becomes the short list of facts that its scope, name, arity and literals leave; each predicate over the message
+//! becomes a direct look at it; and each variable is bound at one known place and compared at all others.
+
+use super::cidr::Cidr;
+use super::evaluate::{self, Verdict};
+use super::facts::{MessageFact, RIGHT};
+use super::price;
+use super::print;
+use super::program::{Binary, Block, Check, Fact, Kind, Op, Predicate, Program, Query, Scope, Term, Value};
+use crate::message::{Message, Needs};
+use crate::resource::{Operation, ResourceName, Right};
+use std::borrow::Cow;
+
+/// A token's checks, ready to decide any message; and what else is known of the token from its content.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) facts: Box<[TokenFact]>,
+    pub(super) checks: Box<[PlannedCheck]>,
+    blocks: Box<[PlannedBlock]>,
+    rights: Box<[Right]>,
+    needs: Needs,
+    dates: Box<[u64]>,
+    price: u64,
+}
+
+/// A fact and the block that states it.
+#[derive(Debug)]
+pub(super) struct TokenFact {
+    block: usize,
+    pub(super) fact: Fact,
+}
+
+/// What is left of a block besides its facts and checks.
+#[derive(Debug)]
+struct PlannedBlock {
+    external_key: Option<super::program::Key>,
+    context: Option<Box<str>>,
+    scopes: Box<[Scope]>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedCheck {
+    pub(super) block: usize,
+    /// Which of its block's checks it is, from 0.
+    pub(super) index: usize,
+    /// Whether it reads facts of a body's items, so that it is decided for each of them.
+    pub(super) reads_item: bool,
+    pub(super) check: Check,
+    /// One for each alternative of the check.
+    pub(super) queries: Box<[PlannedQuery]>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedQuery {
+    pub(super) predicates: Box<[PlannedPredicate]>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedPredicate {
+    pub(super) source: Source,
+    pub(super) slots: Box<[Slot]>,
+}
+
+/// Where the facts are that a predicate can match.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A fact of the message, of the arity that the predicate has.
+    Message(MessageFact),
+    /// There is such a fact exactly if the client is in the block.
+    ClientIn(Cidr),
+    /// These of the token's facts; they agree with the literals of the predicate.
+    Token(Box<[usize]>),
+}
+
+/// What a predicate does with one argument of a fact.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// Nothing: it is known to agree.
+    Known,
+    /// Compares it to this.
+    Literal(Value),
+    /// Binds this variable to it.
+    Bind(usize),
+    /// Compares it to what the variable was bound to.
+    Same(usize),
+}
+
+/// The blocks whose facts are believed, a bit for each.
+type Trust = u32;
+const _: () = assert!(super::BLOCKS_MAX <= Trust::BITS as usize);
+
+/// Everything up to and including a block.
+fn up_to(block: usize) -> Trust {
+    (0..=block).fold(0, |trust, block| trust | 1 << block)
+}
+
+impl Plan {
+    /// Compiles a program. Infallible: whether the price is acceptable is for the caller to say.
+    pub fn compile(program: Program) -> Self {
+        let signers: Vec<_> = program.blocks.iter().map(|block| block.external_key).collect();
+        let mut facts = Vec::new();
+        let mut checks = Vec::new();
+        let mut blocks = Vec::new();
+        for (block, Block { external_key, context, facts: stated, checks: made, scopes }) in
+            program.blocks.into_iter().enumerate()
+        {
+            facts.extend(stated.into_iter().map(|fact| TokenFact { block, fact }));
+            checks.extend(made.into_iter().enumerate().map(|(index, check)| (block, index, check)));
+            blocks.push(PlannedBlock { external_key, context, scopes });
+        }
+        let compiler = Compiler { signers: &signers, facts: &facts };
+        let checks: Box<[_]> = checks
+            .into_iter()
+            .map(|(block, index, check)| {
+                let default = compiler.trust(&blocks[block].scopes, 1, block);
+                let queries: Box<[_]> =
+                    check.alternatives.iter().map(|query| compiler.query(query, default, block)).collect();
+                let mut predicates = queries.iter().flat_map(|query: &PlannedQuery| &query.predicates);
+                let reads_item = predicates.any(|it| matches!(it.source, Source::Message(fact) if fact.is_of_item()));
+                PlannedCheck { block, index, reads_item, check, queries }
+            })
+            .collect();
+        Self {
+            needs: needs(&checks),
+            dates: dates(&facts, &checks),
+            rights: facts.iter().filter_map(right).collect(),
+            price: price::of_checks(&checks, &facts),
+            facts: facts.into(),
+            checks,
+            blocks: blocks.into(),
+        }
+    }
+
+    /// Decides whether a message passes every check. The query facts come from
+    /// [`query_facts`](crate::message::query_facts), and may be left empty where [`needs`](Self::needs) does not ask for them.
+    /// Rights are not looked at: that is the policy's part.
+    pub fn evaluate(&self, message: &Message<'_>, query: &[(Cow<'_, str>, Cow<'_, str>)]) -> Verdict {
+        evaluate::decide(self, message, query).0
+    }
+
+    /// The rights of the authority block, in its order. A `right` that names no possible resource or operation
+    /// authorises nothing, and is among the [`facts`](BlockView::facts) alone.
+    pub fn rights(&self) -> &[Right] {
+        &self.rights
+    }
+
+    /// What has to be found out about a message beyond what is always at hand.
+    pub fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// The most steps that one evaluation takes.
+    pub fn price(&self) -> u64 {
+        self.price
+    }
+
+    /// Every date in the token, ascending: a decision about an open stream has to be taken again at each.
+    pub fn date_constants(&self) -> &[u64] {
+        &self.dates
+    }
+
+    /// The last second at which no check of the form `check if time($t), $t <= D` fails, if there are such checks.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.checks().filter_map(|check| check.expires_at()).min()
+    }
+
+    /// The checks, in the order in which they are decided.
+    pub fn checks(&self) -> impl ExactSizeIterator<Item = CheckView<'_>> {
+        self.checks.iter().map(CheckView)
+    }
+
+    /// The blocks, the authority first.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = BlockView<'_>> {
+        (0..self.blocks.len()).map(|index| BlockView { plan: self, index })
+    }
+}
+
+/// A check, for showing.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckView<'p>(pub(super) &'p PlannedCheck);
+
+impl CheckView<'_> {
+    /// The block that holds it, the authority being 0.
+    pub fn block(&self) -> usize {
+        self.0.block
+    }
+
+    /// Which of its block's checks it is, from 0.
+    pub fn index(&self) -> usize {
+        self.0.index
+    }
+
+    /// `check if` or `check all`.
+    pub fn kind(&self) -> Kind {
+        self.0.check.kind
+    }
+
+    /// Its text, escaped. For people: nothing is decided by parsing it.
+    pub fn text(&self) -> String {
+        print::check(&self.0.check)
+    }
+
+    /// The date of a check that is exactly `check if time($t), $t <= D`: that and nothing else is called an expiry.
+    pub fn expires_at(&self) -> Option<u64> {
+        let Check { kind: Kind::If, alternatives } = &self.0.check else { return None };
+        let [Query { predicates, expressions, scopes, .. }] = &**alternatives else { return None };
+        let ([predicate], [expression], []) = (&**predicates, &**expressions, &**scopes) else { return None };
+        let Predicate { name, terms } = predicate;
+        let is_time = MessageFact::from_name(name) == Some(MessageFact::Time) && matches!(**terms, [Term::Variable(0)]);
+        match *expression.ops {
+            [
+                Op::Push(Term::Variable(0)),
+                Op::Push(Term::Value(Value::Date(date))),
+                Op::Binary(Binary::LessOrEqual),
+            ] => is_time.then_some(date),
+            _ => None,
+        }
+    }
+}
+
+/// A block, for showing.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockView<'p> {
+    plan: &'p Plan,
+    index: usize,
+}
+
+impl<'p> BlockView<'p> {
+    /// The Ed25519 key that vouches for a third-party block.
+    pub fn external_key(&self) -> Option<&'p [u8; 32]> {
+        self.plan.blocks[self.index].external_key.as_ref()
+    }
+
+    /// The free text that whoever made the block put into it. Not escaped, not trusted.
+    pub fn context(&self) -> Option<&'p str> {
+        self.plan.blocks[self.index].context.as_deref()
+    }
+
+    /// The facts it states, as escaped text.
+    pub fn facts(&self) -> impl Iterator<Item = String> {
+        let stated = self.plan.facts.iter().filter(|fact| fact.block == self.index);
+        stated.map(|fact| print::fact(&fact.fact))
+    }
+
+    /// Whose facts its checks believe, as text; empty for the default.
+    pub fn scopes(&self) -> String {
+        print::scopes(&self.plan.blocks[self.index].scopes).trim_start().to_owned()
+    }
+
+    /// Its checks.
+    pub fn checks(&self) -> impl Iterator<Item = CheckView<'p>> {
+        let index = self.index;
+        self.plan.checks.iter().filter(move |check| check.block == index).map(CheckView)
+    }
+}
+
+/// What compiling a query needs to know of the whole token.
+struct Compiler<'c> {
+    /// Who vouches for each block, of those that a third party signed.
+    signers: &'c [Option<super::program::Key>],
+    facts: &'c [TokenFact],
+}
+
+impl Compiler<'_> {
+    /// The blocks that a scope trusts. The current block is always among them, and so is the gateway (section "Scoping" of the
+    /// specification). An empty scope stands for the default; any other one replaces it, the authority included.
+    fn trust(&self, scopes: &[Scope], default: Trust, block: usize) -> Trust {
+        let own = 1 << block;
+        if scopes.is_empty() {
+            return default | own;
+        }
+        scopes.iter().fold(own, |trust, scope| {
+            trust
+                | match scope {
+                    Scope::Authority => 1,
+                    Scope::Previous => up_to(block),
+                    Scope::Key(key) => {
+                        let signed = self.signers.iter().enumerate().filter(|(_, signer)| **signer == Some(*key));
+                        signed.fold(0, |trust, (block, _)| trust | 1 << block)
+                    }
+                }
+        })
+    }
+
+    fn query(&self, query: &Query, default: Trust, block: usize) -> PlannedQuery {
+        let trust = self.trust(&query.scopes, default, block);
+        let mut bound = vec![false; query.variables.len()];
+        let predicates = query.predicates.iter().map(|predicate| self.predicate(predicate, trust, &mut bound));
+        PlannedQuery { predicates: predicates.collect() }
+    }
+
+    fn predicate(&self, predicate: &Predicate, trust: Trust, bound: &mut [bool]) -> PlannedPredicate {
+        let source = self.source(predicate, trust);
+        let slots = predicate.terms.iter().map(|term| match term {
+            Term::Variable(slot) if std::mem::replace(&mut bound[*slot], true) => Slot::Same(*slot),
+            Term::Variable(slot) => Slot::Bind(*slot),
+            Term::Value(_) if matches!(source, Source::Token(_) | Source::ClientIn(_)) => Slot::Known,
+            Term::Value(value) => Slot::Literal(value.clone()),
+        });
+        PlannedPredicate { slots: slots.collect(), source }
+    }
+
+    fn source(&self, Predicate { name, terms }: &Predicate, trust: Trust) -> Source {
+        match MessageFact::from_name(name) {
+            // Only the gateway states these, and every scope believes it. Another arity is another fact, and there is none.
+            Some(fact) if fact.arity() != terms.len() => Source::Token(Box::default()),
+            Some(MessageFact::ClientIn) => {
+                let cidr = match &**terms {
+                    [Term::Value(Value::Text(text))] => Cidr::parse_canonical(text),
+                    _ => None,
+                };
+                cidr.map_or(Source::Token(Box::default()), Source::ClientIn)
+            }
+            Some(fact) => Source::Message(fact),
+            None => {
+                let believed = |fact: &TokenFact| {
+                    let agrees = |(term, value): (&Term, &Value)| {
+                        matches!(term, Term::Variable(_)) || *term == Term::Value(value.clone())
+                    };
+                    trust & 1 << fact.block != 0
+                        && fact.fact.name == *name
+                        && fact.fact.values.len() == terms.len()
+                        && terms.iter().zip(&fact.fact.values).all(agrees)
+                };
+                let numbers = self.facts.iter().enumerate().filter(|(_, fact)| believed(fact));
+                Source::Token(numbers.map(|(number, _)| number).collect())
+            }
+        }
+    }
+}
+
+/// A right, if the fact is one that can authorise something.
+fn right(fact: &TokenFact) -> Option<Right> {
+    match (&*fact.fact.name, &*fact.fact.values) {
+        (RIGHT, [Value::Text(resource), Value::Text(operation)]) if fact.block == 0 => {
+            Some(Right { resource: ResourceName::parse(resource).ok()?, operation: Operation::parse(operation).ok()? })
+        }
+        _ => None,
+    }
+}
+
+fn needs(checks: &[PlannedCheck]) -> Needs {
+    let queries = checks.iter().flat_map(|check| &check.queries);
+    let mut needs = Needs::default();
+    for predicate in queries.flat_map(|query| &query.predicates) {
+        match predicate.source {
+            Source::ClientIn(_) => needs.client_in = true,
+            Source::Message(fact) => match fact {
+                MessageFact::Query => needs.query = true,
+                MessageFact::BodySize => needs.body_size = true,
+                MessageFact::Rpc | MessageFact::Tool | MessageFact::Arg => needs.body = true,
+                MessageFact::Client => needs.client = true,
+                MessageFact::ClientCert => needs.client_cert = true,
+                MessageFact::Backend => needs.backend = true,
+                MessageFact::Resource
+                | MessageFact::Operation
+                | MessageFact::Path
+                | MessageFact::QueryString
+                | MessageFact::Time
+                | MessageFact::Host
+                | MessageFact::Scheme
+                | MessageFact::ClientIn
+                | MessageFact::Upgrade
+                | MessageFact::Grpc => {}
+            },
+            Source::Token(_) => {}
+        }
+    }
+    needs
+}
+
+/// Every date that the token mentions: in checks, and in facts that checks may compare to the time.
+fn dates(facts: &[TokenFact], checks: &[PlannedCheck]) -> Box<[u64]> {
+    let queries = checks.iter().flat_map(|check| &check.check.alternatives);
+    let terms = queries.flat_map(|query| {
+        let predicates = query.predicates.iter().flat_map(|predicate| &predicate.terms);
+        let ops = query.expressions.iter().flat_map(|expression| &expression.ops).filter_map(|op| match op {
+            Op::Push(term) => Some(term),
+            _ => None,
+        });
+        predicates.chain(ops).filter_map(|term| match term {
+            Term::Value(value) => Some(value),
+            Term::Variable(_) => None,
+        })
+    });
+    let values = facts.iter().flat_map(|fact| &fact.fact.values).chain(terms);
+    let mut dates = Vec::new();
+    for value in values {
+        match value {
+            Value::Date(date) => dates.push(*date),
+            Value::Set(members) => dates.extend(members.iter().filter_map(|member| match member {
+                Value::Date(date) => Some(*date),
+                _ => None,
+            })),
+            _ => {}
+        }
+    }
+    dates.sort_unstable();
+    dates.dedup();
+    dates.into()
+}

@@ -1,0 +1,189 @@
+//! The price of a token: the most steps that deciding one message can take.
+//!
+//! Any holder can append checks, so what a decision costs is in the hands of strangers. The price is computed once, from the token
+//! and the fixed maxima of a message, and a token above the budget is refused when it is first seen; no clock
+//! takes part. A step is one fact tried against one predicate, one operation of an expression, or
+//! [`BYTES_PER_STEP`](super::operators::BYTES_PER_STEP) bytes of text read by either.
+//!
+//! A body with n items is n evaluations; the price is that of one of them, and the number of items has its own
+//! limit. Everything saturates: what cannot be counted is above every budget.
+
+use super::facts::MessageFact;
+use super::operators::BYTES_PER_STEP;
+use super::plan::{PlannedCheck, PlannedQuery, Slot, Source, TokenFact};
+use super::program::{Binary, Op, Term, Unary, Value};
+
+/// The most that a value can make an operator read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Extent {
+    /// The length, if it is a text or bytes.
+    bytes: u64,
+    /// The steps for looking at each member, if it is a set.
+    members: u64,
+}
+
+impl Extent {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Text(text) => Self::of_bytes(text.len()),
+            Value::Bytes(bytes) => Self::of_bytes(bytes.len()),
+            Value::Set(members) => {
+                let member = |member: &Value| 1 + reading(Self::of(member).bytes);
+                Self { bytes: 0, members: members.iter().map(member).sum() }
+            }
+            Value::Integer(_) | Value::Date(_) | Value::Bool(_) => Self::default(),
+        }
+    }
+
+    fn of_bytes(bytes: usize) -> Self {
+        Self { bytes: u64::try_from(bytes).unwrap_or(u64::MAX), members: 0 }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { bytes: self.bytes.max(other.bytes), members: self.members.max(other.members) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), members: self.members.saturating_add(other.members) }
+    }
+
+    /// The steps for finding out whether two values are equal: no more is read than the shorter one has.
+    fn equality(self, other: Self) -> u64 {
+        reading(self.bytes.min(other.bytes)).saturating_add(self.members).saturating_add(other.members)
+    }
+}
+
+fn reading(bytes: u64) -> u64 {
+    bytes / BYTES_PER_STEP as u64
+}
+
+/// The price of all checks.
+pub(super) fn of_checks(checks: &[PlannedCheck], facts: &[TokenFact]) -> u64 {
+    let queries = checks.iter().flat_map(|check| check.queries.iter().zip(&check.check.alternatives));
+    queries.fold(0, |sum: u64, (planned, query)| {
+        sum.saturating_add(of_query(planned, query.variables.len(), &query.expressions, facts))
+    })
+}
+
+fn of_query(
+    query: &PlannedQuery,
+    variables: usize,
+    expressions: &[super::program::Expression],
+    facts: &[TokenFact],
+) -> u64 {
+    let mut slots = vec![Extent::default(); variables];
+    // One step is the query itself, so that none is free.
+    let mut total = 1_u64;
+    let mut bindings = 1_u64;
+    for predicate in &query.predicates {
+        let (candidates, trying) = of_predicate(&predicate.source, &predicate.slots, &mut slots, facts);
+        total = total.saturating_add(bindings.saturating_mul(trying));
+        bindings = bindings.saturating_mul(candidates);
+    }
+    let each = expressions.iter().fold(0_u64, |sum, expression| sum.saturating_add(of_code(&expression.ops, &slots)));
+    total.saturating_add(bindings.saturating_mul(each))
+}
+
+/// How many facts a predicate can match, and the steps for trying all of them. Notes what its variables can hold.
+fn of_predicate(source: &Source, terms: &[Slot], slots: &mut [Extent], facts: &[TokenFact]) -> (u64, u64) {
+    match source {
+        Source::ClientIn(_) => (1, 1),
+        Source::Message(fact) => {
+            let arguments: Vec<Extent> = fact.bytes_max().iter().map(|bytes| Extent::of_bytes(*bytes)).collect();
+            let count = u64::try_from(MessageFact::count_max(*fact)).unwrap_or(u64::MAX);
+            let each = of_tuple(terms, &arguments, slots);
+            bind(terms, &arguments, slots);
+            (count, count.saturating_mul(each))
+        }
+        Source::Token(numbers) => {
+            let tuples: Vec<Vec<Extent>> = numbers
+                .iter()
+                .filter_map(|number| facts.get(*number))
+                .map(|fact| fact.fact.values.iter().map(Extent::of).collect())
+                .collect();
+            // Within one predicate a variable may be bound and met again, so it is bound to the largest first.
+            tuples.iter().for_each(|tuple| bind(terms, tuple, slots));
+            let trying = tuples.iter().fold(0_u64, |sum, tuple| sum.saturating_add(of_tuple(terms, tuple, slots)));
+            (u64::try_from(numbers.len()).unwrap_or(u64::MAX), trying)
+        }
+    }
+}
+
+fn bind(terms: &[Slot], tuple: &[Extent], slots: &mut [Extent]) {
+    for (term, extent) in terms.iter().zip(tuple) {
+        if let Slot::Bind(slot) = term {
+            slots[*slot] = slots[*slot].max(*extent);
+        }
+    }
+}
+
+/// The steps for trying one fact.
+fn of_tuple(terms: &[Slot], tuple: &[Extent], slots: &[Extent]) -> u64 {
+    let terms = terms.iter().zip(tuple).map(|(term, extent)| match term {
+        Slot::Known | Slot::Bind(_) => 0,
+        Slot::Literal(value) => Extent::of(value).equality(*extent),
+        // A variable that this same predicate binds holds no more than this tuple; another one no more than noted.
+        Slot::Same(slot) => extent.equality(slots[*slot].max(*extent)),
+    });
+    terms.fold(1, u64::saturating_add)
+}
+
+/// The steps of an expression. Code runs through from front to back in the worst case, lazy operands included, so one pass
+/// over it with extents on the stack instead of values sees everything that can happen.
+fn of_code(ops: &[Op], slots: &[Extent]) -> u64 {
+    let mut stack: Vec<Extent> = Vec::new();
+    let mut steps = 0_u64;
+    for op in ops {
+        steps = steps.saturating_add(1);
+        match op {
+            Op::Push(Term::Variable(slot)) => stack.push(slots[*slot]),
+            Op::Push(Term::Value(value)) => stack.push(Extent::of(value)),
+            Op::Unary(Unary::Not | Unary::Length) => {
+                stack.pop();
+                stack.push(Extent::default());
+            }
+            Op::Binary(binary) => {
+                let right = stack.pop().unwrap_or_default();
+                let left = stack.pop().unwrap_or_default();
+                let (work, result) = of_binary(*binary, left, right);
+                steps = steps.saturating_add(work);
+                stack.push(result);
+            }
+            // The first operand is a boolean wherever the second one is not run, so the second has the larger extent.
+            Op::Lazy { .. } => {
+                stack.pop();
+            }
+        }
+    }
+    steps
+}
+
+/// The steps of an operator beyond its own, and what its result can be.
+fn of_binary(binary: Binary, left: Extent, right: Extent) -> (u64, Extent) {
+    let sets = left.members.saturating_add(right.members);
+    match binary {
+        Binary::Equal | Binary::NotEqual | Binary::LenientEqual | Binary::LenientNotEqual => {
+            (left.equality(right), Extent::default())
+        }
+        Binary::StartsWith | Binary::EndsWith => (reading(left.bytes.min(right.bytes)), Extent::default()),
+        // Nothing longer is ever looked for in something shorter.
+        Binary::Contains => {
+            let text = reading(left.bytes.saturating_add(left.bytes.min(right.bytes)));
+            (text.saturating_add(sets), Extent::default())
+        }
+        Binary::Add => (reading(left.bytes.saturating_add(right.bytes)), Extent { members: 0, ..left.plus(right) }),
+        Binary::Union | Binary::Intersection => (sets, Extent { bytes: 0, ..left.plus(right) }),
+        Binary::LessThan
+        | Binary::GreaterThan
+        | Binary::LessOrEqual
+        | Binary::GreaterOrEqual
+        | Binary::Subtract
+        | Binary::Multiply
+        | Binary::Divide
+        | Binary::And
+        | Binary::Or
+        | Binary::BitAnd
+        | Binary::BitOr
+        | Binary::BitXor => (0, Extent::default()),
+    }
+}

@@ -1,0 +1,392 @@
+//! The walk over a token's protobuf encoding, before anything of it becomes data.
+//!
+//! Protobuf decoders are lenient so that formats can grow: an unknown field is skipped, of a repeated singular field the
+//! last one wins, numbers are cut to the field's width, and an unknown enum number may be read as some default.
+//! For a token each of these means that a condition which its maker wrote down is not seen by whoever
+//! decides. So the encoding has to be exactly what the schema of biscuit 3.3 describes, at every level.
+//!
+//! The tables below are that schema (`biscuit/schema.proto`). What the language does not admit anyway (rules' bodies
+//! apart, which look like queries) is not described further and not descended into: [`block`](super::block) refuses
+//! it with its name.
+
+use super::program::Key;
+use super::{BLOCKS_MAX, NotAdmitted};
+
+/// What a signature covers, and whose.
+pub(crate) struct SignedBlock<'t> {
+    pub(crate) payload: &'t [u8],
+    pub(crate) external_key: Option<Key>,
+}
+
+struct Schema {
+    name: &'static str,
+    /// Exactly one of the fields has to be there (a `oneof`).
+    exclusive: bool,
+    fields: &'static [Field],
+}
+
+struct Field {
+    number: u64,
+    name: &'static str,
+    form: Form,
+    rule: Rule,
+}
+
+enum Form {
+    /// A varint, at most this.
+    Number(u64),
+    /// A varint that stands for a signed number.
+    Signed,
+    /// Bytes or text without further structure, or a structure that is refused by name later.
+    Bytes,
+    Message(&'static Schema),
+    /// A signed block's content: bytes to the outer message, a message to us.
+    Block,
+}
+
+#[derive(PartialEq)]
+enum Rule {
+    Required,
+    Optional,
+    Repeated,
+}
+
+const fn field(number: u64, name: &'static str, form: Form, rule: Rule) -> Field {
+    Field { number, name, form, rule }
+}
+
+const U32: u64 = u32::MAX as u64;
+/// The numbers that the schema gives to each enum end here.
+const ALGORITHM_MAX: u64 = 1;
+const SCOPE_TYPE_MAX: u64 = 1;
+const CHECK_KIND_MAX: u64 = 2;
+const UNARY_MAX: u64 = 4;
+const BINARY_MAX: u64 = 29;
+
+/// The number of Ed25519 among the algorithms.
+const ED25519: u64 = 0;
+
+use Form::{Bytes, Message, Number, Signed};
+use Rule::{Optional, Repeated, Required};
+
+static BISCUIT: Schema = Schema {
+    name: "token",
+    exclusive: false,
+    fields: &[
+        field(1, "root key id", Number(U32), Optional),
+        field(2, "authority block", Message(&SIGNED_BLOCK), Required),
+        field(3, "block", Message(&SIGNED_BLOCK), Repeated),
+        field(4, "proof", Message(&PROOF), Required),
+    ],
+};
+static SIGNED_BLOCK: Schema = Schema {
+    name: "signed block",
+    exclusive: false,
+    fields: &[
+        field(1, "content", Form::Block, Required),
+        field(2, "next key", Message(&PUBLIC_KEY), Required),
+        field(3, "signature", Bytes, Required),
+        field(4, "external signature", Message(&EXTERNAL_SIGNATURE), Optional),
+        field(5, "signature version", Number(U32), Optional),
+    ],
+};
+static EXTERNAL_SIGNATURE: Schema = Schema {
+    name: "external signature",
+    exclusive: false,
+    fields: &[field(1, "signature", Bytes, Required), field(2, "public key", Message(&PUBLIC_KEY), Required)],
+};
+static PUBLIC_KEY: Schema = Schema {
+    name: "public key",
+    exclusive: false,
+    fields: &[field(1, "algorithm", Number(ALGORITHM_MAX), Required), field(2, "key", Bytes, Required)],
+};
+static PROOF: Schema = Schema {
+    name: "proof",
+    exclusive: true,
+    fields: &[field(1, "next secret", Bytes, Optional), field(2, "final signature", Bytes, Optional)],
+};
+static BLOCK: Schema = Schema {
+    name: "block",
+    exclusive: false,
+    fields: &[
+        field(1, "symbol", Bytes, Repeated),
+        field(2, "context", Bytes, Optional),
+        field(3, "version", Number(U32), Optional),
+        field(4, "fact", Message(&FACT), Repeated),
+        field(5, "rule", Bytes, Repeated),
+        field(6, "check", Message(&CHECK), Repeated),
+        field(7, "scope", Message(&SCOPE), Repeated),
+        field(8, "public key", Message(&PUBLIC_KEY), Repeated),
+    ],
+};
+static SCOPE: Schema = Schema {
+    name: "scope",
+    exclusive: true,
+    fields: &[field(1, "scope type", Number(SCOPE_TYPE_MAX), Optional), field(2, "public key", Signed, Optional)],
+};
+static FACT: Schema =
+    Schema { name: "fact", exclusive: false, fields: &[field(1, "predicate", Message(&PREDICATE), Required)] };
+static CHECK: Schema = Schema {
+    name: "check",
+    exclusive: false,
+    fields: &[field(1, "query", Message(&QUERY), Repeated), field(2, "check kind", Number(CHECK_KIND_MAX), Optional)],
+};
+static QUERY: Schema = Schema {
+    name: "query",
+    exclusive: false,
+    fields: &[
+        field(1, "head", Message(&PREDICATE), Required),
+        field(2, "predicate", Message(&PREDICATE), Repeated),
+        field(3, "expression", Message(&EXPRESSION), Repeated),
+        field(4, "scope", Message(&SCOPE), Repeated),
+    ],
+};
+static PREDICATE: Schema = Schema {
+    name: "predicate",
+    exclusive: false,
+    fields: &[field(1, "name", Number(u64::MAX), Required), field(2, "term", Message(&TERM), Repeated)],
+};
+static TERM: Schema = Schema {
+    name: "term",
+    exclusive: true,
+    fields: &[
+        field(1, "variable", Number(U32), Optional),
+        field(2, "integer", Signed, Optional),
+        field(3, "string", Number(u64::MAX), Optional),
+        field(4, "date", Number(u64::MAX), Optional),
+        field(5, "bytes", Bytes, Optional),
+        field(6, "boolean", Number(1), Optional),
+        field(7, "set", Message(&SET), Optional),
+        field(8, "null", Bytes, Optional),
+        field(9, "array", Bytes, Optional),
+        field(10, "map", Bytes, Optional),
+    ],
+};
+static SET: Schema = Schema { name: "set", exclusive: false, fields: &[field(1, "member", Message(&TERM), Repeated)] };
+static EXPRESSION: Schema =
+    Schema { name: "expression", exclusive: false, fields: &[field(1, "operation", Message(&OP), Repeated)] };
+static OP: Schema = Schema {
+    name: "operation",
+    exclusive: true,
+    fields: &[
+        field(1, "value", Message(&TERM), Optional),
+        field(2, "unary operator", Message(&UNARY), Optional),
+        field(3, "binary operator", Message(&BINARY), Optional),
+        field(4, "closure", Message(&CLOSURE), Optional),
+    ],
+};
+static UNARY: Schema = Schema {
+    name: "unary operator",
+    exclusive: false,
+    fields: &[
+        field(1, "kind of unary operator", Number(UNARY_MAX), Required),
+        field(2, "extern name", Number(u64::MAX), Optional),
+    ],
+};
+static BINARY: Schema = Schema {
+    name: "binary operator",
+    exclusive: false,
+    fields: &[
+        field(1, "kind of binary operator", Number(BINARY_MAX), Required),
+        field(2, "extern name", Number(u64::MAX), Optional),
+    ],
+};
+static CLOSURE: Schema = Schema {
+    name: "closure",
+    exclusive: false,
+    fields: &[field(1, "parameter", Number(U32), Repeated), field(2, "operation", Message(&OP), Repeated)],
+};
+
+/// Messages within messages; the same number at which the library's decoder gives up.
+const DEPTH_MAX: usize = 100;
+
+/// Walks the whole token and returns its blocks, the authority first.
+pub(crate) fn read(token: &[u8]) -> Result<Vec<SignedBlock<'_>>, NotAdmitted> {
+    walk(token, &BISCUIT, 0, &mut Place::default())?;
+    let mut blocks: Vec<SignedBlock<'_>> = Vec::new();
+    for number in [2, 3] {
+        for bytes in members(token, number) {
+            if blocks.len() == BLOCKS_MAX {
+                return Err(NotAdmitted::new("a long chain", None, format!("at most {BLOCKS_MAX} blocks are read")));
+            }
+            blocks.push(signed_block(bytes, blocks.len())?);
+        }
+    }
+    Ok(blocks)
+}
+
+/// Takes a signed block apart whose encoding was walked, and insists that every key in it is an Ed25519 key.
+fn signed_block(bytes: &[u8], block: usize) -> Result<SignedBlock<'_>, NotAdmitted> {
+    let external = members(bytes, 4).next();
+    if external.is_some() && block == 0 {
+        return Err(NotAdmitted::new("an external signature", block, "only the root key vouches for this block"));
+    }
+    for next_key in members(bytes, 2) {
+        ed25519(next_key, "the next key", block)?;
+    }
+    let external_key = external
+        .and_then(|external| members(external, 2).next())
+        .map(|key| ed25519(key, "the external key", block))
+        .transpose()?;
+    Ok(SignedBlock { payload: members(bytes, 1).next().unwrap_or_default(), external_key })
+}
+
+/// Other signature schemes can be rewritten into other valid signatures, and a signature is what revocation names.
+fn ed25519(key: &[u8], which: &'static str, block: usize) -> Result<Key, NotAdmitted> {
+    let algorithm = Fields { bytes: key }.flatten().find_map(|(number, value)| match value {
+        Value::Number(algorithm) if number == 1 => Some(algorithm),
+        _ => None,
+    });
+    let bytes = members(key, 2).next().and_then(|bytes| Key::try_from(bytes).ok());
+    bytes.filter(|_| algorithm == Some(ED25519)).ok_or_else(|| {
+        let reason = "every key that signs a part of a token has to be an Ed25519 key, else its signature \
+                      could be rewritten and would escape revocation";
+        NotAdmitted::new(which, block, reason)
+    })
+}
+
+/// The members of a walked message that have this number and a length.
+fn members(message: &[u8], wanted: u64) -> impl Iterator<Item = &[u8]> {
+    Fields { bytes: message }.flatten().filter_map(move |(number, value)| match value {
+        Value::Bytes(bytes) if number == wanted => Some(bytes),
+        _ => None,
+    })
+}
+
+/// Where the walk is, for the reader of a reason.
+#[derive(Default, Clone, Copy)]
+struct Place {
+    block: Option<usize>,
+    appended: usize,
+}
+
+fn walk(message: &[u8], schema: &'static Schema, depth: usize, place: &mut Place) -> Result<(), NotAdmitted> {
+    if depth > DEPTH_MAX {
+        return Err(NotAdmitted::new("a deep nesting", place.block, format!("at most {DEPTH_MAX} levels are read")));
+    }
+    // Field numbers are small, so a bit each remembers which were there.
+    let mut seen = 0_u64;
+    for item in (Fields { bytes: message }) {
+        let (number, value) = item.map_err(|what| malformed(what, schema, place))?;
+        let Some(field) = schema.fields.iter().find(|field| field.number == number) else {
+            let reason = "its meaning is not known here, so it cannot be honoured";
+            let construct = format!("the unknown field {number} of a {}", schema.name);
+            return Err(NotAdmitted::new(construct, place.block, reason));
+        };
+        if seen & 1 << number != 0 && field.rule != Rule::Repeated {
+            let construct = format!("a second {} of one {}", field.name, schema.name);
+            return Err(NotAdmitted::new(construct, place.block, "readers could differ on which of them counts"));
+        }
+        seen |= 1 << number;
+        walk_field(field, value, schema, depth, place)?;
+    }
+    let missing = schema.fields.iter().find(|field| field.rule == Rule::Required && seen & 1 << field.number == 0);
+    if let Some(field) = missing {
+        return Err(malformed(&format!("it has no {}", field.name), schema, place));
+    }
+    if schema.exclusive && seen.count_ones() != 1 {
+        return Err(malformed("it has to have exactly one content", schema, place));
+    }
+    Ok(())
+}
+
+fn walk_field(
+    field: &'static Field,
+    value: Value<'_>,
+    schema: &'static Schema,
+    depth: usize,
+    place: &mut Place,
+) -> Result<(), NotAdmitted> {
+    match (&field.form, value) {
+        (Form::Number(max), Value::Number(number)) if number > *max => {
+            let construct = format!("the unknown {} {number}", field.name);
+            Err(NotAdmitted::new(construct, place.block, "its meaning is not known here, so it cannot be honoured"))
+        }
+        (Form::Number(_) | Form::Signed, Value::Number(_)) | (Form::Bytes, Value::Bytes(_)) => Ok(()),
+        (Form::Block, Value::Bytes(bytes)) => walk(bytes, &BLOCK, depth + 1, place),
+        (Form::Message(inner), Value::Bytes(bytes)) => {
+            let outer = *place;
+            if std::ptr::eq(*inner, &SIGNED_BLOCK) {
+                place.appended += usize::from(field.rule == Rule::Repeated);
+                place.block = Some(if field.rule == Rule::Repeated { place.appended } else { 0 });
+            }
+            walk(bytes, inner, depth + 1, place)?;
+            place.block = outer.block;
+            Ok(())
+        }
+        _ => Err(malformed(&format!("its {} has another type", field.name), schema, place)),
+    }
+}
+
+fn malformed(what: &str, schema: &Schema, place: &Place) -> NotAdmitted {
+    NotAdmitted::new(format!("a malformed {}", schema.name), place.block, what.to_owned())
+}
+
+enum Value<'t> {
+    Number(u64),
+    Bytes(&'t [u8]),
+    /// Fixed-width numbers, which the schema does not use.
+    Fixed,
+}
+
+/// The fields of one message. Ends after the first error.
+struct Fields<'t> {
+    bytes: &'t [u8],
+}
+
+impl<'t> Iterator for Fields<'t> {
+    type Item = Result<(u64, Value<'t>), &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.bytes = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'t> Fields<'t> {
+    fn field(&mut self) -> Result<(u64, Value<'t>), &'static str> {
+        let key = self.varint()?;
+        let value = match key & 7 {
+            0 => Value::Number(self.varint()?),
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            2 => {
+                let length = self.varint()?;
+                Value::Bytes(self.take(usize::try_from(length).unwrap_or(usize::MAX))?)
+            }
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            _ => return Err("it holds a field of a type that no longer exists"),
+        };
+        Ok((key >> 3, value))
+    }
+
+    /// A number in its shortest form: a longer one says the same in other bytes, and every writer writes the shortest.
+    fn varint(&mut self) -> Result<u64, &'static str> {
+        let mut number = 0_u64;
+        for (at, &byte) in self.bytes.iter().enumerate().take(10) {
+            if at == 9 && byte > 1 {
+                return Err("a number in it is too large");
+            }
+            number |= u64::from(byte & 0x7F) << (7 * at);
+            if byte & 0x80 == 0 {
+                if byte == 0 && at > 0 {
+                    return Err("a number in it is not in its shortest form");
+                }
+                self.bytes = &self.bytes[at + 1..];
+                return Ok(number);
+            }
+        }
+        Err("it ends within a number")
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'t [u8], &'static str> {
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or("it ends before one of its fields does")?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+}

@@ -1,0 +1,296 @@
+//! A message as the gateway understands it: one operation on one resource, and the facts that caveats may read.
+//!
+//! Every text is borrowed from the message itself, so what is checked is what is forwarded. Facts that cost something to
+//! find out (the parts of the query string, what a body says) are supplied only where a token's caveats read
+//! them; [`Needs`] says which those are.
+//!
+//! The maxima below are part of the contract between whoever reads messages and the price of a token: the price
+//! is the worst case over all messages within them, and a message beyond them is not decided but refused.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// Most bytes of one text fact of a message: the path, the query string, a host, a value in a body.
+pub const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// Most `query(name, value)` facts of one message.
+pub const QUERY_FACTS_MAX: usize = 64;
+
+/// Most bytes of one part of the query string (`name=value`), as sent.
+pub const QUERY_FACT_BYTES_MAX: usize = 1024;
+
+/// Most `arg(name, value)` facts of one item of a body.
+pub const ARGUMENTS_MAX: usize = 64;
+
+/// Most items of one body (a JSON-RPC batch). Each is an evaluation of its own.
+pub const ITEMS_MAX: usize = 64;
+
+/// Which scheme a message came in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Cleartext.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// One request, as it will be checked and, if it is permitted, forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message<'m> {
+    /// The resource's name.
+    pub resource: &'m str,
+    /// The method, in upper case.
+    pub operation: &'m str,
+    /// The canonical path below the resource; an empty remainder is `/`.
+    pub path: &'m str,
+    /// The raw query string, empty if there is none.
+    pub query_string: &'m str,
+    /// Now: whole seconds since the epoch, UTC.
+    pub time: u64,
+    /// The host that was asked for, lower case, without port.
+    pub host: &'m str,
+    /// The scheme it came in with.
+    pub scheme: Scheme,
+    /// The peer, or what a trusted proxy said.
+    pub client: IpAddr,
+    /// Hex SHA-256 of the client's certificate.
+    pub client_cert: Option<&'m str>,
+    /// The protocol that the request would switch to.
+    pub upgrade: Option<&'m str>,
+    /// The declared length of the body.
+    pub body_size: Option<u64>,
+    /// Service and method of a gRPC request.
+    pub grpc: Option<(&'m str, &'m str)>,
+    /// The items of a JSON-RPC body. Empty when the body was not read.
+    pub items: &'m [BodyItem],
+    /// The name of the backend that verifies. The gateway never sets it, so it refuses tokens narrowed to a backend.
+    pub backend: Option<&'m str>,
+}
+
+impl<'m> Message<'m> {
+    /// A plain message over `http`; every further fact is a public field.
+    pub fn new(resource: &'m str, operation: &'m str, path: &'m str, time: u64, client: IpAddr) -> Self {
+        Self {
+            resource,
+            operation,
+            path,
+            query_string: "",
+            time,
+            host: "",
+            scheme: Scheme::Http,
+            client,
+            client_cert: None,
+            upgrade: None,
+            body_size: None,
+            grpc: None,
+            items: &[],
+            backend: None,
+        }
+    }
+
+    /// What of this message is beyond the maxima that prices are computed from, if anything is.
+    pub(crate) fn excess(&self) -> Option<&'static str> {
+        let (service, method) = self.grpc.unwrap_or_default();
+        let texts = [
+            (self.resource, "resource"),
+            (self.operation, "operation"),
+            (self.path, "path"),
+            (self.query_string, "query string"),
+            (self.host, "host"),
+            (self.client_cert.unwrap_or_default(), "client certificate"),
+            (self.upgrade.unwrap_or_default(), "upgrade"),
+            (service, "gRPC service"),
+            (method, "gRPC method"),
+            (self.backend.unwrap_or_default(), "backend"),
+        ];
+        let long = texts.into_iter().find(|(text, _)| text.len() > TEXT_BYTES_MAX).map(|(_, name)| name);
+        long.or_else(|| (self.items.len() > ITEMS_MAX).then_some("batch"))
+            .or_else(|| self.items.iter().find_map(BodyItem::excess))
+    }
+}
+
+/// One call in a JSON-RPC 2.0 or MCP body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BodyItem {
+    /// The method; empty for a response that a client posted.
+    pub rpc: String,
+    /// The tool that an MCP `tools/call` names.
+    pub tool: Option<String>,
+    /// The scalar members of the parameters by name, nested ones by JSON Pointer.
+    pub args: Vec<(String, ArgValue)>,
+}
+
+impl BodyItem {
+    fn excess(&self) -> Option<&'static str> {
+        let long = |text: &str| text.len() > TEXT_BYTES_MAX;
+        if long(&self.rpc) {
+            return Some("method of the body");
+        }
+        if self.tool.as_deref().is_some_and(long) {
+            return Some("tool");
+        }
+        let long_argument =
+            |(name, value): &(String, ArgValue)| long(name) || matches!(value, ArgValue::Text(text) if long(text));
+        (self.args.len() > ARGUMENTS_MAX || self.args.iter().any(long_argument)).then_some("list of arguments")
+    }
+}
+
+/// A scalar in a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArgValue {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// `true` or `false`.
+    Bool(bool),
+}
+
+/// Which facts a token's caveats read, of those that are not at hand for every message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Needs {
+    /// `query(name, value)`: the query string has to be taken apart ([`query_facts`]).
+    pub query: bool,
+    /// `body_size(int)`: a length has to be declared.
+    pub body_size: bool,
+    /// `rpc`, `tool` or `arg`: the body has to be read.
+    pub body: bool,
+    /// `client` as text.
+    pub client: bool,
+    /// `client_in(cidr)`.
+    pub client_in: bool,
+    /// `client_cert`.
+    pub client_cert: bool,
+    /// `backend`: only a backend's verifier supplies it.
+    pub backend: bool,
+}
+
+/// Takes a query string apart into the `query(name, value)` facts.
+///
+/// Split at `&` and then at the first `=`; `+` is a space; escapes are decoded. Whatever two readers might read
+/// differently is an error: `;` (some split there too), a malformed escape, bytes that are not UTF-8.
+pub fn query_facts(query_string: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, QueryError> {
+    if query_string.contains(';') {
+        return Err(QueryError::Semicolon);
+    }
+    let mut facts = Vec::new();
+    for part in query_string.split('&').filter(|part| !part.is_empty()) {
+        if part.len() > QUERY_FACT_BYTES_MAX {
+            return Err(QueryError::TooLong);
+        }
+        if facts.len() == QUERY_FACTS_MAX {
+            return Err(QueryError::TooMany);
+        }
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        facts.push((decode(name)?, decode(value)?));
+    }
+    Ok(facts)
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
+                let (high, low) = digit().zip(digit()).ok_or(QueryError::Escape)?;
+                u8::try_from(high << 4 | low).map_err(|_| QueryError::Escape)?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| QueryError::NotUtf8)
+}
+
+/// Why a query string cannot be taken apart, although a caveat reads its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// It holds a `;`.
+    #[error("the query string holds a `;`, which some services take for a separator; write it as %3B")]
+    Semicolon,
+    /// It has too many parts.
+    #[error("the query string has more than {QUERY_FACTS_MAX} parameters")]
+    TooMany,
+    /// One part is too long.
+    #[error("a parameter of the query string is longer than {QUERY_FACT_BYTES_MAX} bytes")]
+    TooLong,
+    /// A `%` without two hex digits.
+    #[error("the query string holds a `%` that is not followed by two hex digits")]
+    Escape,
+    /// Escapes that decode to something else than UTF-8.
+    #[error("the query string decodes to bytes that are not UTF-8")]
+    NotUtf8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(query: &str) -> Result<Vec<(String, String)>, QueryError> {
+        let facts = query_facts(query)?;
+        Ok(facts.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, QueryError> {
+        Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_query_string_is_split_and_decoded() {
+        assert_eq!(facts(""), pairs(&[]));
+        assert_eq!(facts("page=2"), pairs(&[("page", "2")]));
+        assert_eq!(facts("page=2&page=3&&q=a=b"), pairs(&[("page", "2"), ("page", "3"), ("q", "a=b")]));
+        assert_eq!(facts("q=a+b%2B%C3%A9&flag&=x"), pairs(&[("q", "a b+é"), ("flag", ""), ("", "x")]));
+        assert_eq!(facts("a%26b=%3D"), pairs(&[("a&b", "=")]));
+    }
+
+    #[test]
+    fn what_two_readers_might_read_differently_is_an_error() {
+        assert_eq!(facts("a=1;b=2"), Err(QueryError::Semicolon));
+        assert_eq!(facts("a=%"), Err(QueryError::Escape));
+        assert_eq!(facts("a=%4"), Err(QueryError::Escape));
+        assert_eq!(facts("a=%+4"), Err(QueryError::Escape));
+        assert_eq!(facts("a=%zz"), Err(QueryError::Escape));
+        assert_eq!(facts("%ff=1"), Err(QueryError::NotUtf8));
+    }
+
+    #[test]
+    fn the_maxima_are_inclusive() {
+        let many = vec!["a"; QUERY_FACTS_MAX].join("&");
+        assert_eq!(facts(&many).map(|facts| facts.len()), Ok(QUERY_FACTS_MAX));
+        assert_eq!(facts(&format!("{many}&a")), Err(QueryError::TooMany));
+        let long = "a".repeat(QUERY_FACT_BYTES_MAX);
+        assert!(facts(&long).is_ok());
+        assert_eq!(facts(&format!("{long}a")), Err(QueryError::TooLong));
+    }
+
+    #[test]
+    fn a_message_beyond_the_maxima_is_noticed() {
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let long = "a".repeat(TEXT_BYTES_MAX + 1);
+        let message = Message::new("orders", "GET", &long[1..], 0, client);
+        assert_eq!(message.excess(), None);
+        assert_eq!(Message { path: &long, ..message.clone() }.excess(), Some("path"));
+        let items = vec![BodyItem::default(); ITEMS_MAX + 1];
+        assert_eq!(Message { items: &items[1..], ..message.clone() }.excess(), None);
+        assert_eq!(Message { items: &items, ..message.clone() }.excess(), Some("batch"));
+        let items =
+            [BodyItem { args: vec![("a".into(), ArgValue::Bool(true)); ARGUMENTS_MAX + 1], ..items[0].clone() }];
+        assert_eq!(Message { items: &items, ..message }.excess(), Some("list of arguments"));
+    }
+}
