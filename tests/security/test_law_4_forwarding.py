@@ -1,0 +1,198 @@
+"""Law 4: a backend sees only messages that were permitted, in exactly the form that was checked (T6, T9, T20, T21, T31,
+T32)."""
+
+import threading
+
+import pytest
+
+from harness.backend import Recorder, Scripted, answer
+from harness.gate import Gate
+from harness.wire import Closed, Wire, request
+
+
+def test_law_4_a_backend_sees_only_permitted_messages(gate, service):
+    """Of many messages, exactly the permitted ones arrive, each once and as it was checked."""
+    narrow = gate.mint("orders", "--allow", "GET", "--path", "/a/**")
+    sent = [(m, t, tok) for m in ("GET", "POST") for t in ("/orders/a/1?q=%20", "/orders/a", "/orders/b", "/orders/a%2f1", "/orders/a/../b")
+            for tok in (narrow, None, "AAAA")]
+    for method, target, token in sent:
+        with gate.wire() as wire:
+            wire.send(request(method, target, token=token, body=b"x" if method == "POST" else None)).answer(method)
+    assert [(r.method, r.target) for r in service.requests] == [("GET", "/a/1?q=%20"), ("GET", "/a")]
+
+
+def test_law_4_the_token_does_not_reach_the_backend(gate, service, token):
+    """T9: no part of it, in no field."""
+    for carrier in (("Authorization", f"Bearer {token}"), ("Authorization", f"bearer   {token}")):
+        service.clear()
+        with gate.wire() as wire:
+            wire.send(request("POST", "/orders/x", fields=[carrier], body=b"body"))
+            assert wire.answer("POST").status == 200
+        seen = service.bytes
+        bare = token.rstrip("=").encode()
+        assert not any(bare[i : i + 16] in seen for i in range(0, len(bare) - 16))
+        assert b"bearer" not in seen.lower() and b"authorization" not in seen.lower()
+
+
+def test_law_4_a_token_in_the_query_is_not_ours_to_hide_but_authorises_nothing(gate, service, token):
+    assert gate.get(f"/orders/x?access_token={token}").status == 401
+    assert service.requests == []
+
+
+def test_law_4_the_original_token_goes_only_where_a_resource_says_so():
+    with Recorder() as service, Recorder() as holder:
+        with Gate({"orders": service, "holder": {"upstream": holder, "forward_token": "original"}}) as gate:
+            token = gate.mint("orders", "holder")
+            assert gate.get("/orders/x", token).status == 200 and gate.get("/holder/x", token).status == 200
+            assert token.encode() not in service.bytes
+            assert f"Bearer {token}" in holder.requests[0].value("authorization")
+
+
+def test_law_4_a_service_that_uses_authorization_itself_gets_its_own(gate):
+    with Recorder() as service, Gate({"orders": {"upstream": service, "authorization": "pass"}}) as gate:
+        token = gate.mint("orders")
+        fields = [("Authorization", "Basic eDp5"), ("Postern-Capability", token)]
+        assert gate.get("/orders/x", fields=fields).status == 200
+        assert service.requests[0].value("authorization") == "Basic eDp5"
+        assert token.encode() not in service.bytes and service.requests[0].value("postern-capability") is None
+
+
+def test_law_4_the_upstream_is_chosen_by_the_route_alone():
+    """T21: neither Host nor an absolute target nor a redirect leads the gateway elsewhere."""
+    with Recorder() as service, Recorder() as elsewhere, Gate({"orders": service}) as gate:
+        token = gate.mint("orders")
+        away = f"127.0.0.1:{elsewhere.port}"
+        service.respond = lambda _: answer(302, b"", [("Location", f"http://{away}/x")], "Found")
+        with gate.wire() as wire:
+            wire.send(request("GET", "/orders/x", host=away, token=token))
+            assert wire.answer().status == 302
+        gate.get(f"http://{away}/orders/x", token)
+        gate.get(f"//{away}/orders/x", token)
+        gate.get("/orders/x", token, fields=[("X-Forwarded-Host", away)])
+        assert elsewhere.connections == 0
+
+
+def test_law_4_what_is_left_of_a_refused_message_is_not_a_message(gate, service, token):
+    inner = request("GET", "/orders/smuggled", token=token)
+    for auth in (None, gate.mint("orders", "--allow", "GET"), gate.mint("orders", "--path", "/other")):
+        with gate.wire() as wire:
+            wire.send_as_accepted(request("POST", "/orders/x", token=auth, body=inner))
+            first = wire.answer("POST")
+            assert first.status in (401, 403, 404)
+            wire.closed(timeout=1)
+            assert wire.buffer == b"", "the body was answered as a request"
+    assert service.requests == []
+
+
+BROKEN_RESPONSES = {
+    "length and coding": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "bad length": b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 3\n\nabc",
+    "NUL in a field": b"HTTP/1.1 200 OK\r\nX: \x00\r\nContent-Length: 3\r\n\r\nabc",
+    "folded": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 3\r\n\r\nabc",
+    "space before colon": b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc",
+    "no status": b"HTTP/1.1 OK\r\nContent-Length: 3\r\n\r\nabc",
+    "status 99": b"HTTP/1.1 99 X\r\nContent-Length: 3\r\n\r\nabc",
+    "status 1000": b"HTTP/1.1 1000 X\r\nContent-Length: 3\r\n\r\nabc",
+    "HTTP/2 in HTTP/1": b"HTTP/2.0 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+    "not HTTP": b"SSH-2.0-OpenSSH_9.2p1\r\n",
+    "HTML alone": b"<html>hello</html>\r\n\r\n",
+    "unknown coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+    "huge head": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1000000 + b"\r\n\r\n",
+    "too many fields": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"Content-Length: 0\r\n\r\n",
+    "endless informational": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000,
+    "nothing": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_RESPONSES)
+def test_law_4_nonsense_from_a_backend_is_a_502_and_nothing_else(name):
+    """T31: answered as a bad gateway with a problem, and the next client gets its own answer."""
+
+    def script(sock, head):
+        if b"/good" in head:
+            sock.sendall(answer(body=b"good"))
+        else:
+            sock.sendall(BROKEN_RESPONSES[name])
+
+    with Scripted(script) as backend, Gate({"orders": {"upstream": backend.url}}) as gate:
+        token = gate.mint("orders")
+        reply = gate.get("/orders/bad", token)
+        assert reply.status == 502 and reply.problem["status"] == 502, reply.head
+        assert gate.get("/orders/good", token).body == b"good"
+
+
+CUT_BODIES = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+    "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nabc",
+    "no last chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "bad chunk size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
+    "chunk longer than its size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", CUT_BODIES)
+def test_law_4_a_cut_answer_does_not_look_whole(name):
+    with Scripted(lambda sock, _: sock.sendall(CUT_BODIES[name])) as backend, Gate({"orders": {"upstream": backend.url}}) as gate:
+        token = gate.mint("orders")
+        with gate.wire() as wire:
+            wire.send(request("GET", "/orders/x", token=token))
+            try:
+                reply = wire.answer()
+            except Closed:
+                return
+            assert reply.status == 502, reply
+
+
+def test_law_4_bytes_after_an_answer_go_to_nobody():
+    """A second answer that nobody asked for must not become the next client's."""
+    poison = answer(body=b"poison")
+
+    def script(sock, head):
+        sock.sendall(answer(body=b"mine") + poison)
+
+    with Scripted(script) as backend, Gate({"orders": {"upstream": backend.url}}) as gate:
+        token = gate.mint("orders")
+        for _ in range(20):
+            with gate.wire() as wire:
+                wire.send(request("GET", "/orders/x", token=token))
+                assert wire.answer().body == b"mine"
+                wire.send(request("GET", "/orders/x", token=token))
+                reply = wire.answer()
+                assert reply.body == b"mine" or reply.status == 502
+
+
+def test_law_4_no_command_is_sent_twice():
+    """T32: the service dies after it has read a POST; whether it acted is unknown, and that is what is said."""
+    with Scripted(lambda sock, head: None) as backend, Gate({"orders": {"upstream": backend.url}}) as gate:
+        token = gate.mint("orders")
+        reply = gate.get("/orders/x", token, method="POST", body=b"pay")
+        assert reply.status == 502 and "unknown" in reply.problem["detail"].lower()
+        assert len(backend.heads) == 1
+
+
+def test_law_4_answers_are_never_mixed_up(gate, service, token):
+    """Many clients at once, each with a body of its own, over shared upstream connections."""
+    service.respond = lambda r: answer(body=r.target.encode() + b" " + r.body)
+    wrong = []
+
+    def client(number):
+        try:
+            with gate.wire() as wire:
+                for turn in range(40):
+                    body = f"{number}.{turn}".encode() * (1 + turn % 7)
+                    wire.send(request("POST", f"/orders/{number}/{turn}", token=token, body=body))
+                    reply = wire.answer("POST")
+                    if reply.body != f"/{number}/{turn} ".encode() + body:
+                        wrong.append((number, turn, reply))
+        except Exception as error:
+            wrong.append((number, error))
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
