@@ -43,7 +43,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Outer<'_>, Unreadable> {
     let (mut root_key_id, mut authority, mut proof) = (None, None, None);
     let mut appended = SmallVec::<[&[u8]; BLOCKS_INLINE]>::new();
     let mut reader = Reader { bytes };
-    while let Some(field) = reader.field()? {
+    // Behind the proof, which every writer puts last, nothing is missing: what is there does not belong there.
+    while let Some(field) = reader.field().map_err(|error| if proof.is_some() { inside(error) } else { error })? {
         match field {
             (1, Value::Number(number)) => root_key_id = Some(number),
             (2, Value::Bytes(bytes)) => authority = Some(signature_of(bytes).map_err(inside)?),

@@ -155,7 +155,7 @@ fn other_algorithms() -> Vec<Case> {
         token.append_with_keypair(next, BlockBuilder::new().code("check if operation(\"GET\")").unwrap()).unwrap()
     };
     vec![
-        case("p256-root", "Signed by a P-256 key.", { text_of(&foreign("p256-root", READ, &p256("p256-root's key"))) })
+        case("p256-root", "Signed by a P-256 key.", text_of(&foreign("p256-root", READ, &p256("p256-root's key"))))
             .refused("invalid-token"),
         case("p256-next-key", "The authority block names a P-256 key.", text_of(&of_authority)).refused("not-admitted"),
         case(
