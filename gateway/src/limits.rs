@@ -58,6 +58,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// No progress of a body in either direction.
     pub body_stall_timeout: Duration,
+    /// How long a client may go on sending after an answer that closes the connection, so that it gets to read it.
+    pub linger_timeout: Duration,
     /// A TLS handshake.
     pub tls_handshake_timeout: Duration,
     /// How long a shutdown waits for exchanges that are under way.
@@ -113,6 +115,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             body_stall_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             upstream_connect_timeout: Duration::from_secs(5),

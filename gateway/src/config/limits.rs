@@ -47,6 +47,7 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.time("head_timeout", &mut l.head_timeout);
     table.time("idle_timeout", &mut l.idle_timeout);
     table.time("body_stall_timeout", &mut l.body_stall_timeout);
+    table.time("linger_timeout", &mut l.linger_timeout);
     table.time("tls_handshake_timeout", &mut l.tls_handshake_timeout);
     table.time("drain_timeout", &mut l.drain_timeout);
 

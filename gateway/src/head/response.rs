@@ -10,6 +10,12 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub struct ResponseHead<'b> {
     fields: Fields<'b>,
+    read: ResponseRead,
+}
+
+/// What was read of a response head, without its borrow of the bytes: for whoever owns those bytes and is not done yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseRead {
     status: u16,
     reason: (usize, usize),
     version: Version,
@@ -19,14 +25,47 @@ pub struct ResponseHead<'b> {
     length: usize,
 }
 
-struct Read {
-    status: u16,
-    reason: (usize, usize),
-    version: Version,
-    framing: ResponseFraming,
-    declared_length: Option<u64>,
-    keep_alive: bool,
-    length: usize,
+impl ResponseRead {
+    /// Reads the head that `bytes` begin with; see [`ResponseHead::read`].
+    pub(crate) fn read(
+        bytes: &[u8],
+        to_head: bool,
+        spans: &mut Spans,
+        limits: &Limits,
+    ) -> Result<Option<Self>, HeadError> {
+        let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
+        match read_window(window, to_head, spans, limits)? {
+            None if bytes.len() >= limits.head_bytes_max => Err(HeadError::HeadTooLarge { max: limits.head_bytes_max }),
+            read => Ok(read),
+        }
+    }
+
+    /// The head itself, over the very bytes and spans that it was read with.
+    pub(crate) fn with<'b>(self, bytes: &'b [u8], spans: &'b Spans) -> ResponseHead<'b> {
+        ResponseHead { fields: Fields { bytes, spans }, read: self }
+    }
+
+    /// How many bytes the head takes.
+    pub(crate) fn length(self) -> usize {
+        self.length
+    }
+
+    /// Whether a final response follows this one.
+    pub(crate) fn is_informational(self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+
+    pub(crate) fn status(self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn framing(self) -> ResponseFraming {
+        self.framing
+    }
+
+    pub(crate) fn keeps_alive(self) -> bool {
+        self.keep_alive
+    }
 }
 
 impl<'b> ResponseHead<'b> {
@@ -38,56 +77,43 @@ impl<'b> ResponseHead<'b> {
         spans: &'b mut Spans,
         limits: &Limits,
     ) -> Result<Option<Self>, HeadError> {
-        let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
-        let Some(read) = read_window(window, method == "HEAD", spans, limits)? else {
-            let is_full = bytes.len() >= limits.head_bytes_max;
-            return if is_full { Err(HeadError::HeadTooLarge { max: limits.head_bytes_max }) } else { Ok(None) };
-        };
-        Ok(Some(Self {
-            fields: Fields { bytes: window, spans },
-            status: read.status,
-            reason: read.reason,
-            version: read.version,
-            framing: read.framing,
-            declared_length: read.declared_length,
-            keep_alive: read.keep_alive,
-            length: read.length,
-        }))
+        let Some(read) = ResponseRead::read(bytes, method == "HEAD", spans, limits)? else { return Ok(None) };
+        Ok(Some(read.with(bytes, spans)))
     }
 
     /// The status, 100 to 999.
     pub fn status(&self) -> u16 {
-        self.status
+        self.read.status
     }
 
     /// Whether a final response follows this one (1xx other than 101).
     pub fn is_informational(&self) -> bool {
-        self.status < 200 && self.status != 101
+        self.read.is_informational()
     }
 
     /// The reason phrase as it was sent, possibly empty.
     pub fn reason(&self) -> &'b [u8] {
-        &self.fields.bytes[self.reason.0..self.reason.1]
+        &self.fields.bytes[self.read.reason.0..self.read.reason.1]
     }
 
     /// The version of the protocol.
     pub fn version(&self) -> Version {
-        self.version
+        self.read.version
     }
 
     /// How the body's end is found.
     pub fn framing(&self) -> ResponseFraming {
-        self.framing
+        self.read.framing
     }
 
     /// `Content-Length` as it was declared, also where no body follows (HEAD, 304).
     pub fn declared_length(&self) -> Option<u64> {
-        self.declared_length
+        self.read.declared_length
     }
 
     /// Whether the upstream lets the connection be used again.
     pub fn keeps_alive(&self) -> bool {
-        self.keep_alive
+        self.read.keep_alive
     }
 
     /// The fields, in order.
@@ -107,11 +133,16 @@ impl<'b> ResponseHead<'b> {
 
     /// How many bytes the head takes, its empty line included.
     pub fn length(&self) -> usize {
-        self.length
+        self.read.length
     }
 }
 
-fn read_window(bytes: &[u8], to_head: bool, spans: &mut Spans, limits: &Limits) -> Result<Option<Read>, HeadError> {
+fn read_window(
+    bytes: &[u8],
+    to_head: bool,
+    spans: &mut Spans,
+    limits: &Limits,
+) -> Result<Option<ResponseRead>, HeadError> {
     spans.clear();
     match bytes.first() {
         None => return Ok(None),
@@ -129,7 +160,7 @@ fn read_window(bytes: &[u8], to_head: bool, spans: &mut Spans, limits: &Limits) 
         && (version == Version::Http11 || options.keep_alive)
         && framing != ResponseFraming::UntilClose
         && status != 101;
-    Ok(Some(Read { status, reason, version, framing, declared_length, keep_alive, length }))
+    Ok(Some(ResponseRead { status, reason, version, framing, declared_length, keep_alive, length }))
 }
 
 /// `HTTP/1.1 200 `: where the reason begins.

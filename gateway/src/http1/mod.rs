@@ -5,5 +5,21 @@
 //!
 //! * [`crate::head`]: the heads, pure functions over bytes
 //! * [`framing`]: where a body ends, pure state machines over bytes
+//! * [`connection`]: a client connection, one request after another
+//! * [`way`]: what the loop asks of the message's way
+//! * [`exchange`]: one request up and its response down
+//! * [`upstream`]: the upstream's side of an exchange
+//! * [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
 
+mod buffer;
+pub mod connection;
+pub mod deadline;
+mod exchange;
 pub mod framing;
+pub mod upstream;
+pub mod way;
+
+pub use connection::{Shared, serve};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! A client connection from its first byte to its last: requests one after another, each taken through the message's way.
+//!
+//! One task a connection, no task an exchange. While an upstream works the client is still listened to, so that a client
+//! that is gone is noticed and a pipelined request waits in the buffer; a client that only closed its sending half gets its
+//! answer. Whatever leaves doubt about where the next request begins closes the connection after the answer.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::buffer::{Buffer, Output};
+use super::deadline::{Clock, Deadline, TICK, ticks_in};
+use super::framing::{Decoder, Piece};
+use super::upstream::Call;
+use super::way::{After, Fault, Passage, Way};
+use crate::head::{Framing, Head, Spans, Version};
+use crate::limits::Limits;
+
+/// Sweeping idle upstream connections is done once in so many ticks.
+const TICKS_PER_SWEEP: u64 = 10;
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) limits: Rc<Limits>,
+    clock: Rc<Clock>,
+    is_draining: Cell<bool>,
+    /// Room for exchanges that nobody uses now: an idle connection holds none.
+    #[expect(
+        clippy::vec_box,
+        reason = "handed over on each exchange: a pointer is moved for less than the room itself"
+    )]
+    calls: RefCell<Vec<Box<Call>>>,
+}
+
+impl Shared {
+    /// For one worker.
+    pub fn new(limits: Rc<Limits>) -> Rc<Self> {
+        Rc::new(Self { limits, clock: Rc::default(), is_draining: Cell::new(false), calls: RefCell::default() })
+    }
+
+    /// Keeps the clock, calls `sweep` now and then, and begins the drain when `shutdown` says so. Runs as long as the worker.
+    pub async fn run(self: Rc<Self>, mut shutdown: watch::Receiver<bool>, sweep: impl Fn()) {
+        let (mut ticks, begun, mut next_sweep) = (interval(TICK), Instant::now(), TICKS_PER_SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                // Asked of the clock and not counted: a worker that was busy for a while must not make deadlines longer.
+                now = ticks.tick() => self.clock.advance(ticks_in(now - begun)),
+                _ = shutdown.wait_for(|down| *down), if !self.is_draining.get() => self.drain(),
+            }
+            if self.clock.ticks() >= next_sweep {
+                next_sweep = self.clock.ticks() + TICKS_PER_SWEEP;
+                sweep();
+            }
+        }
+    }
+
+    /// Ends idle connections, and every other one after its present exchange.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+        self.clock.wake_all();
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    pub(super) fn take_call(&self) -> Box<Call> {
+        self.calls.borrow_mut().pop().unwrap_or_else(|| Box::new(Call::new(Rc::clone(&self.limits))))
+    }
+
+    pub(super) fn put_call(&self, call: Box<Call>) {
+        let mut calls = self.calls.borrow_mut();
+        if calls.len() < CALLS_KEPT_MAX {
+            calls.push(call);
+        }
+    }
+}
+
+/// Room for exchanges that is kept for the next ones, by each worker.
+const CALLS_KEPT_MAX: usize = 64;
+
+/// What of a request's head outlives its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) framing: Framing,
+    pub(super) to_head: bool,
+    pub(super) http_1_0: bool,
+    pub(super) expects_continue: bool,
+    /// Whether the connection may be kept, as far as the client and the gateway's state go.
+    pub(super) keeps_alive: bool,
+}
+
+/// How an exchange leaves its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The next request begins where this one ended.
+    Open,
+    /// Closed, everything read.
+    Close,
+    /// Closed, while the client may still be sending: it is listened to for a while, so that it gets to read the answer.
+    Linger,
+    /// Cut: the answer broke off, and no clean end may make it look whole.
+    Abort,
+}
+
+/// The client's side of a connection.
+#[derive(Debug)]
+pub(super) struct Client<C> {
+    pub(super) io: C,
+    pub(super) input: Buffer,
+    pub(super) output: Output,
+    /// Whether the client has closed its sending half.
+    pub(super) has_ended: bool,
+}
+
+/// A client connection.
+pub(super) struct Connection<C, W: Way> {
+    pub(super) client: Client<C>,
+    pub(super) way: W,
+    pub(super) shared: Rc<Shared>,
+    pub(super) deadline: Deadline,
+    pub(super) spans: Spans,
+    pub(super) permitted: W::Permitted,
+    looked_at: usize,
+    requests: u64,
+}
+
+/// What came of waiting for a request.
+enum Next<W: Way> {
+    Request { facts: Facts, ticket: W::Ticket, passage: Passage<W::Route> },
+    Fault(Fault),
+    Closed,
+}
+
+/// Serves a client connection until it ends.
+pub async fn serve<C, W>(io: C, way: W, shared: Rc<Shared>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    W: Way,
+{
+    let max = shared.limits.head_bytes_max.max(shared.limits.copy_buffer_bytes).max(shared.limits.trailer_bytes_max);
+    let mut connection = Connection {
+        client: Client { io, input: Buffer::new(max), output: Output::default(), has_ended: false },
+        way,
+        deadline: shared.clock.deadline(),
+        shared,
+        spans: Spans::new(),
+        permitted: W::Permitted::default(),
+        looked_at: 0,
+        requests: 0,
+    };
+    connection.run().await;
+}
+
+impl<C, W> Connection<C, W>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    W: Way,
+{
+    async fn run(&mut self) {
+        loop {
+            self.client.input.shrink();
+            let limits = &self.shared.limits;
+            self.deadline.set(match (self.client.input.is_empty(), self.requests) {
+                (false, _) => limits.head_timeout,
+                (true, 0) => limits.first_byte_timeout,
+                (true, _) => limits.idle_timeout,
+            });
+            self.looked_at = 0;
+            let end = match poll_fn(|cx| self.poll_request(cx)).await {
+                Next::Closed => End::Close,
+                Next::Fault(fault) => self.refuse(&fault).await,
+                Next::Request { facts, ticket, passage: Passage::Answered(after) } => {
+                    self.answered(facts, ticket, after).await
+                }
+                Next::Request { facts, ticket, passage: Passage::Forward(order) } => {
+                    self.exchange(facts, order, ticket).await
+                }
+            };
+            match end {
+                End::Open => {}
+                End::Close => return self.shut_down().await,
+                End::Linger => return self.linger().await,
+                End::Abort => return,
+            }
+        }
+    }
+
+    /// Waits for the next request's head and takes it through the way, while its bytes are at hand.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Next<W>> {
+        loop {
+            // A head that comes byte by byte is looked at once a line, not once a byte.
+            let news = &self.client.input.filled()[self.looked_at..];
+            let is_first_look = self.looked_at == 0 && !news.is_empty();
+            if is_first_look || memchr::memchr(b'\n', news).is_some() || self.client.input.is_full() {
+                let head = Head::read(self.client.input.filled(), &mut self.spans, &self.shared.limits);
+                match head {
+                    Err(error) => return Poll::Ready(Next::Fault(Fault::Head(error))),
+                    Ok(None) => {}
+                    Ok(Some(head)) => {
+                        self.requests += 1;
+                        let facts = facts(&head, &self.shared, self.requests);
+                        let mut ticket = self.way.open(Some(&head));
+                        let after = after_answer(facts, &self.shared.limits);
+                        let (permitted, out) = (&mut self.permitted, &mut self.client.output.bytes);
+                        let passage = self.way.receive(&head, &mut ticket, permitted, after, out);
+                        let length = head.length();
+                        self.client.input.consume(length);
+                        return Poll::Ready(Next::Request { facts, ticket, passage });
+                    }
+                }
+            }
+            self.looked_at = self.client.input.len();
+            if self.looked_at == 0 && self.shared.is_draining() {
+                return Poll::Ready(Next::Closed);
+            }
+            if self.deadline.has_passed(cx) {
+                return Poll::Ready(if self.looked_at == 0 { Next::Closed } else { Next::Fault(Fault::TooSlow) });
+            }
+            if self.client.has_ended {
+                return Poll::Ready(Next::Closed);
+            }
+            match ready!(self.client.input.poll_fill(cx, &mut self.client.io)) {
+                Ok(0) => self.client.has_ended = true,
+                Err(_) => return Poll::Ready(Next::Closed),
+                Ok(_) if self.looked_at == 0 => self.deadline.set(self.shared.limits.head_timeout),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+impl<C, W> Connection<C, W>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    W: Way,
+{
+    /// Answers a head that could not be read. Where the next one would begin is anybody's guess, so nothing follows.
+    async fn refuse(&mut self, fault: &Fault) -> End {
+        let mut ticket = self.way.open(None);
+        self.way.fail(&mut ticket, fault, After::Close, false, &mut self.client.output.bytes);
+        let was_sent = self.flush().await;
+        self.way.close(ticket, 0, 0);
+        if was_sent { End::Linger } else { End::Abort }
+    }
+
+    /// Sends an answer of the gateway's own, and takes the body off that the refused request may have.
+    pub(super) async fn answered(&mut self, facts: Facts, ticket: W::Ticket, after: After) -> End {
+        let was_sent = self.flush().await;
+        self.way.close(ticket, 0, 0);
+        let has_body = !matches!(facts.framing, Framing::None | Framing::Length(0));
+        match after {
+            _ if !was_sent => End::Abort,
+            After::KeepAlive if has_body => match Decoder::request(facts.framing, None) {
+                Ok(decoder) => self.discard(decoder).await,
+                Err(_) => End::Linger,
+            },
+            After::KeepAlive => End::Open,
+            After::Close if has_body || !self.client.input.is_empty() => End::Linger,
+            After::Close => End::Close,
+        }
+    }
+
+    /// Sends what waits; `false`: the client is gone or does not read.
+    pub(super) async fn flush(&mut self) -> bool {
+        self.deadline.set(self.shared.limits.body_stall_timeout);
+        poll_fn(|cx| {
+            let mut moved = false;
+            let sent = self.client.output.poll_flush(cx, &mut self.client.io, &mut moved);
+            if moved {
+                self.deadline.set(self.shared.limits.body_stall_timeout);
+            }
+            match sent {
+                Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+                Poll::Pending if self.deadline.has_passed(cx) => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Reads the rest of a body that nobody wants, so that the next request can be found behind it.
+    ///
+    /// Only bodies of a declared length within `discard_bytes_max` come here, which bounds it.
+    pub(super) async fn discard(&mut self, mut decoder: Decoder) -> End {
+        self.deadline.set(self.shared.limits.linger_timeout);
+        poll_fn(|cx| {
+            loop {
+                let input = &mut self.client.input;
+                match decoder.next(input.filled(), &mut self.spans, &self.shared.limits) {
+                    Err(_) => return Poll::Ready(End::Linger),
+                    Ok(Piece::Data { to, .. }) => input.consume(to),
+                    Ok(Piece::End { consumed, .. }) => {
+                        input.consume(consumed);
+                        return Poll::Ready(End::Open);
+                    }
+                    Ok(Piece::More { consumed }) => {
+                        input.consume(consumed);
+                        if self.deadline.has_passed(cx) {
+                            return Poll::Ready(End::Linger);
+                        }
+                        match ready!(input.poll_fill(cx, &mut self.client.io)) {
+                            Ok(1..) => {}
+                            Ok(0) | Err(_) => return Poll::Ready(End::Close),
+                        }
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Ends our half and closes.
+    async fn shut_down(&mut self) {
+        self.deadline.set(self.shared.limits.linger_timeout);
+        poll_fn(|cx| self.poll_shut_down(cx)).await;
+    }
+
+    fn poll_shut_down(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.client.io).poll_shutdown(cx) {
+            Poll::Pending if !self.deadline.has_passed(cx) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Ends our half and drops what the client still sends: closing on unread bytes would reset the connection and take
+    /// the answer away from it (RFC 9112 section 9.6).
+    async fn linger(&mut self) {
+        self.shut_down().await;
+        self.deadline.set(self.shared.limits.linger_timeout);
+        poll_fn(|cx| {
+            while !self.deadline.has_passed(cx) {
+                self.client.input.clear();
+                match ready!(self.client.input.poll_fill(cx, &mut self.client.io)) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+fn facts(head: &Head<'_>, shared: &Shared, requests: u64) -> Facts {
+    // A client that offered to switch protocols may go on in the other one; nothing behind such a request is read as HTTP.
+    let keeps_alive = head.keeps_alive()
+        && head.upgrade().is_none()
+        && !shared.is_draining()
+        && requests < shared.limits.requests_per_connection_max;
+    Facts {
+        framing: head.framing(),
+        to_head: head.method() == "HEAD",
+        http_1_0: head.version() == Version::Http10,
+        expects_continue: head.expects_continue(),
+        keeps_alive,
+    }
+}
+
+/// Whether the connection can be kept after an answer that did not wait for the body.
+///
+/// A client that expects 100 may or may not send its body after another answer, so the next request cannot be found; and
+/// how long a chunked body is nobody knows.
+pub(super) fn after_answer(facts: Facts, limits: &Limits) -> After {
+    let can_discard = match facts.framing {
+        Framing::None | Framing::Length(0) => true,
+        Framing::Length(length) => length <= limits.discard_bytes_max && !facts.expects_continue,
+        Framing::Chunked => false,
+    };
+    if facts.keeps_alive && can_discard { After::KeepAlive } else { After::Close }
+}

@@ -1,0 +1,423 @@
+//! One exchange: a permitted request up, its response down, both at once.
+//!
+//! [`Exchange`] is the state of both directions; [`Connection::poll_exchange`] moves what can be moved and sleeps when
+//! nothing can. Bodies pass through two bounded outputs: when one is full its source is not read, which is all the back
+//! pressure there is to it. The answer may come before the request is whole; then the rest of the request is not sent.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connection::{Connection, End, Facts, after_answer};
+use super::framing::{Decoder, Encoder, FramingError, Piece};
+use super::upstream::{Body, Call, Failure};
+use super::way::{After, Delimiter, Fault, Order, Way};
+use crate::head::{Fields, ResponseFraming, ResponseHead};
+use crate::pool::Upstream;
+
+/// Input that a client may pile up while its request is being answered.
+const PIPELINED_BYTES_MAX: usize = 4 * 1024;
+
+/// The request's direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Up {
+    /// The body is not complete.
+    Sending,
+    /// The request is complete; some of it may still have to be sent.
+    Complete,
+    /// The upstream takes no more of it. It may have answered all the same.
+    Refused,
+}
+
+/// The response's direction.
+#[derive(Debug)]
+enum Down {
+    /// The final head has not come.
+    Waiting,
+    /// The body is under way.
+    Body(Encoder),
+    /// All of it is in the output.
+    Complete,
+}
+
+/// What came of an exchange.
+enum Outcome {
+    /// The response is with the client.
+    Done,
+    /// The connection was stale: once more on a fresh one.
+    Replay,
+    /// Nothing of a final response has been sent: the gateway answers itself.
+    Failed(Fault),
+    /// It broke off in the middle.
+    Broken,
+}
+
+/// Both directions of one exchange.
+struct Exchange<W: Way> {
+    facts: Facts,
+    order: Order<W::Route>,
+    ticket: W::Ticket,
+    call: Box<Call>,
+    address: Rc<str>,
+    decoder: Decoder,
+    up: Up,
+    down: Down,
+    after: After,
+    is_replay: bool,
+    was_forwarded: bool,
+    /// Where in the output the final response begins, as long as none of it has been sent.
+    unsent_at: Option<usize>,
+    bytes_out: u64,
+}
+
+impl<C, W> Connection<C, W>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    W: Way,
+{
+    /// Sends a permitted message up and its response down.
+    pub(super) async fn exchange(&mut self, facts: Facts, order: Order<W::Route>, mut ticket: W::Ticket) -> End {
+        let decoder = match Decoder::request(order.framing, order.body_max) {
+            Ok(decoder) => decoder,
+            Err(error) => {
+                let after = after_answer(facts, &self.shared.limits);
+                let fault = Fault::Body(error);
+                self.way.fail(&mut ticket, &fault, after, facts.to_head, &mut self.client.output.bytes);
+                return self.answered(facts, ticket, after).await;
+            }
+        };
+        let mut exchange = Exchange::<W> {
+            facts,
+            up: if decoder.has_ended() { Up::Complete } else { Up::Sending },
+            order,
+            ticket,
+            call: self.shared.take_call(),
+            address: Rc::from(""),
+            decoder,
+            down: Down::Waiting,
+            after: After::Close,
+            is_replay: false,
+            was_forwarded: false,
+            unsent_at: None,
+            bytes_out: 0,
+        };
+        let outcome = loop {
+            match self.connect(&exchange).await {
+                Err(failure) => break Outcome::Failed(Fault::Upstream(failure)),
+                Ok(upstream) => {
+                    exchange.address = Rc::clone(&upstream.address);
+                    let head = W::permitted(&self.permitted);
+                    exchange.call.begin(upstream, head, exchange.order.framing, facts.to_head);
+                }
+            }
+            self.set_deadline(&exchange);
+            match poll_fn(|cx| self.poll_exchange(cx, &mut exchange)).await {
+                Outcome::Replay => {
+                    self.way.telemetry().upstream_retried();
+                    exchange.is_replay = true;
+                }
+                outcome => break outcome,
+            }
+        };
+        if let Some(upstream) = exchange.call.end() {
+            self.way.pool().put(upstream);
+        }
+        self.conclude(exchange, outcome).await
+    }
+
+    /// A connection for the exchange: a kept one at first, a fresh one for a replay.
+    async fn connect(&self, exchange: &Exchange<W>) -> Result<Upstream, Failure> {
+        let (pool, telemetry) = (self.way.pool(), self.way.telemetry());
+        let opened = loop {
+            if exchange.is_replay {
+                break pool.connect(&exchange.address).await;
+            }
+            match pool.open(W::upstreams(&exchange.order.route)).await {
+                Ok(kept) if kept.is_reused && !exchange.order.is_repeatable && !is_alive(&kept) => continue,
+                opened => break opened,
+            }
+        };
+        match opened {
+            Ok(upstream) => {
+                if upstream.is_reused {
+                    telemetry.upstream_reused()
+                } else {
+                    telemetry.upstream_opened()
+                }
+                Ok(upstream)
+            }
+            Err(error) => {
+                telemetry.upstream_failed();
+                Err(Failure::Unreachable(error.to_string().into()))
+            }
+        }
+    }
+
+    /// What becomes of the client's connection.
+    async fn conclude(&mut self, mut exchange: Exchange<W>, outcome: Outcome) -> End {
+        let facts = exchange.facts;
+        let is_complete = exchange.decoder.has_ended();
+        let mut after = exchange.after;
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Failed(fault) => {
+                if matches!(fault, Fault::Upstream(_)) {
+                    self.way.telemetry().upstream_failed();
+                }
+                after = if facts.keeps_alive && is_complete { After::KeepAlive } else { After::Close };
+                let out = &mut self.client.output.bytes;
+                self.way.fail(&mut exchange.ticket, &fault, after, facts.to_head, out);
+                if !self.flush().await {
+                    after = After::Close;
+                }
+            }
+            Outcome::Broken | Outcome::Replay => {
+                self.way.broken(&mut exchange.ticket);
+                self.way.close(exchange.ticket, exchange.decoder.received(), exchange.bytes_out);
+                self.shared.put_call(exchange.call);
+                return End::Abort;
+            }
+        }
+        self.way.close(exchange.ticket, exchange.decoder.received(), exchange.bytes_out);
+        self.shared.put_call(exchange.call);
+        match after {
+            After::KeepAlive if is_complete => End::Open,
+            After::KeepAlive => self.discard(exchange.decoder).await,
+            After::Close if is_complete && self.client.input.is_empty() => End::Close,
+            After::Close => End::Linger,
+        }
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>) -> Poll<Outcome> {
+        loop {
+            let mut moved = false;
+            if let Some(outcome) = self.move_up(cx, x, &mut moved) {
+                return Poll::Ready(outcome);
+            }
+            if let Some(outcome) = self.move_down(cx, x, &mut moved) {
+                return Poll::Ready(outcome);
+            }
+            if moved {
+                self.set_deadline(x);
+                continue;
+            }
+            if self.deadline.has_passed(cx) {
+                return Poll::Ready(self.timed_out(x));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    fn set_deadline(&self, x: &Exchange<W>) {
+        let limits = &self.shared.limits;
+        let waits_for_answer = matches!(x.down, Down::Waiting) && (x.up == Up::Refused || x.call.has_sent_request());
+        self.deadline.set(if waits_for_answer { limits.upstream_response_timeout } else { limits.body_stall_timeout });
+    }
+
+    fn timed_out(&mut self, x: &mut Exchange<W>) -> Outcome {
+        let waits_for_client = x.up == Up::Sending && x.call.has_sent_all();
+        match x.down {
+            Down::Waiting if waits_for_client => Outcome::Failed(Fault::TooSlow),
+            Down::Waiting => Outcome::Failed(Fault::Upstream(Failure::Timeout)),
+            Down::Body(_) | Down::Complete => self.broken(x, Failure::Timeout),
+        }
+    }
+
+    /// A response that cannot be completed: withdrawn if none of it is out, broken off otherwise.
+    fn broken(&mut self, x: &mut Exchange<W>, failure: Failure) -> Outcome {
+        match x.unsent_at.take() {
+            Some(at) => {
+                self.client.output.bytes.truncate(at);
+                Outcome::Failed(Fault::Upstream(failure))
+            }
+            None => Outcome::Broken,
+        }
+    }
+
+    /// The request's direction: the client's body into the upstream's output, and that into its connection.
+    fn move_up(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>, moved: &mut bool) -> Option<Outcome> {
+        while x.up == Up::Sending && x.call.has_room() {
+            match x.decoder.next(self.client.input.filled(), &mut self.spans, &self.shared.limits) {
+                Err(error) => return Some(self.client_fault(x, error)),
+                Ok(Piece::Data { from, to }) => {
+                    // A body that was read to its length fits the encoder of that length.
+                    if let Err(error) = x.call.write_body(&self.client.input.filled()[from..to]) {
+                        return Some(self.client_fault(x, error));
+                    }
+                    self.client.input.consume(to);
+                    *moved = true;
+                }
+                Ok(Piece::End { consumed, trailers }) => {
+                    let fields = Fields::of(self.client.input.filled(), &self.spans);
+                    let fields = fields.iter().filter(|field| trailers && W::passes_up(field, &x.order.route));
+                    if let Err(error) = x.call.finish_body(fields) {
+                        return Some(self.client_fault(x, error));
+                    }
+                    self.client.input.consume(consumed);
+                    x.up = Up::Complete;
+                    *moved = true;
+                }
+                Ok(Piece::More { consumed }) => {
+                    self.client.input.consume(consumed);
+                    if self.client.has_ended {
+                        return Some(self.client_fault(x, FramingError::Truncated));
+                    }
+                    match self.client.input.poll_fill(cx, &mut self.client.io) {
+                        Poll::Pending => break,
+                        Poll::Ready(Err(_)) => return Some(Outcome::Broken),
+                        Poll::Ready(Ok(0)) => self.client.has_ended = true,
+                        Poll::Ready(Ok(_)) => *moved = true,
+                    }
+                }
+            }
+        }
+        if let Poll::Ready(Err(_)) = x.call.poll_send(cx, moved) {
+            // The upstream may have answered before it closed its ear: the answer decides, not this error.
+            x.up = Up::Refused;
+        } else if !x.was_forwarded && x.call.has_sent_all() {
+            x.was_forwarded = true;
+            self.way.forwarded(&mut x.ticket, &x.address);
+        }
+        self.watch(cx, x)
+    }
+
+    /// Listens to a client that has nothing more to say for this exchange: it may be gone.
+    fn watch(&mut self, cx: &mut Context<'_>, x: &Exchange<W>) -> Option<Outcome> {
+        while x.up != Up::Sending && !self.client.has_ended && self.client.input.len() < PIPELINED_BYTES_MAX {
+            match self.client.input.poll_fill(cx, &mut self.client.io) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Some(Outcome::Broken),
+                // Half-closed: it still reads, so it still gets its answer.
+                Poll::Ready(Ok(0)) => self.client.has_ended = true,
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+        None
+    }
+
+    /// The client's body is not what its head promised: the upstream must not take what it got for the whole.
+    fn client_fault(&mut self, x: &Exchange<W>, error: FramingError) -> Outcome {
+        match x.down {
+            Down::Waiting => Outcome::Failed(Fault::Body(error)),
+            Down::Body(_) | Down::Complete => Outcome::Broken,
+        }
+    }
+
+    /// The response's direction: the upstream's answer into the client's output, and that into its connection.
+    fn move_down(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>, moved: &mut bool) -> Option<Outcome> {
+        loop {
+            match x.down {
+                Down::Waiting => match x.call.poll_response(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Err(failure)) => {
+                        let may_replay = x.order.is_repeatable && !x.is_replay && x.call.may_replay();
+                        return Some(match failure {
+                            Failure::Closed if may_replay => Outcome::Replay,
+                            failure => Outcome::Failed(Fault::Upstream(failure)),
+                        });
+                    }
+                    Poll::Ready(Ok(())) => self.head(x),
+                },
+                Down::Body(_) => {
+                    if self.client.output.waiting() >= self.shared.limits.copy_buffer_bytes {
+                        break;
+                    }
+                    match x.call.poll_body(cx) {
+                        Poll::Pending => break,
+                        Poll::Ready(Err(failure)) => return Some(self.broken(x, failure)),
+                        Poll::Ready(Ok(body)) => {
+                            if let Err(error) = self.body(x, body) {
+                                return Some(self.broken(x, Failure::Body(error)));
+                            }
+                        }
+                    }
+                }
+                Down::Complete => break,
+            }
+            *moved = true;
+        }
+        let mut sent = false;
+        let flushed = self.client.output.poll_flush(cx, &mut self.client.io, &mut sent);
+        if sent {
+            *moved = true;
+            x.unsent_at = None;
+        }
+        match flushed {
+            Poll::Ready(Err(_)) => Some(Outcome::Broken),
+            Poll::Ready(Ok(())) if matches!(x.down, Down::Complete) => Some(Outcome::Done),
+            _ => None,
+        }
+    }
+
+    /// A response head has come.
+    fn head(&mut self, x: &mut Exchange<W>) {
+        let Some(head) = x.call.response() else { return };
+        let out = &mut self.client.output.bytes;
+        if head.is_informational() {
+            // HTTP/1.0 has no such responses.
+            if !x.facts.http_1_0 {
+                self.way.inform(&head, out);
+            }
+            return;
+        }
+        let delimiter = delimiter(&head, x.facts);
+        let up_is_complete = x.up == Up::Complete && x.decoder.has_ended();
+        let keeps = x.facts.keeps_alive && !self.shared.is_draining() && delimiter != Delimiter::Close;
+        x.after = match after_answer(x.facts, &self.shared.limits) {
+            After::Close if keeps && up_is_complete => After::KeepAlive,
+            after if keeps => after,
+            _ => After::Close,
+        };
+        x.unsent_at = Some(out.len());
+        self.way.respond(&mut x.ticket, &head, (delimiter, x.after), x.facts.http_1_0, out);
+        x.down = match (head.framing(), delimiter) {
+            (ResponseFraming::None, _) => Down::Complete,
+            (_, Delimiter::Length(length)) => Down::Body(Encoder::Length(length)),
+            (_, Delimiter::Chunked) => Down::Body(Encoder::Chunked),
+            (_, Delimiter::Close | Delimiter::Absent) => Down::Body(Encoder::UntilClose),
+        };
+    }
+
+    /// A stretch of the response's body has come, or its end.
+    fn body(&mut self, x: &mut Exchange<W>, body: Body) -> Result<(), FramingError> {
+        let Down::Body(encoder) = &mut x.down else { return Ok(()) };
+        let out = &mut self.client.output.bytes;
+        match body {
+            Body::Data => {
+                let data = x.call.data();
+                x.bytes_out += data.len() as u64;
+                encoder.write(data, out)
+            }
+            Body::End { trailers } => {
+                let fields = x.call.trailers();
+                encoder.finish(fields.iter().filter(|field| trailers && W::passes_down(field)), out)?;
+                x.down = Down::Complete;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How the response's body is delimited for this client.
+fn delimiter(head: &ResponseHead<'_>, facts: Facts) -> Delimiter {
+    match head.framing() {
+        ResponseFraming::Length(length) => Delimiter::Length(length),
+        ResponseFraming::Chunked | ResponseFraming::UntilClose if facts.http_1_0 => Delimiter::Close,
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimiter::Chunked,
+        ResponseFraming::None => match (head.status(), head.declared_length()) {
+            (204, _) | (_, None) => Delimiter::Absent,
+            (_, Some(length)) => Delimiter::Length(length),
+        },
+    }
+}
+
+/// Whether a kept connection is still open, by the system's word: what was noticed so far is not enough for a request that
+/// cannot be sent twice.
+fn is_alive(upstream: &Upstream) -> bool {
+    let mut byte = [const { std::mem::MaybeUninit::uninit() }; 1];
+    let peeked = socket2::SockRef::from(&upstream.stream).peek(&mut byte);
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}

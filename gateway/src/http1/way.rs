@@ -1,0 +1,124 @@
+//! What the connection loop asks of the message's way: who decides, who writes heads, who counts.
+//!
+//! The loop moves bytes and knows nothing of capabilities; the way decides and knows nothing of sockets. One trait between
+//! them keeps both testable alone: the loop's tests stand a way of ten lines behind it.
+
+use std::rc::Rc;
+
+use super::framing::FramingError;
+use super::upstream::Failure;
+use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
+use crate::pool::Pool;
+use crate::telemetry::WorkerTelemetry;
+
+/// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delimiter {
+    /// No framing field: the status or the method says that there is no body.
+    Absent,
+    /// `Content-Length`.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// The end of the connection.
+    Close,
+}
+
+/// Whether the connection stays open after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// For the next request.
+    KeepAlive,
+    /// `Connection: close`.
+    Close,
+}
+
+/// Why an exchange gets the gateway's own answer although the message was not refused for what it asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client's head is not strict HTTP.
+    Head(HeadError),
+    /// The client's body is not framed as its head promised, or is too large.
+    Body(FramingError),
+    /// The client was too slow.
+    TooSlow,
+    /// The upstream failed.
+    Upstream(Failure),
+}
+
+/// A message that may go up.
+#[derive(Debug)]
+pub struct Order<R> {
+    /// Where it goes.
+    pub route: R,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// The most bytes its body may have.
+    pub body_max: Option<u64>,
+    /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
+    pub is_repeatable: bool,
+}
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub enum Passage<R> {
+    /// It goes up.
+    Forward(Order<R>),
+    /// It was answered here, a refusal mostly: the response is in the output, and says this about the connection.
+    Answered(After),
+}
+
+/// The message's way, as the loop needs it.
+pub trait Way {
+    /// One exchange as metrics and the access log see it.
+    type Ticket;
+    /// Where a message goes.
+    type Route;
+    /// A serialised request head that was permitted. The loop can send it, and nothing else.
+    type Permitted: Default;
+
+    /// The bytes of a permitted head.
+    fn permitted(head: &Self::Permitted) -> &[u8];
+    /// The upstreams of a route.
+    fn upstreams(route: &Self::Route) -> &[Rc<str>];
+    /// Whether a request's trailer field is passed on.
+    fn passes_up(field: &Field<'_>, route: &Self::Route) -> bool;
+    /// Whether a response's trailer field is passed on.
+    fn passes_down(field: &Field<'_>) -> bool;
+
+    /// The worker's upstream connections.
+    fn pool(&self) -> &Pool;
+    /// The worker's counters.
+    fn telemetry(&self) -> &WorkerTelemetry;
+
+    /// Opens the ticket of a message whose head is complete; `None`: of one whose head could not be read.
+    fn open(&self, head: Option<&Head<'_>>) -> Self::Ticket;
+    /// Decides. Fills `permitted` or writes the answer to `out`; `after` is what the loop would have the answer say.
+    fn receive(
+        &self,
+        head: &Head<'_>,
+        ticket: &mut Self::Ticket,
+        permitted: &mut Self::Permitted,
+        after: After,
+        out: &mut Vec<u8>,
+    ) -> Passage<Self::Route>;
+    /// The request's head is on its way to this upstream.
+    fn forwarded(&self, ticket: &mut Self::Ticket, upstream: &Rc<str>);
+    /// Writes a 1xx response's head.
+    fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>);
+    /// Writes the final response's head.
+    fn respond(
+        &self,
+        ticket: &mut Self::Ticket,
+        head: &ResponseHead<'_>,
+        framing: (Delimiter, After),
+        http_1_0: bool,
+        out: &mut Vec<u8>,
+    );
+    /// Writes the answer to a fault.
+    fn fail(&self, ticket: &mut Self::Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>);
+    /// The exchange broke off after its final response had begun.
+    fn broken(&self, ticket: &mut Self::Ticket);
+    /// The exchange is over; so many body bytes went up and down.
+    fn close(&self, ticket: Self::Ticket, bytes_in: u64, bytes_out: u64);
+}
