@@ -65,7 +65,7 @@ pub struct Message<'m> {
     pub client: IpAddr,
     /// Hex SHA-256 of the client's certificate.
     pub client_cert: Option<&'m str>,
-    /// The protocol that the request would switch to.
+    /// The protocol that the request would switch to. `None` is the fact `upgrade("")`, so that a caveat can ask for it.
     pub upgrade: Option<&'m str>,
     /// The declared length of the body.
     pub body_size: Option<u64>,

@@ -199,7 +199,9 @@ impl<'e> Facts<'e> {
             MessageFact::Scheme => text(message.scheme.as_str()),
             MessageFact::Client => text(self.client),
             MessageFact::ClientCert => message.client_cert.and_then(text),
-            MessageFact::Upgrade => message.upgrade.and_then(text),
+            // Like the query string always there, and empty where there is none: the language cannot ask for the absence
+            // of a fact, so "no upgrade" could not be said otherwise.
+            MessageFact::Upgrade => text(message.upgrade.unwrap_or_default()),
             // A length beyond every number that a token can write down compares like the largest of them.
             MessageFact::BodySize => {
                 message.body_size.map(|size| Tuple::One(Operand::Integer(i64::try_from(size).unwrap_or(i64::MAX))))

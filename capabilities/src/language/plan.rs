@@ -198,6 +198,11 @@ impl CheckView<'_> {
         self.0.check.kind
     }
 
+    /// Whether it reads what a body says: `rpc`, `tool` or `arg`.
+    pub fn reads_body(&self) -> bool {
+        self.0.reads_item
+    }
+
     /// Its text, escaped. For people: nothing is decided by parsing it.
     pub fn text(&self) -> String {
         print::check(&self.0.check)

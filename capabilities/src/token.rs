@@ -1,0 +1,343 @@
+//! From text to [`Capability`]: what a token has to survive before anything of it is believed.
+//!
+//! In this order, each step cheap enough for what was established before it: length, base64, the outer message with its
+//! number of blocks ([`Unverified`]); then the signatures under a live key; then every key's algorithm and every block's
+//! structure; then rights, price and plan ([`Capability`]). Reasons that speak of a token's content are given
+//! only after its signature was verified.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use biscuit_auth::format::SerializedBiscuit;
+use zeroize::Zeroizing;
+
+use crate::authorize::Refusal;
+use crate::keys::{KeyEntry, KeyId, KeyRing, KeyState, PublicKey};
+use crate::language::{self, Plan};
+use crate::message::Needs;
+use crate::outer::{self, Proof};
+use crate::resource::Right;
+use crate::revocation::{RevocationId, Standing};
+use crate::text;
+
+pub use crate::language::{BLOCKS_MAX, FACTS_MAX, NotAdmitted};
+pub use crate::text::TOKEN_TEXT_BYTES_MAX;
+
+/// Most evaluation steps that one decision may take, in the worst case, unless a gateway is configured otherwise.
+pub const PRICE_BUDGET_DEFAULT: u64 = 10_000;
+
+/// A token that was read and found to be within bounds. Nothing of it is believed.
+pub struct Unverified {
+    /// Holds the secret that lets its holder append, hence wiped and never printed.
+    bytes: Zeroizing<Vec<u8>>,
+    root_key_id: Option<KeyId>,
+    revocation_ids: Vec<RevocationId>,
+    block_count: usize,
+    is_sealed: bool,
+}
+
+impl Unverified {
+    /// Reads a token's text: base64url, padding optional, `biscuit:` in front optional.
+    pub fn parse(text: &str) -> Result<Self, Unreadable> {
+        let bytes = text::decode(text)?;
+        let outer = outer::read(&bytes)?;
+        let root_key_id = outer.root_key_id.map(KeyId);
+        let revocation_ids = outer.revocation_ids();
+        let block_count = outer.signatures.len();
+        let is_sealed = outer.proof == Proof::Sealed;
+        drop(outer);
+        Ok(Self { bytes, root_key_id, revocation_ids, block_count, is_sealed })
+    }
+
+    /// What the blocks are revoked by, the authority first: enough to revoke a token that cannot be verified here.
+    pub fn revocation_ids(&self) -> &[RevocationId] {
+        &self.revocation_ids
+    }
+
+    /// The number of the key that it says it was signed with. Only a hint.
+    pub fn root_key_id(&self) -> Option<KeyId> {
+        self.root_key_id
+    }
+
+    /// Whether it says that it cannot be narrowed any further.
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
+    /// How many blocks it has, the authority among them.
+    pub fn block_count(&self) -> usize {
+        self.block_count
+    }
+
+    /// Verifies the whole chain under a live key, then reads, prices and compiles what it says.
+    pub fn verify(self, standing: &Standing, budget: u64) -> Result<Capability, NotVerified> {
+        let key = self.verified_key(&standing.keys())?;
+        let plan = self.plan(budget)?;
+        if self.revocation_ids.len() != self.block_count {
+            // Cannot be: every signature was verified as an Ed25519 one. But a block without an id could not be revoked.
+            return Err(NotVerified::BadSignature);
+        }
+        let short_id = self.revocation_ids.last().map(RevocationId::short).unwrap_or_default();
+        Ok(Capability {
+            rights: plan.rights().into(),
+            revocation_ids: self.revocation_ids.into(),
+            root_key: key,
+            is_sealed: self.is_sealed,
+            short_id: short_id.into(),
+            expires_at: plan.expires_at(),
+            plan,
+            unrevoked_at: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether a gateway would admit what the token says, its signatures aside. For holders, who have no root key.
+    pub(crate) fn check_admitted(&self, budget: u64) -> Result<(), NotVerified> {
+        self.plan(budget).map(|_| ())
+    }
+
+    /// The decoded bytes, for our own writers. The secret is among them.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The key that signed the token: the one that its number names, or else whichever live key verifies.
+    pub(crate) fn verified_key(&self, keys: &KeyRing) -> Result<PublicKey, NotVerified> {
+        let Some(id) = self.root_key_id else {
+            let entry = keys.live().find(|entry| self.is_signed_by(entry));
+            return entry.map(|entry| entry.key).ok_or(NotVerified::BadSignature);
+        };
+        let entry = keys.get(id).ok_or(NotVerified::UnknownKey(id))?;
+        if !self.is_signed_by(entry) {
+            return Err(NotVerified::BadSignature);
+        }
+        // After the signature: the number alone is anybody's claim.
+        if entry.state == KeyState::Retired {
+            return Err(NotVerified::RetiredKey(id));
+        }
+        Ok(entry.key)
+    }
+
+    fn is_signed_by(&self, entry: &KeyEntry) -> bool {
+        SerializedBiscuit::from_slice(&self.bytes, entry.key.to_biscuit()).is_ok()
+    }
+
+    /// What the token says, compiled, whatever it costs and whoever signed it.
+    pub(crate) fn admitted(&self) -> Result<Plan, NotAdmitted> {
+        language::admit(&self.bytes).map(Plan::compile)
+    }
+
+    fn plan(&self, budget: u64) -> Result<Plan, NotVerified> {
+        let plan = self.admitted()?;
+        refuse_mixed(plan.rights())?;
+        if plan.price() > budget {
+            return Err(NotVerified::OverBudget { price: plan.price(), budget });
+        }
+        Ok(plan)
+    }
+}
+
+/// A reserved resource's rights stand alone, so that a token that was handed to a service never administers the gateway.
+fn refuse_mixed(rights: &[Right]) -> Result<(), NotVerified> {
+    let Some(reserved) = rights.iter().find(|right| right.resource.is_reserved()) else {
+        return Ok(());
+    };
+    match rights.iter().find(|right| right.resource != reserved.resource) {
+        None => Ok(()),
+        Some(other) => Err(NotVerified::ReservedMixed {
+            reserved: reserved.resource.to_string(),
+            other: other.resource.to_string(),
+        }),
+    }
+}
+
+/// A verified token, compiled and ready to decide.
+///
+/// It holds no token text and nothing that could be presented anywhere.
+pub struct Capability {
+    plan: Plan,
+    rights: Box<[Right]>,
+    revocation_ids: Box<[RevocationId]>,
+    root_key: PublicKey,
+    is_sealed: bool,
+    expires_at: Option<u64>,
+    short_id: Box<str>,
+    /// The version of the standing at which it last saw itself in good standing.
+    unrevoked_at: AtomicU64,
+}
+
+impl Capability {
+    /// What each block is revoked by, the authority first.
+    pub fn revocation_ids(&self) -> &[RevocationId] {
+        &self.revocation_ids
+    }
+
+    /// The key that signed its authority block.
+    pub fn root_key(&self) -> &PublicKey {
+        &self.root_key
+    }
+
+    /// Its rights, in the order of the authority block.
+    pub fn rights(&self) -> &[Right] {
+        &self.rights
+    }
+
+    /// Whether it holds a right to this operation on this resource. Caveats may still stop a message.
+    pub fn holds(&self, resource: &str, operation: &str) -> bool {
+        self.rights.iter().any(|right| right.covers(resource, operation))
+    }
+
+    /// Whether it holds any right on this resource.
+    pub fn holds_any_on(&self, resource: &str) -> bool {
+        self.rights.iter().any(|right| right.resource.as_str() == resource)
+    }
+
+    /// Which of the facts that cost something its checks read.
+    pub fn needs(&self) -> Needs {
+        self.plan.needs()
+    }
+
+    /// Evaluation steps of one decision, in the worst case.
+    pub fn price(&self) -> u64 {
+        self.plan.price()
+    }
+
+    /// Whether its holder cannot narrow it any further.
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
+    /// The last second at which no expiry has passed; `None` where nothing expires.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.expires_at
+    }
+
+    /// The expiry that has passed by now, the earliest if there are several.
+    pub fn expired_at(&self, now: u64) -> Option<u64> {
+        self.expires_at().filter(|at| *at < now)
+    }
+
+    /// Every moment that a check compares the time with: between two of them, time alone changes no decision.
+    pub fn date_constants(&self) -> &[u64] {
+        self.plan.date_constants()
+    }
+
+    /// A name for logs that is of no use to anybody else: the short form of its last block's revocation id.
+    pub fn short_id(&self) -> &str {
+        &self.short_id
+    }
+
+    /// Whether it is in good standing: not revoked, and its key is live. One atomic load where nothing has changed since
+    /// it was last asked.
+    pub fn standing(&self, standing: &Standing) -> Result<(), Refusal> {
+        // Read before the lookup: a change in between then leads to another lookup, never to a missed one.
+        let version = standing.version();
+        if self.unrevoked_at.load(Ordering::Relaxed) == version {
+            return Ok(());
+        }
+        let (key_is_live, revoked) = standing.look_up(&self.root_key, &self.revocation_ids);
+        if let Some(block) = revoked {
+            return Err(Refusal::Revoked { block });
+        }
+        if !key_is_live {
+            return Err(Refusal::KeyRetired);
+        }
+        self.unrevoked_at.store(version, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+impl fmt::Debug for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Capability({})", self.short_id)
+    }
+}
+
+/// Why a text is not even the form of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// There is nothing.
+    #[error("the token is empty")]
+    Empty,
+    /// More text than is read.
+    #[error("the token has {length} characters; at most {TOKEN_TEXT_BYTES_MAX} are read")]
+    TooLong {
+        /// How many there are.
+        length: usize,
+    },
+    /// It begins like a token and stops before its end.
+    #[error("the token is cut off: its end is missing; copy it whole")]
+    Truncated,
+    /// Characters that no token has.
+    #[error("the token is not base64url text; it has only letters, digits, `-` and `_`, and perhaps `=` at its end")]
+    NotBase64,
+    /// Base64, but of something else.
+    #[error("this is not a biscuit token")]
+    NotAToken,
+    /// A longer chain than is verified.
+    #[error("the token has more than {BLOCKS_MAX} blocks")]
+    TooManyBlocks,
+}
+
+impl Unreadable {
+    /// The stable problem type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated-token",
+            Self::Empty | Self::TooLong { .. } | Self::NotBase64 | Self::NotAToken | Self::TooManyBlocks => {
+                "invalid-token"
+            }
+        }
+    }
+}
+
+/// Why a token that could be read is not believed, or not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotVerified {
+    /// No key has the number that the token names.
+    #[error("the token says that it was signed by the key number {0}, which is not known here")]
+    UnknownKey(KeyId),
+    /// The key that signed it was retired.
+    #[error("the key number {0}, which signed the token, has been retired; ask for a new token")]
+    RetiredKey(KeyId),
+    /// The chain of signatures does not lead from a live key to this content.
+    #[error("the token's signature is not valid under any key that is accepted here")]
+    BadSignature,
+    /// Something in it lies outside the caveat language.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// Deciding with it could take too long.
+    #[error("deciding with this token can take {price} steps, and at most {budget} are spent; simplify its checks")]
+    OverBudget {
+        /// What it can cost.
+        price: u64,
+        /// What is spent.
+        budget: u64,
+    },
+    /// Rights on a reserved resource beside others.
+    #[error(
+        "the token holds rights on {reserved:?}, which is reserved, and on {other:?}; a reserved resource stands alone"
+    )]
+    ReservedMixed {
+        /// The reserved one.
+        reserved: String,
+        /// Another one.
+        other: String,
+    },
+}
+
+impl NotVerified {
+    /// The stable problem type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownKey(_) => "unknown-key",
+            Self::RetiredKey(_) => "revoked",
+            Self::BadSignature => "invalid-token",
+            Self::NotAdmitted(_) | Self::ReservedMixed { .. } => "not-admitted",
+            Self::OverBudget { .. } => "over-budget",
+        }
+    }
+}
