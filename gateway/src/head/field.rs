@@ -445,7 +445,7 @@ impl<'b> Fields<'b> {
     }
 
     /// Every field, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Field<'b>> + use<'b> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Field<'b>> + ExactSizeIterator + use<'b> {
         let bytes = self.bytes;
         self.spans.fields.iter().map(move |field| Field {
             name: &bytes[field.name.0 as usize..field.name.1 as usize],

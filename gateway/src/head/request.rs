@@ -136,7 +136,7 @@ impl<'b> Head<'b> {
     }
 
     /// The fields, in order.
-    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'b>> + use<'b> {
+    pub fn fields(&self) -> impl DoubleEndedIterator<Item = Field<'b>> + ExactSizeIterator + use<'b> {
         self.fields.iter()
     }
 

@@ -117,7 +117,7 @@ impl<'b> ResponseHead<'b> {
     }
 
     /// The fields, in order.
-    pub fn fields(&self) -> impl ExactSizeIterator<Item = Field<'b>> + use<'b> {
+    pub fn fields(&self) -> impl DoubleEndedIterator<Item = Field<'b>> + ExactSizeIterator + use<'b> {
         self.fields.iter()
     }
 

@@ -35,7 +35,7 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
 
 /// What a capability is worth where no resource is found: the same answer as where it holds no right.
 pub fn nowhere(capability: &Capability, standing: &Standing, now: u64) -> Refused {
-    if let Err(refusal) = capability.standing(standing, now) {
+    if let Err(refusal) = capability.standing(standing) {
         return Refused::Refusal(refusal);
     }
     match capability.expired_at(now) {
@@ -57,7 +57,7 @@ pub fn check<'m>(
 ) -> Result<Permit<'m>, Refused> {
     if let (Some(max), Some(size)) = (body_max, message.body_size)
         && size > max
-        && capability.standing(standing, message.time).is_ok()
+        && capability.standing(standing).is_ok()
         && capability.expired_at(message.time).is_none()
         && capability.holds(resource.name.as_str(), message.operation)
     {

@@ -104,7 +104,7 @@ pub fn receive(
     }
     let trusted = worker.trusted_proxies.contains(peer.address);
     ticket.client = client::decide(head, peer.address, &worker.trusted_proxies);
-    let grpc = if capability.needs().grpc { grpc_method(head, found.path) } else { None };
+    let grpc = grpc_method(head, found.path);
     let body_max = smaller(resource.max_body, worker.limits.body_bytes_max);
     let message = Message {
         query_string: head.query().unwrap_or(""),
