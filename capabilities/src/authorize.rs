@@ -22,6 +22,12 @@ use crate::revocation::Standing;
 use crate::token::Capability;
 
 /// The proof that this message was allowed. It cannot be copied, made elsewhere or used twice.
+///
+/// ```compile_fail
+/// fn twice(permit: postern_capabilities::Permit<'_>) {
+///     let _ = (permit.clone(), permit);
+/// }
+/// ```
 #[must_use = "a permit that is not used is a message that is not forwarded"]
 pub struct Permit<'m> {
     message: Message<'m>,

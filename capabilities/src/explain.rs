@@ -5,6 +5,7 @@
 //! apart from the revocation ids, by which a token can be ended but not presented.
 
 mod lint;
+mod selection;
 
 use serde::Serialize;
 
@@ -168,5 +169,70 @@ fn unknown_block(block: usize, revocation_id: Option<RevocationId>) -> BlockInsp
         trusting: String::new(),
         facts: Vec::new(),
         checks: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use biscuit_auth::builder::BlockBuilder;
+
+    use super::*;
+    use crate::caveat::Caveat;
+    use crate::keys::{KeyRing, SigningKey};
+    use crate::mint::mint;
+    use crate::resource::{Operation, ResourceName};
+
+    fn minted(key: &SigningKey) -> String {
+        let right = Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::any() };
+        let caveats = [Caveat::Expires(1_800_000_000), Caveat::Host("a\" || true || \"".to_owned())];
+        mint(key, KeyId(3), &[right], &caveats).ok().unwrap().expose().to_owned()
+    }
+
+    #[test]
+    fn a_token_is_shown_with_all_that_it_says() {
+        let key = SigningKey::generate();
+        let standing = Standing::new(KeyRing::of(KeyId(3), key.public()));
+        let token = minted(&key);
+        let shown = inspect(&token, Some(&standing)).unwrap();
+        assert_eq!((shown.root_key_id, shown.sealed, shown.blocks.len()), (Some(KeyId(3)), false, 1));
+        assert!(matches!(shown.signature, Signature::Verified { key: by } if by == key.public()));
+        assert!(
+            matches!(&shown.content, Content::Admitted { expires_at: Some(1_800_000_000), rights, .. } if rights.len() == 1)
+        );
+        assert_eq!(shown.blocks[0].facts, ["right(\"orders\", \"*\")"]);
+        let texts: Vec<&str> = shown.blocks[0].checks.iter().map(|check| check.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            ["check if time($time), $time <= 2027-01-15T08:00:00Z", r#"check if host("a\" || true || \"")"#]
+        );
+        standing.revoke(&[shown.blocks[0].revocation_id.unwrap()]);
+        assert_eq!(inspect(&token, Some(&standing)).unwrap().revoked_block, Some(0));
+        assert!(matches!(inspect(&token, None).unwrap().signature, Signature::NotChecked));
+    }
+
+    #[test]
+    fn nothing_shown_can_be_presented() {
+        let key = SigningKey::generate();
+        let token = minted(&key);
+        let json = serde_json::to_string(&inspect(&token, None).unwrap()).unwrap();
+        let bytes = crate::text::decode(&token).ok().unwrap();
+        let secret = &bytes[bytes.len() - 32..];
+        assert!(!json.contains(&hex::encode(secret)) && !json.contains(&token[token.len() - 40..]));
+        assert!(!json.contains(&format!("{secret:?}")));
+    }
+
+    #[test]
+    fn a_token_outside_the_language_is_shown_with_the_reason() {
+        let key = SigningKey::generate();
+        let code = "right(\"orders\", \"GET\")";
+        let token = biscuit_auth::Biscuit::builder().code(code).unwrap().build(&key.pair()).unwrap();
+        let token = token.append(BlockBuilder::new().code("owner(\"me\")").unwrap()).unwrap().to_base64().unwrap();
+        let shown = inspect(&token, None).unwrap();
+        assert!(matches!(&shown.content, Content::NotAdmitted(why) if why.block == Some(1)));
+        assert_eq!(shown.blocks.len(), 2);
+        assert!(shown.blocks.iter().all(|block| block.revocation_id.is_some() && block.facts.is_empty()));
+        let other = Standing::new(KeyRing::of(KeyId(3), SigningKey::generate().public()));
+        let shown = inspect(&minted(&key), Some(&other)).unwrap();
+        assert!(matches!(shown.signature, Signature::Refused { problem: "invalid-token", .. }));
     }
 }

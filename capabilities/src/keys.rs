@@ -20,6 +20,10 @@ const PUBLIC_PREFIX: &str = "ed25519/";
 const SECRET_PREFIX: &str = "ed25519-private/";
 
 /// A secret Ed25519 key. It cannot be printed, copied or serialised by accident, and is wiped when dropped.
+///
+/// ```compile_fail
+/// println!("{:?}", postern_capabilities::SigningKey::generate());
+/// ```
 pub struct SigningKey {
     /// On the heap, so that moving the key leaves no copy behind.
     secret: Zeroizing<Vec<u8>>,

@@ -165,6 +165,8 @@ pub struct Needs {
     pub body_size: bool,
     /// `rpc`, `tool` or `arg`: the body has to be read.
     pub body: bool,
+    /// `grpc(service, method)`.
+    pub grpc: bool,
     /// `client` as text.
     pub client: bool,
     /// `client_in(cidr)`.

@@ -22,10 +22,11 @@ pub(crate) struct Outer<'t> {
 }
 
 impl Outer<'_> {
-    /// The blocks' identities. An Ed25519 signature has 64 bytes; a chain with any other is never accepted, so
-    /// it has none that somebody could rely on.
+    /// The blocks' identities, or none at all: an Ed25519 signature has 64 bytes, and a chain with any other is never
+    /// accepted, so nothing of it need be revoked.
     pub(crate) fn revocation_ids(&self) -> Vec<RevocationId> {
-        self.signatures.iter().filter_map(|signature| RevocationId::from_bytes(signature).ok()).collect()
+        let ids = self.signatures.iter().map(|signature| RevocationId::from_bytes(signature));
+        ids.collect::<Result<_, _>>().unwrap_or_default()
     }
 }
 

@@ -21,6 +21,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A token's text. Wiped when dropped, and never printed, copied or serialised by accident: [`TokenText::expose`] is
 /// the one way to it.
+///
+/// ```compile_fail
+/// let token = postern_capabilities::TokenText::from(String::new());
+/// println!("{token:?}");
+/// ```
 pub struct TokenText(Zeroizing<String>);
 
 impl TokenText {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::authorize::Refusal;
 use crate::keys::{KeyEntry, KeyId, KeyRing, KeyState, PublicKey};
-use crate::language::{self, Plan};
+use crate::language::{self, Plan, Program};
 use crate::message::Needs;
 use crate::outer::{self, Proof};
 use crate::resource::Right;
@@ -49,7 +49,8 @@ impl Unverified {
         Ok(Self { bytes, root_key_id, revocation_ids, block_count, is_sealed })
     }
 
-    /// What the blocks are revoked by, the authority first: enough to revoke a token that cannot be verified here.
+    /// What the blocks are revoked by, the authority first: enough to revoke a token that cannot be verified here. Empty
+    /// where a signature cannot be an Ed25519 one, in which case no gateway accepts the token anyway.
     pub fn revocation_ids(&self) -> &[RevocationId] {
         &self.revocation_ids
     }
@@ -121,9 +122,14 @@ impl Unverified {
         SerializedBiscuit::from_slice(&self.bytes, entry.key.to_biscuit()).is_ok()
     }
 
-    /// What the token says, compiled, whatever it costs and whoever signed it.
+    /// What the token says, whoever signed it.
+    pub(crate) fn program(&self) -> Result<Program, NotAdmitted> {
+        language::admit(&self.bytes)
+    }
+
+    /// What the token says, compiled, whatever it costs.
     pub(crate) fn admitted(&self) -> Result<Plan, NotAdmitted> {
-        language::admit(&self.bytes).map(Plan::compile)
+        self.program().map(Plan::compile)
     }
 
     fn plan(&self, budget: u64) -> Result<Plan, NotVerified> {
@@ -339,5 +345,129 @@ impl NotVerified {
             Self::NotAdmitted(_) | Self::ReservedMixed { .. } => "not-admitted",
             Self::OverBudget { .. } => "over-budget",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+
+    use super::*;
+    use crate::attenuate::attenuate;
+    use crate::caveat::Caveat;
+    use crate::keys::SigningKey;
+    use crate::message::Message;
+    use crate::mint::mint;
+    use crate::resource::{Operation, ResourceName};
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn right() -> Right {
+        Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::parse("GET").unwrap() }
+    }
+
+    /// A key, the standing that knows it, and a token of two blocks.
+    fn scene() -> (SigningKey, Standing, String) {
+        let key = SigningKey::generate();
+        let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
+        let token = mint(&key, KeyId(1), &[right()], &[Caveat::expires("1h", NOW).unwrap()]).ok().unwrap();
+        let token = attenuate(token.expose(), &[Caveat::path(&["/a/**"]).unwrap()]).unwrap();
+        (key, standing, token.expose().to_owned())
+    }
+
+    fn verified(token: &str, standing: &Standing) -> Result<Capability, NotVerified> {
+        Unverified::parse(token).unwrap().verify(standing, PRICE_BUDGET_DEFAULT)
+    }
+
+    fn asked() -> Message<'static> {
+        Message::new("orders", "GET", "/a/b", NOW, std::net::IpAddr::from([127, 0, 0, 1]))
+    }
+
+    /// Flips that change nothing but the hint of which key to try are refused too, since no other key is known; so is
+    /// every other bit of every byte, the secret at the end included.
+    #[test]
+    fn every_flipped_bit_of_a_token_is_refused() {
+        let (_, standing, token) = scene();
+        let bytes = BASE64.decode(&token).unwrap();
+        for at in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            let accepted = Unverified::parse(&BASE64.encode(&bytes))
+                .is_ok_and(|unverified| unverified.verify(&standing, PRICE_BUDGET_DEFAULT).is_ok());
+            assert!(!accepted, "bit {at}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_refused_as_such() {
+        let (_, _, token) = scene();
+        for end in 8..token.len() {
+            assert_eq!(Unverified::parse(&token[..end]).err(), Some(Unreadable::Truncated), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_revocation_ends_what_was_derived_and_nothing_else() {
+        let (_, standing, token) = scene();
+        let parent = verified(&token, &standing).unwrap();
+        let child = attenuate(&token, &[Caveat::NoUpgrade]).unwrap();
+        let child = verified(child.expose(), &standing).unwrap();
+        assert!(parent.standing(&standing).is_ok() && child.standing(&standing).is_ok());
+        standing.revoke(&child.revocation_ids()[2..]);
+        assert!(parent.standing(&standing).is_ok());
+        assert_eq!(child.standing(&standing), Err(Refusal::Revoked { block: 2 }));
+        standing.revoke(&parent.revocation_ids()[..1]);
+        assert_eq!(parent.standing(&standing), Err(Refusal::Revoked { block: 0 }));
+        assert_eq!(child.standing(&standing), Err(Refusal::Revoked { block: 0 }));
+        assert!(crate::authorize(&parent, asked(), &standing).is_err());
+    }
+
+    #[test]
+    fn retiring_a_key_works_on_capabilities_that_are_known_already() {
+        let (_, standing, token) = scene();
+        let capability = verified(&token, &standing).unwrap();
+        assert!(crate::authorize(&capability, asked(), &standing).is_ok());
+        let mut ring = standing.keys();
+        ring.rotate(KeyId(2), SigningKey::generate().public()).unwrap();
+        standing.set_keys(ring.clone());
+        assert!(crate::authorize(&capability, asked(), &standing).is_ok(), "the earlier key is still live");
+        ring.retire(KeyId(1)).unwrap();
+        standing.set_keys(ring);
+        assert_eq!(crate::authorize(&capability, asked(), &standing).err(), Some(Refusal::KeyRetired));
+        assert_eq!(verified(&token, &standing).err(), Some(NotVerified::RetiredKey(KeyId(1))));
+    }
+
+    #[test]
+    fn a_capability_does_not_take_one_standing_for_another() {
+        let (_, standing, token) = scene();
+        let capability = verified(&token, &standing).unwrap();
+        assert!(capability.standing(&standing).is_ok());
+        let other = Standing::new(KeyRing::of(KeyId(1), SigningKey::generate().public()));
+        assert_eq!(capability.standing(&other), Err(Refusal::KeyRetired));
+    }
+
+    #[test]
+    fn what_a_capability_says_of_itself() {
+        let (key, standing, token) = scene();
+        let capability = verified(&token, &standing).unwrap();
+        assert_eq!((capability.rights(), *capability.root_key()), (&[right()][..], key.public()));
+        assert!(capability.holds("orders", "GET") && !capability.holds("orders", "HEAD"));
+        assert!(capability.holds_any_on("orders") && !capability.holds_any_on("invoices"));
+        assert_eq!((capability.expires_at(), capability.date_constants()), (Some(NOW + 3600), &[NOW + 3600][..]));
+        assert_eq!((capability.expired_at(NOW + 3600), capability.expired_at(NOW + 3601)), (None, Some(NOW + 3600)));
+        assert_eq!(format!("{capability:?}"), format!("Capability({})", capability.revocation_ids()[1].short()));
+        assert!(!capability.is_sealed() && capability.price() > 0);
+        fn shared<T: Send + Sync>(_: &T) {}
+        shared(&capability);
+    }
+
+    #[test]
+    fn reserved_resources_stand_alone() {
+        let key = SigningKey::generate();
+        let reserved = Right { resource: ResourceName::parse("postern").unwrap(), operation: Operation::any() };
+        assert!(mint(&key, KeyId(1), &[right(), reserved.clone()], &[]).is_err());
+        assert!(mint(&key, KeyId(1), &[reserved], &[]).is_ok());
+        assert!(mint(&key, KeyId(1), &[], &[]).is_err());
     }
 }

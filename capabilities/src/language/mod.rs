@@ -49,6 +49,9 @@ pub use facts::is_reserved_name;
 pub use plan::{BlockView, CheckView, Plan};
 pub use print::quoted;
 pub use program::{Kind, Program};
+// For `explain`, which looks for what can never pass.
+pub(crate) use facts::{MessageFact, RIGHT};
+pub(crate) use program::{Binary, Check, Fact, Op, Predicate, Query, Scope, Term, Value};
 
 /// Most blocks of a token, the authority among them.
 pub const BLOCKS_MAX: usize = 24;

@@ -360,6 +360,7 @@ fn needs(checks: &[PlannedCheck]) -> Needs {
                 MessageFact::Client => needs.client = true,
                 MessageFact::ClientCert => needs.client_cert = true,
                 MessageFact::Backend => needs.backend = true,
+                MessageFact::Grpc => needs.grpc = true,
                 MessageFact::Resource
                 | MessageFact::Operation
                 | MessageFact::Path
@@ -368,8 +369,7 @@ fn needs(checks: &[PlannedCheck]) -> Needs {
                 | MessageFact::Host
                 | MessageFact::Scheme
                 | MessageFact::ClientIn
-                | MessageFact::Upgrade
-                | MessageFact::Grpc => {}
+                | MessageFact::Upgrade => {}
             },
             Source::Token(_) => {}
         }

@@ -3,6 +3,9 @@
 //! They are written by this program and committed, so that a change of any verdict, reason or price shows in a review.
 //! To write them again: `POSTERN_VECTORS=write cargo test -p postern-capabilities --test vectors`.
 
+// The lints spare functions marked as tests, not the helpers of a test binary.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod cases;
 mod format;
 mod hostile;
