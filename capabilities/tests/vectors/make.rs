@@ -35,9 +35,9 @@ pub(crate) fn key(number: u8, state: KeyState) -> Key {
 
 /// Randomness that depends on the name alone.
 pub(crate) fn rng(name: &str) -> StdRng {
-    let mut seed = [0; 32];
+    let mut seed = [0_u8; 32];
     for (at, byte) in name.bytes().enumerate() {
-        seed[at % 32] = (seed[at % 32] as u8).wrapping_mul(31).wrapping_add(byte);
+        seed[at % 32] = seed[at % 32].wrapping_mul(31).wrapping_add(byte);
     }
     StdRng::from_seed(seed)
 }
@@ -57,7 +57,7 @@ pub(crate) fn caveats(flags: &[(&str, &[&str])]) -> Vec<Caveat> {
 /// A token with these rights on these terms, as `postern mint` makes it.
 pub(crate) fn minted(name: &str, list: &[(&str, &str)], flags: &[(&str, &[&str])]) -> String {
     let text = mint::mint_with_rng(&root(), KeyId(1), &rights(list), &caveats(flags), &mut rng(name));
-    text.ok().expect(name).expose().to_owned()
+    text.unwrap_or_else(|error| panic!("{name}: {error}")).expose().to_owned()
 }
 
 /// A token narrowed, as `postern attenuate` does it.
