@@ -35,7 +35,7 @@
 //! 2. [`attenuate`]: any holder appends a block of checks, offline; or seals the token.
 //! 3. [`text`]: the text is bounded, then decoded; `outer` reads the chain of signed blocks.
 //! 4. [`token`]: the chain is verified under a live key ([`keys`]), then every block is admitted
-//!    ([`language::block`]), priced (`language::price`) and compiled ([`language::plan`]). An `Unverified` has become a `Capability`.
+//!    (`language::block`), priced (`language::price`) and compiled (`language::plan`). An `Unverified` has become a `Capability`.
 //! 5. [`authorize`]: a [`message`] (its path in the one form of [`path`]) is decided: standing ([`revocation`]), the
 //!    right, then every check (`language::evaluate`). The answer is a permit or a refusal in words.
 //! 6. [`explain`]: what a token says, and what in it can never work, for people.

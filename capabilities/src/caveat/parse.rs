@@ -266,22 +266,21 @@ mod tests {
 
     #[test]
     fn every_flag_is_read_by_its_name() {
+        let hash = "ab".repeat(32);
         let value = |flag: &str| match flag {
             "expires" | "not-before" => "10m",
             "method" => "GET",
             "path" => "/a/**",
             "query" | "arg" => "a=b",
-            "host" => "API.example.com",
             "client" => "10.0.0.0/8",
-            "client-cert" => "AB:CDabababababababababababababababababababababababababababababababab",
+            "client-cert" => hash.as_str(),
             "max-body" => "1MiB",
             "grpc" => "shop.Orders/Get",
             "check" => "check if path(\"/a\")",
             _ => "x",
         };
         for flag in Caveat::FLAGS {
-            let value = if flag == "client-cert" { "ab".repeat(32) } else { value(flag).to_owned() };
-            let caveats = Caveat::of_flag(flag, &[value], 0).unwrap();
+            let caveats = Caveat::of_flag(flag, &[value(flag)], 0).unwrap();
             assert_eq!(caveats.len(), 1, "{flag}");
             assert!(Caveat::of_flag::<&str>(flag, &[], 0).unwrap().is_empty());
         }
