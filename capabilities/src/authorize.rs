@@ -213,3 +213,89 @@ impl fmt::Display for FailedCaveat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caveat::Caveat;
+    use crate::keys::{KeyId, KeyRing, SigningKey};
+    use crate::message::BodyItem;
+    use crate::mint::mint;
+    use crate::resource::{Operation, ResourceName, Right};
+    use crate::token::{PRICE_BUDGET_DEFAULT, Unverified};
+
+    const NOW: u64 = 1_800_000_000;
+    const LATER: u64 = NOW + 1000;
+
+    fn scene(flags: &[(&str, &str)]) -> (Capability, Standing) {
+        let key = SigningKey::generate();
+        let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
+        let right =
+            Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::parse("POST").unwrap() };
+        let caveats: Vec<Caveat> =
+            flags.iter().flat_map(|(flag, value)| Caveat::of_flag(flag, &[*value], NOW).unwrap()).collect();
+        let token = mint(&key, KeyId(1), &[right], &caveats).unwrap_or_else(|error| panic!("{error}"));
+        let capability = Unverified::parse(token.expose()).unwrap().verify(&standing, PRICE_BUDGET_DEFAULT).unwrap();
+        (capability, standing)
+    }
+
+    fn asked(resource: &'static str, time: u64) -> Message<'static> {
+        Message::new(resource, "POST", "/a", time, std::net::IpAddr::from([127, 0, 0, 1]))
+    }
+
+    fn refusal(scene: &(Capability, Standing), message: Message<'_>) -> Refusal {
+        authorize(&scene.0, message, &scene.1).err().expect("the message is refused")
+    }
+
+    #[test]
+    fn what_is_permitted_is_the_message_that_was_asked_about() {
+        let (capability, standing) = scene(&[("path", "/a")]);
+        let message = asked("orders", NOW);
+        let permit = authorize(&capability, message.clone(), &standing).ok().unwrap();
+        assert_eq!(permit.message(), &message);
+    }
+
+    #[test]
+    fn refusals_come_in_their_order() {
+        let scene = scene(&[("expires", "10m"), ("query", "a=b"), ("max-body", "10"), ("path", "/b")]);
+        let at = NOW + 600;
+        let bad = |time| Message { query_string: "a;b", ..asked("orders", time) };
+        assert_eq!(refusal(&scene, asked("stock", NOW)), Refusal::NoRight);
+        assert_eq!(refusal(&scene, asked("stock", LATER)), Refusal::Expired { at });
+        assert!(matches!(refusal(&scene, bad(NOW)), Refusal::UnreadableQuery(_)));
+        assert_eq!(refusal(&scene, bad(LATER)), Refusal::Expired { at });
+        assert_eq!(refusal(&scene, asked("orders", NOW)), Refusal::LengthRequired);
+        assert_eq!(refusal(&scene, asked("orders", LATER)), Refusal::Expired { at });
+        let sized = |time| Message { body_size: Some(11), query_string: "a=b", ..asked("orders", time) };
+        let Refusal::Caveat(failed) = refusal(&scene, sized(LATER)) else { panic!("caveats fail") };
+        let failed: Vec<_> = failed.iter().map(|it| (it.block, it.check, it.expired_at)).collect();
+        assert_eq!(failed, [(0, 0, Some(at)), (0, 2, None), (0, 3, None)], "all that failed, the expiry among them");
+        scene.1.revoke(&scene.0.revocation_ids()[..1]);
+        assert_eq!(refusal(&scene, asked("stock", LATER)), Refusal::Revoked { block: 0 });
+    }
+
+    #[test]
+    fn a_body_that_was_not_read_is_not_one_that_does_not_comply() {
+        let scene = scene(&[("tool", "search"), ("path", "/a")]);
+        let sized = |body_size| Message { body_size, ..asked("orders", NOW) };
+        assert_eq!(refusal(&scene, sized(Some(9))), Refusal::BodyFactsRequired);
+        assert_eq!(refusal(&scene, sized(None)), Refusal::BodyFactsRequired);
+        assert!(matches!(refusal(&scene, sized(Some(0))), Refusal::Caveat(_)), "there is no body to read");
+        assert!(matches!(refusal(&scene, Message { path: "/b", ..sized(Some(9)) }), Refusal::Caveat(_)));
+        let items = [BodyItem { rpc: "tools/run".to_owned(), ..BodyItem::default() }];
+        assert!(matches!(refusal(&scene, Message { items: &items, ..sized(Some(9)) }), Refusal::Caveat(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_decided_is_not_allowed() {
+        let scene = scene(&[("check", "check if body_size($n), 10 / $n >= 0")]);
+        assert!(authorize(&scene.0, Message { body_size: Some(1), ..asked("orders", NOW) }, &scene.1).is_ok());
+        let refusal = refusal(&scene, Message { body_size: Some(0), ..asked("orders", NOW) });
+        assert!(matches!(refusal, Refusal::Undecidable { block: Some(0), check: Some(0), .. }));
+        assert_eq!(refusal.kind(), "not-permitted");
+        assert_eq!(
+            refusal.to_string(),
+            "`check if body_size($n), 10 / $n >= 0` cannot be decided: a number in it is divided by zero"
+        );
+    }
+}
