@@ -409,7 +409,11 @@ impl Owned {
                 add("client_in", vec![text(block)]);
             }
         }
-        for (name, value) in [("client_cert", self.client_cert), ("upgrade", self.upgrade), ("backend", self.backend)] {
+        for (name, value) in [
+            ("client_cert", self.client_cert),
+            ("upgrade", Some(self.upgrade.unwrap_or_default())),
+            ("backend", self.backend),
+        ] {
             if let Some(value) = value {
                 add(name, vec![text(value)]);
             }
