@@ -257,12 +257,6 @@ fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Cap
     }
 }
 
-/// What a connection is made to: `host:port`, an IPv6 host in brackets.
-fn address(upstream: &config::Upstream) -> Rc<str> {
-    let config::Upstream { host, port } = upstream;
-    if host.contains(':') { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
-}
-
 /// One listening socket an address for each worker, all bound before any accepts.
 fn listen(addresses: &[SocketAddr], workers: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
     let mut bound = Vec::new();
@@ -310,26 +304,4 @@ fn open_access_log(config: &Config) -> Result<AccessLog, StartError> {
         };
         StartError::AccessLog { path, error }
     })
-}
-
-impl Worker {
-    /// A worker with empty caches.
-    pub fn new(
-        routes: Routes,
-        limits: Rc<Limits>,
-        standing: Arc<Standing>,
-        trusted_proxies: TrustedProxies,
-        telemetry: WorkerTelemetry,
-    ) -> Self {
-        let plans = PlanCache::new(limits.plan_cache_entries_max, limits.plan_cache_bytes_max);
-        Self {
-            routes: Rc::new(routes).into(),
-            limits,
-            standing,
-            plans: plans.into(),
-            trusted_proxies,
-            telemetry,
-            trace_ids: TraceIds::new(rand::random()),
-        }
-    }
 }

@@ -3,13 +3,14 @@
 pub mod config;
 pub mod head;
 pub mod http1;
+pub mod http2;
 pub mod ledger;
 pub mod limits;
-pub mod plans;
-pub mod request;
-pub mod worker;
 pub mod listener;
+pub mod plans;
 pub mod pool;
+pub mod request;
 pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod worker;

@@ -13,6 +13,7 @@ use postern_capabilities::revocation::Standing;
 use crate::config::TrustedProxies;
 use crate::limits::Limits;
 use crate::plans::PlanCache;
+use crate::pool::Pool;
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
@@ -31,11 +32,34 @@ pub struct Worker {
     pub trusted_proxies: TrustedProxies,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
+    /// Connections to upstreams that wait for a message.
+    pub pool: Pool,
     /// Ids for traces.
     pub trace_ids: TraceIds,
 }
 
 impl Worker {
+    /// A worker with empty caches.
+    pub fn new(
+        routes: Routes,
+        limits: Rc<Limits>,
+        standing: Arc<Standing>,
+        trusted_proxies: TrustedProxies,
+        telemetry: WorkerTelemetry,
+    ) -> Self {
+        let plans = PlanCache::new(limits.plan_cache_entries_max, limits.plan_cache_bytes_max);
+        Self {
+            routes: Rc::new(routes).into(),
+            pool: Pool::new(Rc::clone(&limits)),
+            limits,
+            standing,
+            plans: plans.into(),
+            trusted_proxies,
+            telemetry,
+            trace_ids: TraceIds::new(rand::random()),
+        }
+    }
+
     /// The table of routes as it is at this moment.
     pub fn routes(&self) -> Rc<Routes> {
         Rc::clone(&self.routes.borrow())

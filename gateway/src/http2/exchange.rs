@@ -1,0 +1,277 @@
+//! One permitted message's exchange with its upstream: the body up, the answer down, both at once.
+//!
+//! An exchange is a task of its own, so that an answer can begin before the request's body has ended. It ends in one of
+//! three ways: both directions are complete, and the upstream connection goes back to the pool; the client is gone or
+//! too slow, and the upstream connection is closed; the upstream breaks, and the client gets a problem, or a reset where
+//! its answer had begun. Nothing of an exchange outlives its stream.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::Response;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, sleep_until};
+
+use super::Active;
+use super::body::Answer;
+use super::download::Download;
+use super::upload::{Unsent, Upload};
+use crate::http1::framing::FramingError;
+use crate::http1::upstream::{Call, Failure};
+use crate::limits::Limits;
+use crate::pool::{Unreachable, Upstream};
+use crate::request::Admitted;
+use crate::request::error::Refused;
+use crate::request::forward::UpstreamHead;
+use crate::request::ticket::Ticket;
+use crate::worker::Worker;
+
+/// The reason under which an exchange is counted whose client left before its end.
+const CLIENT_GONE: &str = "client-gone";
+
+/// What an exchange needs.
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) admitted: Admitted,
+    pub(super) head: UpstreamHead,
+    pub(super) body: Incoming,
+    /// Whether the method is HEAD: then the answer has no body, whatever it declares.
+    pub(super) is_head: bool,
+    pub(super) ticket: Ticket,
+    /// Keeps the connection from counting as idle.
+    pub(super) active: Active,
+}
+
+/// Where the answer's head goes: to the stream, which waits for it, or nowhere if the stream is gone.
+pub(super) type Respond = oneshot::Sender<Result<Response<Answer>, Refused>>;
+
+/// How an exchange failed.
+pub(super) enum Failed {
+    /// The reason; where no answer has begun, the client reads it.
+    Refused(Refused),
+    /// The upstream's fault.
+    Upstream(Failure),
+    /// The client is gone.
+    Gone,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::Upstream(failure)
+    }
+}
+
+/// What an exchange waits for, and since when.
+#[derive(Clone, Copy)]
+pub(super) enum Wait {
+    /// The client: its body, or its window.
+    Client(Instant),
+    /// The upstream: that it takes the body, or goes on with its own.
+    Upstream(Instant),
+    /// The upstream: that it answers, having the whole request.
+    Answer(Instant),
+    /// The next event of a stream that may be silent for as long as it likes.
+    Event,
+}
+
+impl Exchange {
+    /// Runs the exchange to its end.
+    pub(super) async fn run(mut self, respond: Respond) {
+        let mut respond = Some(respond);
+        let refused = match self.attempts(&mut respond).await {
+            Ok(()) => None,
+            Err(Failed::Refused(refused)) => Some(refused),
+            Err(Failed::Upstream(failure)) => Some(refused_by(&failure)),
+            Err(Failed::Gone) => {
+                self.ticket.refused(CLIENT_GONE);
+                None
+            }
+        };
+        if let Some(refused) = refused {
+            let problem = refused.problem();
+            self.ticket.refused(problem.kind);
+            if let Some(respond) = respond {
+                self.ticket.responded(&self.worker, problem.status);
+                let _ = respond.send(Err(refused));
+            }
+        }
+        self.ticket.close(&self.worker);
+        drop(self.active);
+    }
+
+    /// A kept connection may have closed unseen. Then the message goes up once more on a new one, if that is safe: the
+    /// method is idempotent, and nothing of a body is lost.
+    async fn attempts(&mut self, respond: &mut Option<Respond>) -> Result<(), Failed> {
+        let worker = Rc::clone(&self.worker);
+        let resource = Rc::clone(&self.admitted.resource);
+        let upstream = self.connected(worker.pool.open(&resource.upstreams), respond).await?;
+        let address = Rc::clone(&upstream.address);
+        self.ticket.forwarded(&address);
+        let call = RefCell::new(Call::new(Rc::clone(&worker.limits)));
+        let mut ended = self.attempt(&call, upstream, respond).await;
+        let is_closed = matches!(ended, Err(Failed::Upstream(Failure::Closed)));
+        if is_closed && self.admitted.repeatable && call.borrow().may_replay() {
+            worker.telemetry.upstream_retried();
+            let fresh = self.connected(worker.pool.connect(&address), respond).await?;
+            ended = self.attempt(&call, fresh, respond).await;
+        }
+        // Whether the connection can be used again is for the call to say; after a failure it never can.
+        let upstream = call.into_inner().end();
+        ended?;
+        if let Some(upstream) = upstream {
+            worker.pool.put(upstream);
+        }
+        Ok(())
+    }
+
+    /// Waits for a connection, unless the client leaves before.
+    async fn connected(
+        &self,
+        connecting: impl Future<Output = Result<Upstream, Unreachable>>,
+        respond: &mut Option<Respond>,
+    ) -> Result<Upstream, Failed> {
+        let Some(waiting) = respond else { return Err(Failed::Gone) };
+        let connected = tokio::select! {
+            connected = connecting => connected,
+            () = waiting.closed() => return Err(Failed::Gone),
+        };
+        let telemetry = &self.worker.telemetry;
+        match &connected {
+            Ok(upstream) if upstream.is_reused => telemetry.upstream_reused(),
+            Ok(_) => telemetry.upstream_opened(),
+            Err(_) => telemetry.upstream_failed(),
+        }
+        connected.map_err(|error| Failed::Refused(unreachable(&error)))
+    }
+
+    /// Sends the message over one connection and passes the answer on.
+    async fn attempt(
+        &mut self,
+        call: &RefCell<Call>,
+        upstream: Upstream,
+        respond: &mut Option<Respond>,
+    ) -> Result<(), Failed> {
+        let wait = Cell::new(Wait::Upstream(Instant::now()));
+        let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
+        call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, self.is_head);
+        let upload = Upload {
+            call,
+            body: &mut self.body,
+            body_max: self.admitted.body_max,
+            resource: &self.admitted.resource,
+            wait: &wait,
+            bytes_in: &bytes_in,
+        };
+        let download = Download { call, wait: &wait, bytes_out: &bytes_out };
+        let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
+        let mut overdue = pin!(overdue(&wait, &self.worker.limits));
+
+        let Some(waiting) = respond else { return Err(Failed::Gone) };
+        let mut begun = tokio::select! {
+            biased;
+            begun = upload.beside(download.head()) => begun?,
+            late = &mut overdue => return Err(late),
+            () = waiting.closed() => return Err(Failed::Gone),
+        };
+        self.ticket.answered();
+        self.ticket.responded(&self.worker, begun.response.status().as_u16());
+
+        let mut sender = None;
+        if !begun.is_all {
+            let (writing, body) = Answer::streamed();
+            *begun.response.body_mut() = body;
+            sender = Some(writing);
+        }
+        let delivered = respond.take().is_some_and(|respond| respond.send(Ok(begun.response)).is_ok());
+        let ended = match &mut sender {
+            _ if !delivered => Err(Failed::Gone),
+            None => Ok(()),
+            Some(sender) => tokio::select! {
+                biased;
+                ended = upload.beside(download.body(begun.is_event_stream, sender)) => ended,
+                late = &mut overdue => Err(late),
+            },
+        };
+        self.ticket.bytes_in = bytes_in.get();
+        self.ticket.bytes_out = bytes_out.get();
+        if let (Ok(()), Some(sender)) = (&ended, sender) {
+            sender.finish();
+        }
+        ended
+    }
+}
+
+/// What the client reads of it: not where the upstream is, nor what the system said. The log has both.
+fn unreachable(error: &Unreachable) -> Refused {
+    tracing::warn!(%error, "an upstream cannot be reached");
+    match error {
+        Unreachable::Timeout { .. } => Refused::UpstreamTimeout,
+        Unreachable::Failed { .. } | Unreachable::NoUpstream => Refused::UpstreamUnreachable(
+            "No connection to the service could be made; nothing was sent to it. Trying again later is safe.".into(),
+        ),
+    }
+}
+
+/// What the client reads when an upstream fails.
+fn refused_by(failure: &Failure) -> Refused {
+    match failure {
+        Failure::Unreachable(what) => Refused::UpstreamUnreachable(what.clone()),
+        Failure::Closed | Failure::Body(FramingError::Truncated) => Refused::UpstreamClosed,
+        Failure::Timeout => Refused::UpstreamTimeout,
+        Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {
+            Refused::UpstreamNonsense(format!("{failure}.").into())
+        }
+    }
+}
+
+/// The way up, polled beside the way down.
+struct Beside<'a, F> {
+    upload: Pin<&'a mut F>,
+    is_over: bool,
+}
+
+impl<F: Future<Output = Result<(), Unsent>>> Beside<'_, F> {
+    /// Waits for `down` while the request goes up. A client that fails to send its request ends both; an upstream that
+    /// takes no more of it may still answer.
+    async fn beside<T>(&mut self, down: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        let mut down = pin!(down);
+        loop {
+            tokio::select! {
+                biased;
+                down = &mut down => return down,
+                sent = &mut self.upload, if !self.is_over => match sent {
+                    Ok(()) | Err(Unsent::Upstream) => self.is_over = true,
+                    Err(Unsent::Gone) => return Err(Failed::Gone),
+                    Err(Unsent::Refused(refused)) => return Err(Failed::Refused(refused)),
+                },
+            }
+        }
+    }
+}
+
+/// Resolves when what is waited for has taken too long. One timer serves the whole exchange: it is set again only when
+/// it has run out, so that progress costs nothing.
+async fn overdue(wait: &Cell<Wait>, limits: &Limits) -> Failed {
+    loop {
+        let (since, limit) = match wait.get() {
+            Wait::Client(since) | Wait::Upstream(since) => (since, limits.body_stall_timeout),
+            Wait::Answer(since) => (since, limits.upstream_response_timeout),
+            Wait::Event => {
+                sleep(limits.body_stall_timeout).await;
+                continue;
+            }
+        };
+        let until = since + limit;
+        if until <= Instant::now() {
+            return match wait.get() {
+                Wait::Client(_) => Failed::Refused(Refused::RequestTimeout),
+                Wait::Upstream(_) | Wait::Answer(_) | Wait::Event => Failure::Timeout.into(),
+            };
+        }
+        sleep_until(until.into()).await;
+    }
+}

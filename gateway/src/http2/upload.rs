@@ -1,0 +1,114 @@
+//! The way up: the permitted head, then the client's body, framed anew.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::time::Instant;
+
+use http::HeaderMap;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::exchange::Wait;
+use crate::head::Field;
+use crate::head::field::classify;
+use crate::http1::framing::FramingError;
+use crate::http1::upstream::Call;
+use crate::request::error::Refused;
+use crate::request::forward::hygiene::passes_up;
+use crate::request::resource::Resource;
+
+/// What goes up after the head.
+pub(super) struct Upload<'a> {
+    pub(super) call: &'a RefCell<Call>,
+    pub(super) body: &'a mut Incoming,
+    /// The most bytes the body may have.
+    pub(super) body_max: Option<u64>,
+    pub(super) resource: &'a Resource,
+    pub(super) wait: &'a Cell<Wait>,
+    pub(super) bytes_in: &'a Cell<u64>,
+}
+
+/// Why the message did not go up whole.
+pub(super) enum Unsent {
+    /// The client's fault.
+    Refused(Refused),
+    /// The client reset the stream, or broke HTTP/2's own framing, for which `h2` resets it.
+    Gone,
+    /// The upstream takes no more. It may have answered already (RFC 9112 section 9.5).
+    Upstream,
+}
+
+impl From<io::Error> for Unsent {
+    fn from(_: io::Error) -> Self {
+        Self::Upstream
+    }
+}
+
+impl From<FramingError> for Unsent {
+    /// `h2` compares the declared length with the DATA frames before; this is the second look.
+    fn from(error: FramingError) -> Self {
+        Self::Refused(Refused::Framing(error.to_string().into()))
+    }
+}
+
+impl Upload<'_> {
+    /// Sends it all. On success the upstream has the whole request.
+    pub(super) async fn run(self) -> Result<(), Unsent> {
+        self.send().await?;
+        let mut trailers = HeaderMap::new();
+        loop {
+            self.wait.set(Wait::Client(Instant::now()));
+            let frame = match self.body.frame().await {
+                None => break,
+                // A reset, or a length that is not the sum of the DATA frames: `h2` has answered with a reset itself.
+                Some(Err(_)) => return Err(Unsent::Gone),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    let received = self.bytes_in.get() + data.len() as u64;
+                    self.bytes_in.set(received);
+                    if let Some(max) = self.body_max.filter(|max| received > *max) {
+                        return Err(Unsent::Refused(Refused::BodyTooLarge { max }));
+                    }
+                    self.call.borrow_mut().write_body(&data)?;
+                    self.send().await?;
+                }
+                Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+            }
+        }
+        let passing = fields(&trailers).filter(|field| passes_up(field, self.resource));
+        self.call.borrow_mut().finish_body(passing)?;
+        self.send().await?;
+        self.wait.set(Wait::Answer(Instant::now()));
+        Ok(())
+    }
+
+    /// Sends what was written, before more of it is read: the client's window opens no faster than the upstream reads.
+    async fn send(&self) -> io::Result<()> {
+        self.wait.set(Wait::Upstream(Instant::now()));
+        loop {
+            let mut moved = false;
+            let sent = poll_fn(|context| {
+                let sent = self.call.borrow_mut().poll_send(context, &mut moved);
+                if moved {
+                    self.wait.set(Wait::Upstream(Instant::now()));
+                }
+                sent
+            });
+            sent.await?;
+            if self.call.borrow().has_sent_all() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Trailers as the rest of the gateway sees fields.
+fn fields(trailers: &HeaderMap) -> impl Iterator<Item = Field<'_>> {
+    trailers.iter().map(|(name, value)| {
+        let name = name.as_str().as_bytes();
+        Field { name, value: value.as_bytes(), known: classify(name) }
+    })
+}
