@@ -202,8 +202,12 @@ impl Parts {
         };
         let routes = Routes::new(resources);
         let worker = Rc::new(Worker::new(routes, limits, self.standing, self.trusted_proxies, self.telemetry));
-        let serve = move |connection| serve(Rc::clone(&worker), connection, self.shutdown.clone());
+        let (served, shutdown) = (Rc::clone(&worker), self.shutdown.clone());
+        let serve = move |connection| serve(Rc::clone(&served), connection, shutdown.clone());
         LocalSet::new().block_on(&runtime, async {
+            let swept = Rc::clone(&worker);
+            let ticking = Rc::clone(&worker.http1).run(self.shutdown.clone(), move || swept.pool.sweep());
+            let ticking = tokio::task::spawn_local(ticking);
             let mut loops = JoinSet::new();
             for socket in self.sockets {
                 match tokio::net::TcpListener::from_std(socket) {
@@ -212,6 +216,7 @@ impl Parts {
                 }
             }
             while loops.join_next().await.is_some() {}
+            ticking.abort();
         });
         // What did not finish within the drain ends here.
         runtime.shutdown_timeout(Duration::from_millis(100));
@@ -231,8 +236,8 @@ async fn serve(worker: Rc<Worker>, connection: Connection, shutdown: watch::Rece
     let (stream, _place) = connection.into_parts();
     worker.telemetry.connection_opened();
     match (stream, is_h2) {
-        (Stream::Plain(stream), false) => http1::serve(&worker, stream, peer, shutdown).await,
-        (Stream::Tls(stream), false) => http1::serve(&worker, *stream, peer, shutdown).await,
+        (Stream::Plain(stream), false) => http1::serve(&worker, stream, peer).await,
+        (Stream::Tls(stream), false) => http1::serve(&worker, *stream, peer).await,
         (Stream::Plain(stream), true) => http2::serve(&worker, stream, peer, shutdown).await,
         (Stream::Tls(stream), true) => http2::serve(&worker, *stream, peer, shutdown).await,
     }

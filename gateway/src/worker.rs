@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use postern_capabilities::revocation::Standing;
 
 use crate::config::TrustedProxies;
+use crate::http1;
 use crate::limits::Limits;
 use crate::plans::PlanCache;
 use crate::pool::Pool;
@@ -32,10 +33,12 @@ pub struct Worker {
     pub trusted_proxies: TrustedProxies,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
-    /// Connections to upstreams that wait for a message.
-    pub pool: Pool,
     /// Ids for traces.
     pub trace_ids: TraceIds,
+    /// Connections to upstreams that wait for a message.
+    pub pool: Pool,
+    /// What HTTP/1 connections share: the coarse clock, the drain, room for exchanges.
+    pub http1: Rc<http1::Shared>,
 }
 
 impl Worker {
@@ -50,13 +53,14 @@ impl Worker {
         let plans = PlanCache::new(limits.plan_cache_entries_max, limits.plan_cache_bytes_max);
         Self {
             routes: Rc::new(routes).into(),
-            pool: Pool::new(Rc::clone(&limits)),
-            limits,
             standing,
             plans: plans.into(),
             trusted_proxies,
             telemetry,
             trace_ids: TraceIds::new(rand::random()),
+            pool: Pool::new(Rc::clone(&limits)),
+            http1: http1::Shared::new(Rc::clone(&limits)),
+            limits,
         }
     }
 

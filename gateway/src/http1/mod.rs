@@ -6,7 +6,7 @@
 //! * [`crate::head`]: the heads, pure functions over bytes
 //! * [`framing`]: where a body ends, pure state machines over bytes
 //! * [`connection`]: a client connection, one request after another
-//! * [`way`]: what the loop asks of the message's way
+//! * [`way`]: what the loop asks of the message's way, and [`gateway`], which is it
 //! * [`exchange`]: one request up and its response down
 //! * [`upstream`]: the upstream's side of an exchange
 //! * [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
@@ -16,10 +16,12 @@ pub mod connection;
 pub mod deadline;
 mod exchange;
 pub mod framing;
+mod gateway;
 pub mod upstream;
 pub mod way;
 
-pub use connection::{Shared, serve};
+pub use connection::Shared;
+pub use gateway::serve;
 
 #[cfg(test)]
 mod tests;

@@ -9,29 +9,8 @@ use super::framing::FramingError;
 use super::upstream::Failure;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::pool::Pool;
+pub use crate::request::respond::{After, Delimiter};
 use crate::telemetry::WorkerTelemetry;
-
-/// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delimiter {
-    /// No framing field: the status or the method says that there is no body.
-    Absent,
-    /// `Content-Length`.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-    /// The end of the connection.
-    Close,
-}
-
-/// Whether the connection stays open after a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// For the next request.
-    KeepAlive,
-    /// `Connection: close`.
-    Close,
-}
 
 /// Why an exchange gets the gateway's own answer although the message was not refused for what it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

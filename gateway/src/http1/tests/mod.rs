@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
+use super::connection::{Shared, serve};
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
-use super::{Shared, serve};
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
 use crate::limits::Limits;
 use crate::pool::Pool;

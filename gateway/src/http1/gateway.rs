@@ -1,0 +1,156 @@
+//! The message's way behind the loop: a worker, and who is at the other end.
+
+use std::rc::Rc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connection::serve as serve_connection;
+use super::framing::FramingError;
+use super::upstream::Failure;
+use super::way::{After, Delimiter, Fault, Order, Passage, Way};
+use crate::head::{Field, Head, ResponseHead};
+use crate::pool::Pool;
+use crate::request::error::Refused;
+use crate::request::forward::UpstreamHead;
+use crate::request::forward::hygiene::{passes_down, passes_up};
+use crate::request::resource::Resource;
+use crate::request::ticket::Ticket;
+use crate::request::{Peer, Received, receive, respond};
+use crate::telemetry::{Protocol, WorkerTelemetry};
+use crate::worker::Worker;
+
+/// Serves a client connection that speaks HTTP/1 until it ends.
+pub async fn serve<C>(worker: &Rc<Worker>, io: C, peer: Peer)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let shared = Rc::clone(&worker.http1);
+    serve_connection(io, Gateway { worker: Rc::clone(worker), peer }, shared).await;
+}
+
+struct Gateway {
+    worker: Rc<Worker>,
+    peer: Peer,
+}
+
+impl Way for Gateway {
+    type Ticket = Ticket;
+    type Route = Rc<Resource>;
+    type Permitted = UpstreamHead;
+
+    fn permitted(head: &UpstreamHead) -> &[u8] {
+        head.bytes()
+    }
+
+    fn upstreams(route: &Rc<Resource>) -> &[Rc<str>] {
+        &route.upstreams
+    }
+
+    fn passes_up(field: &Field<'_>, route: &Rc<Resource>) -> bool {
+        passes_up(field, route)
+    }
+
+    fn passes_down(field: &Field<'_>) -> bool {
+        passes_down(field)
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.worker.pool
+    }
+
+    fn telemetry(&self) -> &WorkerTelemetry {
+        &self.worker.telemetry
+    }
+
+    fn open(&self, head: Option<&Head<'_>>) -> Ticket {
+        match head {
+            Some(head) => Ticket::open(&self.worker, self.peer.address, head),
+            None => Ticket::unreadable(&self.worker, self.peer.address, Protocol::Http11),
+        }
+    }
+
+    fn receive(
+        &self,
+        head: &Head<'_>,
+        ticket: &mut Ticket,
+        permitted: &mut UpstreamHead,
+        after: After,
+        out: &mut Vec<u8>,
+    ) -> Passage<Rc<Resource>> {
+        let to_head = head.method() == "HEAD";
+        match receive(&self.worker, &self.peer, head, ticket, permitted) {
+            Ok(Received::Forward(admitted)) => Passage::Forward(Order {
+                route: admitted.resource,
+                framing: admitted.framing,
+                body_max: admitted.body_max,
+                is_repeatable: admitted.repeatable,
+            }),
+            Ok(Received::Answer(answer)) => {
+                ticket.responded(&self.worker, answer.status);
+                respond::compose_answer(out, &answer, after, to_head);
+                Passage::Answered(after)
+            }
+            Err(refused) => {
+                let after = if refused.closes_connection() { After::Close } else { after };
+                self.refuse(ticket, &refused, after, to_head, out);
+                Passage::Answered(after)
+            }
+        }
+    }
+
+    fn forwarded(&self, ticket: &mut Ticket, upstream: &Rc<str>) {
+        ticket.forwarded(upstream);
+    }
+
+    fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+        respond::compose_head(out, head, Delimiter::Absent, After::KeepAlive, false);
+    }
+
+    fn respond(
+        &self,
+        ticket: &mut Ticket,
+        head: &ResponseHead<'_>,
+        (delimiter, after): (Delimiter, After),
+        http_1_0: bool,
+        out: &mut Vec<u8>,
+    ) {
+        ticket.answered();
+        respond::compose_head(out, head, delimiter, after, http_1_0);
+        ticket.responded(&self.worker, head.status());
+    }
+
+    fn fail(&self, ticket: &mut Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>) {
+        let refused = match fault {
+            Fault::Head(error) => Refused::Head(*error),
+            Fault::Body(FramingError::BodyTooLarge { max }) => Refused::BodyTooLarge { max: *max },
+            Fault::Body(error) => Refused::Framing(error.to_string().into()),
+            Fault::TooSlow => Refused::RequestTimeout,
+            Fault::Upstream(Failure::Unreachable(sentence)) => Refused::UpstreamUnreachable(sentence.clone()),
+            Fault::Upstream(Failure::Closed) => Refused::UpstreamClosed,
+            Fault::Upstream(Failure::Timeout) => Refused::UpstreamTimeout,
+            Fault::Upstream(
+                failure @ (Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched),
+            ) => Refused::UpstreamNonsense(failure.to_string().into()),
+        };
+        self.refuse(ticket, &refused, after, to_head, out);
+    }
+
+    fn broken(&self, ticket: &mut Ticket) {
+        ticket.refused("broken-off");
+    }
+
+    fn close(&self, mut ticket: Ticket, bytes_in: u64, bytes_out: u64) {
+        ticket.bytes_in = bytes_in;
+        ticket.bytes_out = bytes_out;
+        ticket.close(&self.worker);
+    }
+}
+
+impl Gateway {
+    fn refuse(&self, ticket: &mut Ticket, refused: &Refused, after: After, to_head: bool, out: &mut Vec<u8>) {
+        let problem = refused.problem();
+        ticket.refused(problem.kind);
+        ticket.responded(&self.worker, problem.status);
+        respond::compose_refusal(out, refused, after, to_head);
+    }
+}
