@@ -51,6 +51,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] crate::listener::ListenError),
+    /// Administration.
+    #[error(transparent)]
+    Admin(#[from] crate::admin::AdminError),
     /// A resource's anonymous capability.
     #[error("resource.{resource}.anonymous: {sentence}")]
     Anonymous {
@@ -150,8 +153,7 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
             .map_err(StartError::Thread)?;
         running.threads.push(thread);
     }
-    let names = config.resources.iter().map(|r| r.name.clone()).collect();
-    let admin = admin::start(&config, names, state, ledger, telemetry, watch)?;
+    let admin = admin::start(&config, state, ledger, telemetry, watch)?;
     running.admin = admin.address;
     running.threads.push(admin.thread);
     Ok(running)

@@ -1,5 +1,6 @@
 //! The Postern gateway: strict HTTP in, a capability checked, the checked message out.
 
+pub mod admin;
 pub mod config;
 pub mod head;
 pub mod http1;

@@ -131,3 +131,18 @@ impl Default for Limits {
         }
     }
 }
+
+// Administration's own bounds. They are no part of `[limits]`: nothing that an operator runs needs others.
+
+/// Open administration connections.
+pub const ADMIN_CONNECTIONS_MAX: usize = 128;
+/// How long accepting pauses when the system has no more file descriptors.
+pub const ADMIN_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Ids in one call that revokes.
+pub const ADMIN_REVOCATIONS_PER_CALL_MAX: usize = 256;
+/// Entries in one page of the ledger or of revocations.
+pub const ADMIN_PAGE_ENTRIES_MAX: usize = 1_000;
+/// How long `GET /ledger?wait=` may wait for the next record.
+pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(30);
+/// From an administration message's head to its answer, waiting included.
+pub const ADMIN_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(45);

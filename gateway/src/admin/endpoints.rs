@@ -1,0 +1,189 @@
+//! What administration does, endpoint by endpoint. Each is reached with a permit, which it consumes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{StatusCode, request};
+use hyper::body::Incoming;
+use postern_capabilities::authorize::{Permit, authorize};
+use postern_capabilities::keys::{KeyId, KeyRing};
+use postern_capabilities::message::Message;
+use postern_capabilities::revocation::RevocationId;
+use postern_capabilities::token::Capability;
+use serde_json::{Value, json};
+
+use super::body::{self, KeyRequest, Page, RevokeRequest};
+use super::exchange::{Answer, refused};
+use super::problem::NotDone;
+use super::{Admin, mint, openapi};
+use crate::ledger::{self, AppendError, By, LedgerError, Position};
+use crate::limits;
+use crate::telemetry::prometheus;
+
+/// Who asks: the verified capability, and the message that was checked with it, to check it again after a wait.
+pub(super) struct Presenter<'p> {
+    pub(super) capability: &'p Capability,
+    pub(super) message: Message<'p>,
+}
+
+impl Presenter<'_> {
+    fn by(&self) -> By {
+        By::presenter(self.capability.short_id())
+    }
+}
+
+/// Does what the permitted message asks.
+pub(super) async fn serve(
+    admin: &Rc<Admin>,
+    permit: Permit<'_>,
+    presenter: &Presenter<'_>,
+    parts: &request::Parts,
+    body: Incoming,
+) -> Result<Answer, NotDone> {
+    let message = permit.message();
+    let (method, path, query) = (message.operation, message.path, message.query_string);
+    let bytes_max = admin.limits.admin_body_bytes_max;
+    let reads = ["GET", "HEAD"].contains(&method);
+    match path {
+        "/revocations" if reads => revocations(admin, query),
+        "/revocations" if method == "POST" => {
+            let asked: RevokeRequest = body::json(parts, body, bytes_max).await?;
+            revoke(admin, presenter, asked).await
+        }
+        "/keys" if reads => Ok(keys(&admin.ledger.standing().keys())),
+        "/keys" if method == "POST" => {
+            let asked: KeyRequest = body::json(parts, body, bytes_max).await?;
+            change_keys(admin, presenter.by(), asked).await
+        }
+        "/ledger" if reads => entries(admin, presenter, query).await,
+        "/resources" if reads => Ok(resources(admin)),
+        "/metrics" if reads => Ok(Answer {
+            status: StatusCode::OK,
+            content_type: prometheus::CONTENT_TYPE,
+            body: admin.telemetry.render(),
+        }),
+        "/openapi.json" if reads => {
+            Ok(Answer { status: StatusCode::OK, content_type: "application/json", body: openapi::DOCUMENT.to_owned() })
+        }
+        "/revocations" | "/keys" => Err(NotDone::Method("GET, HEAD, POST")),
+        "/ledger" | "/resources" | "/metrics" | "/openapi.json" => Err(NotDone::Method("GET, HEAD")),
+        _ => match path.strip_prefix("/capabilities/") {
+            Some(name) if !name.contains('/') && method == "POST" => {
+                let resource = mint::resource(admin, name)?;
+                let asked = body::json(parts, body, bytes_max).await?;
+                mint::mint(admin, presenter.capability, resource, asked).await
+            }
+            Some(name) if !name.contains('/') => Err(NotDone::Method("POST")),
+            _ => Err(NotDone::NoSuchPath),
+        },
+    }
+}
+
+/// Acknowledged only when durable and in force: `Ledger::revoke` returns no sooner.
+async fn revoke(admin: &Rc<Admin>, presenter: &Presenter<'_>, asked: RevokeRequest) -> Result<Answer, NotDone> {
+    let wrong = |what: String| NotDone::Invalid("bad-revocation-id", what);
+    if asked.ids.is_empty() {
+        return Err(wrong("`ids` is empty: name at least one revocation id.".into()));
+    }
+    if asked.ids.len() > limits::ADMIN_REVOCATIONS_PER_CALL_MAX {
+        let most = limits::ADMIN_REVOCATIONS_PER_CALL_MAX;
+        return Err(NotDone::TooMuch(format!("One call revokes at most {most} ids; send the rest in further calls.")));
+    }
+    let ids: Vec<RevocationId> = asked
+        .ids
+        .iter()
+        .enumerate()
+        .map(|(index, text)| text.parse().map_err(|error| wrong(format!("ids[{index}]: {error}."))))
+        .collect::<Result<_, _>>()?;
+    let fresh = admin.ledger.revoke(&ids, presenter.by()).await?;
+    Ok(Answer::json(StatusCode::OK, &json!({ "revoked": ids.len(), "new": fresh })))
+}
+
+/// A page of revocations, oldest first. What one record revoked comes together, so a page can be a little longer.
+fn revocations(admin: &Admin, query: &str) -> Result<Answer, NotDone> {
+    let page = Page::of_query(query, false)?;
+    let state = admin.ledger.state().read();
+    let mut listed: Vec<Value> = Vec::new();
+    let mut last = Position(page.after);
+    for (id, revocation) in state.revoked_after(Position(page.after)) {
+        if listed.len() >= page.limit && revocation.position != last {
+            break;
+        }
+        last = revocation.position;
+        listed.push(json!({ "id": id, "at": revocation.at, "by": revocation.by, "position": revocation.position }));
+    }
+    let total = state.revoked().len();
+    Ok(Answer::json(StatusCode::OK, &json!({ "revocations": listed, "next": last, "total": total })))
+}
+
+fn keys(ring: &KeyRing) -> Answer {
+    Answer::json(StatusCode::OK, &json!({ "keys": ring.entries() }))
+}
+
+/// Changes of keys go on when the caller leaves: a rotation has files and a ledger to change, and must not stop between.
+async fn change_keys(admin: &Rc<Admin>, by: By, asked: KeyRequest) -> Result<Answer, NotDone> {
+    let admin = Rc::clone(admin);
+    let work = tokio::task::spawn_local(async move {
+        let _one_at_a_time = admin.changing_keys.lock().await;
+        match asked {
+            KeyRequest::Rotate {} => rotate(&admin, by).await?,
+            KeyRequest::Retire { id } => admin.ledger.retire(KeyId(id), by).await?,
+        }
+        let ring = admin.ledger.standing().keys();
+        if let Err(error) = admin.state.record_key_ring(&ring) {
+            // The change is recorded and in force; the copy for offline use is made again at the next start.
+            tracing::warn!(%error, "the copy of the key ring in the state folder is out of date");
+        }
+        Ok(keys(&ring))
+    });
+    work.await.unwrap_or(Err(NotDone::TooSlow))
+}
+
+/// Stage the secret, record the public half, put the secret in place: interrupted anywhere, the next start settles it.
+async fn rotate(admin: &Admin, by: By) -> Result<(), NotDone> {
+    let key = admin.state.stage_rotation().map_err(NotDone::State)?;
+    match admin.ledger.rotate(key.public(), by).await {
+        Ok(_) => {}
+        // It may be recorded: then the staged key is needed, and the next start finds out.
+        Err(error @ LedgerError::Append(AppendError::Unknown)) => return Err(error.into()),
+        Err(error) => {
+            admin.state.forget_rotation().map_err(NotDone::State)?;
+            return Err(error.into());
+        }
+    }
+    // From here on the new key mints, whatever becomes of the files: the ledger says so.
+    admin.root_key.replace(key);
+    admin.state.finish_rotation().map_err(NotDone::State)
+}
+
+/// A page of the record. With `wait`, an empty page waits for the next record; then the permit is asked for again,
+/// since a capability that was revoked meanwhile must not learn what came after (law 6).
+async fn entries(admin: &Rc<Admin>, presenter: &Presenter<'_>, query: &str) -> Result<Answer, NotDone> {
+    let page = Page::of_query(query, true)?;
+    let after = Position(page.after);
+    let read = || async { admin.ledger.record().read(after, page.limit).await.map_err(LedgerError::from) };
+    let mut found = read().await?;
+    if found.is_empty() && page.wait_seconds > 0 {
+        let mut shutdown = admin.shutdown.clone();
+        tokio::select! {
+            () = admin.ledger.wait_beyond(after) => {}
+            () = tokio::time::sleep(Duration::from_secs(page.wait_seconds)) => {}
+            _ = shutdown.wait_for(|down| *down) => {}
+        }
+        let message = Message { time: ledger::now(), ..presenter.message.clone() };
+        let _still: Permit<'_> = authorize(presenter.capability, message, admin.ledger.standing()).map_err(refused)?;
+        found = read().await?;
+    }
+    let next = found.last().map_or(after, |entry| entry.position);
+    let end = *admin.ledger.record().tail().borrow();
+    Ok(Answer::json(StatusCode::OK, &json!({ "entries": found, "next": next, "end": end })))
+}
+
+fn resources(admin: &Admin) -> Answer {
+    let listed: Vec<Value> = admin
+        .resources
+        .iter()
+        .map(|resource| json!({ "name": resource.name, "prefix": resource.prefix, "host": resource.host }))
+        .collect();
+    Answer::json(StatusCode::OK, &json!({ "resources": listed }))
+}

@@ -1,0 +1,125 @@
+//! Minting through administration: one resource a call, recorded before it is handed out.
+//!
+//! Law 2 says that no answer hands out more than was presented. What was presented is an administration capability, so
+//! what is minted through it must not outlive it:
+//!
+//! * **In time.** If the presented capability ends at some moment, the minted one ends there too, or earlier if the
+//!   caller asks. Not only a plain expiry counts: wherever a check of the presented capability names a date that is still
+//!   to come, what it decides may change there, so the minted capability ends before that date.
+//! * **In standing.** The record keeps under which revocation ids it was minted. Revoking any of them revokes it.
+//!
+//! The other caveats of the presented capability (a path, a network, a host) say how administration may be called, and
+//! were checked for this call; they say nothing about the resource, so they are not copied.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+use postern_capabilities::caveat::Caveat;
+use postern_capabilities::mint::mint as sign;
+use postern_capabilities::resource::{Operation, ResourceName, Right};
+use postern_capabilities::text::TokenText;
+use postern_capabilities::token::{Capability, Unverified};
+use serde_json::json;
+
+use super::Admin;
+use super::body::{MintRequest, without_echo};
+use super::exchange::Answer;
+use super::problem::NotDone;
+use crate::ledger::{self, By};
+use crate::request::error::Refused;
+
+/// The resource that a path names, if capabilities for it are minted here.
+pub(super) fn resource(admin: &Admin, name: &str) -> Result<ResourceName, NotDone> {
+    let name = ResourceName::parse(name).map_err(|error| {
+        let what = without_echo(format!("The path names no resource: {error}."), "The path names no resource.");
+        NotDone::Invalid("bad-resource", what)
+    })?;
+    if name.is_reserved() {
+        return Err(NotDone::ReservedResource(name.as_str().to_owned()));
+    }
+    if !admin.resources.iter().any(|resource| resource.name == name) {
+        return Err(NotDone::UnknownResource(name.as_str().to_owned()));
+    }
+    Ok(name)
+}
+
+/// Mints, records, answers; in this order.
+pub(super) async fn mint(
+    admin: &Rc<Admin>,
+    presented: &Capability,
+    resource: ResourceName,
+    asked: MintRequest,
+) -> Result<Answer, NotDone> {
+    let now = ledger::now();
+    let rights = rights(&resource, asked.operations)?;
+    let mut caveats = Vec::new();
+    for (flag, values) in asked.caveats {
+        let Some(values) = values.into_flag_values() else { continue };
+        let read = Caveat::of_flag(&flag, &values, now);
+        caveats.extend(read.map_err(|error| {
+            let instead = format!("The value of the caveat `{}` is none: {}.", error.flag, error.advice);
+            let what = without_echo(format!("{error}."), &without_echo(instead, "One of the caveats is none."));
+            NotDone::Invalid("bad-caveat", what)
+        })?);
+    }
+    let asked_end =
+        caveats.iter().filter_map(|caveat| if let Caveat::Expires(at) = caveat { Some(*at) } else { None }).min();
+    let end = match (ends_with(presented, now), asked_end) {
+        (Some(end), Some(asked)) if asked <= end => Some(asked),
+        (Some(end), _) => {
+            caveats.push(Caveat::Expires(end));
+            Some(end)
+        }
+        (None, asked) => asked,
+    };
+    let token = signed(admin, &rights, &caveats)?;
+    let ids = Unverified::parse(token.expose()).map(|token| token.revocation_ids().to_vec());
+    let id = *ids.map_err(Refused::Unreadable)?.first().ok_or(NotDone::TooSlow)?;
+    let by = By::presenter(presented.short_id());
+    admin.ledger.minted(resource.clone(), id, presented.revocation_ids(), by).await?;
+    if admin.ledger.standing().is_revoked(&id) {
+        // The presented capability was revoked while this was being recorded.
+        return Err(NotDone::Refused(Refused::Refusal(postern_capabilities::authorize::Refusal::Revoked { block: 0 })));
+    }
+    let body = json!({ "token": token.expose(), "revocation_id": id, "resource": resource, "expires": end });
+    Ok(Answer::json(StatusCode::CREATED, &body))
+}
+
+fn rights(resource: &ResourceName, operations: Option<Vec<String>>) -> Result<Vec<Right>, NotDone> {
+    let wrong = |what: String| {
+        NotDone::Invalid("bad-operation", without_echo(what, "`operations` must be HTTP methods in upper case."))
+    };
+    let operations = operations.unwrap_or_else(|| vec!["*".into()]);
+    if operations.is_empty() {
+        return Err(wrong("`operations` is empty: leave it out for all, or name at least one.".into()));
+    }
+    operations
+        .iter()
+        .map(|text| Operation::parse(text).map_err(|error| wrong(format!("operations: {error}."))))
+        .map(|operation| Ok(Right { resource: resource.clone(), operation: operation? }))
+        .collect()
+}
+
+/// Signs with the key that mints by the ledger's word.
+fn signed(admin: &Admin, rights: &[Right], caveats: &[Caveat]) -> Result<TokenText, NotDone> {
+    let key = admin.root_key.borrow();
+    let ring = admin.ledger.standing().keys();
+    // Between a rotation's record and its last step the key in hand is the one before, which is still live.
+    let entry = ring.live().find(|entry| entry.key == key.public());
+    let id = entry.map(|entry| entry.id).ok_or_else(|| {
+        NotDone::NotReady("The key in hand is not live by the ledger's word; restart the gateway.".into())
+    })?;
+    sign(&key, id, rights, caveats).map_err(NotDone::Mint)
+}
+
+/// The last second at which the presented capability can be relied on to decide as it does now.
+fn ends_with(presented: &Capability, now: u64) -> Option<u64> {
+    let change = presented.date_constants().iter().copied().filter(|date| *date >= now).min();
+    match (presented.expires_at(), change) {
+        // A plain expiry holds through its own second.
+        (Some(end), Some(change)) if end <= change => Some(end),
+        // At another date the decision may change already, so the second before is the last one that is sure.
+        (_, Some(change)) => Some(change.saturating_sub(1)),
+        (end, None) => end,
+    }
+}
