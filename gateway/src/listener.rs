@@ -614,4 +614,41 @@ mod tests {
         })
         .await;
     }
+
+    /// Out of descriptors, the gateway serves the connections it has, waits without burning the processor, and accepts
+    /// again once one is free (T30). The limit belongs to a process, so the test below runs in one of its own.
+    #[test]
+    fn accepting_recovers_from_a_lack_of_descriptors() {
+        let test = std::env::current_exe().expect("this test");
+        let script = "ulimit -n 64 && exec \"$0\" --ignored --exact listener::tests::with_few_descriptors";
+        let output = std::process::Command::new("sh").args(["-c", script]).arg(test).output().expect("a shell");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs a process with few descriptors, which `accepting_recovers_from_a_lack_of_descriptors` makes"]
+    async fn with_few_descriptors() {
+        local(async {
+            let up = up(None, Limits::default(), Connections::capped(1000, 1000), tell);
+            let mut early = TcpStream::connect(up.address).await.expect("connected");
+            while up.connections.open() < 1 {
+                tokio::task::yield_now().await;
+            }
+            let mut hoard = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                hoard.push(file);
+            }
+            // One for the client's side; the server's side finds none.
+            hoard.pop();
+            let mut late = TcpStream::connect(up.address).await.expect("the kernel completes it");
+            late.write_all(b"GET").await.expect("written");
+            early.write_all(b"GET").await.expect("written");
+            assert_eq!(all(early).await, "http/1 None", "what is open is served");
+            assert!(!up.loop_.is_finished());
+            drop(hoard);
+            assert_eq!(all(late).await, "http/1 None", "and what waited is accepted");
+        })
+        .await;
+    }
 }

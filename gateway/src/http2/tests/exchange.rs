@@ -100,7 +100,9 @@ async fn bodies_and_trailers_are_streamed_both_ways() {
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("x-checked", "yes".parse().expect("a value"));
-        trailers.insert("x-forwarded-for", "6.6.6.6".parse().expect("a value"));
+        for name in ["x-forwarded-for", "authorization", "postern-capability", "host", "content-length", "x_real_ip"] {
+            trailers.insert(name, "6".parse().expect("a value"));
+        }
         sender.send(Frame::trailers(trailers)).expect("open");
         drop(sender);
         let request = client.request("POST", "/orders").body(body).expect("a request");
@@ -303,6 +305,23 @@ async fn a_body_beyond_the_resources_bound_is_refused_while_it_streams() {
         assert_eq!(parts.status, 413, "{body}");
         let (mut service, _) = listener.accept().await.expect("accepted");
         assert!(read_request(&mut service).await.is_none(), "the request never became whole");
+    })
+    .await;
+}
+
+/// HTTP/2 clients use a connection for every host of its certificate. The name that was asked for in the handshake is
+/// the only one that counts here (T34).
+#[tokio::test]
+async fn a_host_that_the_handshake_did_not_name_is_misdirected() {
+    local(async {
+        let (service, upstream) = Service::start(|_| ok("")).await;
+        let mut gate = Gate::before(&upstream);
+        gate.server_name = Some("other.example".into());
+        let (parts, body) = gate.client().await.get("/orders").await;
+        assert_eq!(parts.status, 421, "{body}");
+        assert!(service.seen.borrow().is_empty());
+        gate.server_name = Some("gate.example".into());
+        assert_eq!(gate.client().await.get("/orders").await.0.status, 200);
     })
     .await;
 }

@@ -107,6 +107,8 @@ pub(super) fn ok(body: &str) -> Vec<u8> {
 pub(super) struct Gate {
     pub(super) worker: Rc<Worker>,
     pub(super) token: String,
+    /// What the TLS handshake asked for, if there was one.
+    pub(super) server_name: Option<Rc<str>>,
     pub(super) shutdown: watch::Sender<bool>,
 }
 
@@ -130,7 +132,7 @@ impl Gate {
             TrustedProxies::default(),
             Telemetry::without_log().worker(),
         );
-        Self { worker: Rc::new(worker), token, shutdown: watch::channel(false).0 }
+        Self { worker: Rc::new(worker), token, server_name: None, shutdown: watch::channel(false).0 }
     }
 
     /// A connection to the gateway, and the task that serves it.
@@ -139,7 +141,7 @@ impl Gate {
         let peer = Peer {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             scheme: Scheme::Http,
-            server_name: None,
+            server_name: self.server_name.clone(),
             client_cert: None,
         };
         let (worker, shutdown) = (Rc::clone(&self.worker), self.shutdown.subscribe());

@@ -24,7 +24,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// HPACK without any compression: each field a literal that is never indexed (RFC 7541 section 6.2.2).
 fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
-    let mut text = |bytes: &mut Vec<u8>, text: &str| {
+    let text = |bytes: &mut Vec<u8>, text: &str| {
         match text.len() {
             length @ 0..127 => bytes.push(length as u8),
             length => {
