@@ -21,16 +21,14 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::config::{self, Config, TrustedProxies};
 use crate::ledger::{EmbeddedOptions, Ledger};
 use crate::limits::Limits;
-use crate::plans::PlanCache;
+use crate::listener::{self, Connection, Connections, Settings, Stream};
 use crate::request::Peer;
-use crate::request::forward::TraceIds;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
-use crate::listener::{self, Connection, Connections, Settings, Stream};
 use crate::state::{StateDir, read_secret_file};
 use crate::telemetry::{AccessLog, Telemetry, WorkerTelemetry};
-use crate::worker::Worker;
 use crate::tls::Tls;
+use crate::worker::Worker;
 use crate::{admin, http1, http2};
 
 /// Why a gateway did not start. Each is a sentence: what, where, what to do.
@@ -71,7 +69,9 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// A thread or its runtime.
-    #[error("a thread cannot be started: {0}. The system's limit on threads or open files is too low for this gateway.")]
+    #[error(
+        "a thread cannot be started: {0}. The system's limit on threads or open files is too low for this gateway."
+    )]
     Thread(std::io::Error),
 }
 
@@ -194,7 +194,8 @@ impl Parts {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "a worker has no runtime and serves nothing"),
         };
-        let resources = self.resources.iter().enumerate().map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect();
+        let resources =
+            self.resources.iter().enumerate().map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect();
         let limits = Rc::new(self.limits);
         let settings = Settings {
             tls: self.tls,
@@ -287,7 +288,8 @@ fn anonymous(
     let Some(path) = &resource.anonymous else { return Ok(None) };
     let wrong = |sentence: String| StartError::Anonymous { resource: resource.name.as_str().into(), sentence };
     let text = read_secret_file(path).map_err(|error| wrong(error.to_string()))?;
-    let at = |what: &dyn std::fmt::Display, path: &Path| format!("the token in {} is not usable: {what}", path.display());
+    let at =
+        |what: &dyn std::fmt::Display, path: &Path| format!("the token in {} is not usable: {what}", path.display());
     let capability = Unverified::parse(text.trim())
         .map_err(|error| wrong(at(&error, path)))?
         .verify(standing, limits.price_budget)
