@@ -287,7 +287,10 @@ impl Spans {
     }
 
     /// Reads `Connection` and marks the fields that it names, so that nobody passes them on.
-    pub(super) fn connection(&mut self, bytes: &[u8]) -> Result<ConnectionOptions, HeadError> {
+    ///
+    /// A request that names a field which is not its to remove is refused. Responses name `Transfer-Encoding` and the like
+    /// now and then; since this hop's fields end here anyway, such a name is passed over there.
+    pub(super) fn connection(&mut self, bytes: &[u8], of: Side) -> Result<ConnectionOptions, HeadError> {
         let mut options = ConnectionOptions::default();
         if !self.has(Known::Connection) {
             return Ok(options);
@@ -312,16 +315,16 @@ impl Spans {
                 } else if option.eq_ignore_ascii_case(b"upgrade") {
                     options.upgrade = true;
                 } else {
-                    self.nominate(bytes, option)?;
+                    self.nominate(bytes, option, of)?;
                 }
             }
         }
         Ok(options)
     }
 
-    fn nominate(&mut self, bytes: &[u8], option: &[u8]) -> Result<(), HeadError> {
+    fn nominate(&mut self, bytes: &[u8], option: &[u8], of: Side) -> Result<(), HeadError> {
         if classify(option).is_protected() {
-            return Err(HeadError::Connection);
+            return if of == Side::Response { Ok(()) } else { Err(HeadError::Connection) };
         }
         for field in &mut self.fields {
             if bytes[field.name.0 as usize..field.name.1 as usize].eq_ignore_ascii_case(option) {
@@ -330,6 +333,13 @@ impl Spans {
         }
         Ok(())
     }
+}
+
+/// Which kind of message a field section belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Request,
+    Response,
 }
 
 /// What the `Connection` field asks of the connection itself.

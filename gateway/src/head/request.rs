@@ -4,7 +4,7 @@
 //! thing, one source for the body's length, one host. The reader never repairs; it reads or refuses.
 
 use super::error::HeadError;
-use super::field::{Field, Fields, Known, Spans, is_token_byte, is_value, line_at, read_section};
+use super::field::{Field, Fields, Known, Side, Spans, is_token_byte, is_value, line_at, read_section};
 use super::{Framing, Scheme, Version};
 use crate::limits::Limits;
 
@@ -337,7 +337,7 @@ fn conclude(bytes: &[u8], line: Line, length: usize, spans: &mut Spans) -> Resul
         (None, Some(length)) => Framing::Length(length),
         (None, None) => Framing::None,
     };
-    let options = spans.connection(bytes)?;
+    let options = spans.connection(bytes, Side::Request)?;
     let keep_alive = !options.close && (line.version == Version::Http11 || options.keep_alive);
     let upgrade = if options.upgrade && line.version == Version::Http11 { one_protocol(bytes, spans)? } else { None };
     if upgrade.is_some() && !matches!(framing, Framing::None | Framing::Length(0)) {
@@ -410,13 +410,12 @@ fn one_protocol(bytes: &[u8], spans: &Spans) -> Result<Option<Range>, HeadError>
 }
 
 fn conclude_expectation(bytes: &[u8], version: Version, framing: Framing, spans: &Spans) -> Result<bool, HeadError> {
-    match spans.value(bytes, Known::Expect) {
-        None => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => {
-            Ok(version != Version::Http10 && !matches!(framing, Framing::None | Framing::Length(0)))
-        }
-        Some(_) => Err(HeadError::Expectation),
+    let Some(value) = spans.value(bytes, Known::Expect) else { return Ok(false) };
+    let is_one = spans.fields.iter().filter(|field| field.known == Known::Expect).count() == 1;
+    if !is_one || !value.eq_ignore_ascii_case(b"100-continue") {
+        return Err(HeadError::Expectation);
     }
+    Ok(version != Version::Http10 && !matches!(framing, Framing::None | Framing::Length(0)))
 }
 
 fn assemble_parts<'p, F>(

@@ -2,7 +2,7 @@
 //! make one client's answer end where another's begins.
 
 use super::error::HeadError;
-use super::field::{Field, Fields, Known, Spans, is_value, line_at, read_section};
+use super::field::{Field, Fields, Known, Side, Spans, is_value, line_at, read_section};
 use super::{ResponseFraming, Version};
 use crate::limits::Limits;
 
@@ -153,7 +153,7 @@ fn read_window(
     let (version, status) = read_line(&bytes[..line_end])?;
     let reason = (line_end.min(STATUS_LINE_BYTES), line_end);
     let Some(length) = read_section(bytes, next, spans, limits)? else { return Ok(None) };
-    let options = spans.connection(bytes)?;
+    let options = spans.connection(bytes, Side::Response)?;
     let declared_length = spans.length(bytes)?;
     let framing = conclude_framing(bytes, (version, status, to_head), declared_length, spans)?;
     let keep_alive = !options.close

@@ -175,6 +175,7 @@ fn hostile_requests_are_refused() {
         (get("Connection: a b\r\n"), HeadError::Connection),
         (get("Connection: upgrade\r\nUpgrade: websocket, h2c\r\n"), HeadError::Upgrade),
         (get("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n"), HeadError::Upgrade),
+        (get("Expect: 100-continue\r\nExpect: x\r\nContent-Length: 3\r\n"), HeadError::Expectation),
         (get("Expect: 200-ok\r\nContent-Length: 3\r\n"), HeadError::Expectation),
         (get(&"X: y\r\n".repeat(100)), HeadError::TooManyFields { max: 100 }),
         (get(&format!("X: {}\r\n", "y".repeat(40_000))), HeadError::HeadTooLarge { max: 32_768 }),
@@ -222,6 +223,11 @@ fn a_response_without_body_is_known_by_status_or_method() {
         ("HTTP/1.1 200 \r\nContent-Length: 7\r\n\r\n", "GET", ResponseFraming::Length(7)),
         ("HTTP/1.1 200 \r\nTransfer-Encoding: Chunked\r\n\r\n", "GET", ResponseFraming::Chunked),
         ("HTTP/1.0 200 OK\r\n\r\n", "GET", ResponseFraming::UntilClose),
+        (
+            "HTTP/1.1 200 OK\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET",
+            ResponseFraming::Chunked,
+        ),
     ] {
         assert_eq!(read_response(bytes.as_bytes(), method), Ok(Some(framing)), "{method} {bytes:?}");
     }

@@ -1,6 +1,7 @@
 //! The connection loop between real sockets: scripted clients, scripted upstreams, and a way of a few lines.
 
 mod clients;
+mod gate;
 mod upstreams;
 
 use std::cell::RefCell;
