@@ -120,7 +120,7 @@ def test_law_2_a_sealed_token_cannot_be_changed(gate, narrow):
 def test_law_2_minting_over_the_api_hands_out_no_more_than_asked(gate):
     import json
 
-    body = json.dumps({"operations": ["GET"], "caveats": []}).encode()
+    body = json.dumps({"operations": ["GET"], "caveats": {}}).encode()
     answer = gate.admin("POST", "/capabilities/orders", token=gate.admin_token, body=body,
                         fields=[("Content-Type", "application/json")])
     assert answer.status in (200, 201), answer.body

@@ -1,13 +1,14 @@
 //! Reading what callers send: bounded, JSON, and nothing in it that is not understood.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::NotDone;
 
@@ -28,8 +29,9 @@ pub(super) async fn json<T: DeserializeOwned>(
     body: Incoming,
     bytes_max: usize,
 ) -> Result<T, NotDone> {
-    let media_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = media_type.split(';').next().unwrap_or("").trim();
+    // Nothing else is read here, so a caller that does not say what it sends is believed to send JSON.
+    let media_type = parts.headers.get(CONTENT_TYPE).map_or(Ok("application/json"), |value| value.to_str());
+    let essence = media_type.unwrap_or("").split(';').next().unwrap_or("").trim();
     if !essence.eq_ignore_ascii_case("application/json") || parts.headers.contains_key(CONTENT_ENCODING) {
         return Err(NotDone::MediaType);
     }
@@ -40,6 +42,10 @@ pub(super) async fn json<T: DeserializeOwned>(
         }
         Err(_) => return Err(NotDone::Body("The body ended before it was complete.".into())),
     };
+    // serde would also read an array as the members in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(NotDone::Body("The body must be a JSON object. GET /openapi.json says what it holds.".into()));
+    }
     serde_json::from_slice(&bytes).map_err(|error| {
         let place = format!("something unexpected at line {} column {}", error.line(), error.column());
         let what = without_echo(error.to_string(), &place);
@@ -54,7 +60,37 @@ pub(super) struct MintRequest {
     /// The operations to allow; all of them if absent.
     pub(super) operations: Option<Vec<String>>,
     /// Caveats by the names of the command line's flags, without dashes.
-    pub(super) caveats: BTreeMap<String, CaveatValues>,
+    pub(super) caveats: Caveats,
+}
+
+/// Caveats by name, each at most once: of two with one name, two readers could believe another one.
+#[derive(Debug, Default)]
+pub(super) struct Caveats(pub(super) BTreeMap<String, CaveatValues>);
+
+impl<'de> Deserialize<'de> for Caveats {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ByName;
+
+        impl<'de> Visitor<'de> for ByName {
+            type Value = Caveats;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of caveats by their names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Caveats, A::Error> {
+                let mut caveats = BTreeMap::new();
+                while let Some((name, values)) = members.next_entry::<String, CaveatValues>()? {
+                    if caveats.insert(name, values).is_some() {
+                        return Err(A::Error::custom("a caveat is named twice; give it a list instead"));
+                    }
+                }
+                Ok(Caveats(caveats))
+            }
+        }
+
+        deserializer.deserialize_map(ByName)
+    }
 }
 
 /// What may stand behind a caveat's name: what the flag takes, or a list of it.
@@ -171,6 +207,8 @@ mod tests {
         assert!(
             serde_json::from_str::<MintRequest>(r#"{"operations":["GET"],"caveats":{"path":["/a","/b"]}}"#).is_ok()
         );
+        let twice = r#"{"caveats":{"path":"/a","path":"/b"}}"#;
+        assert!(serde_json::from_str::<MintRequest>(twice).unwrap_err().to_string().contains("named twice"));
         assert!(serde_json::from_str::<RevokeRequest>(r#"{"ids":[],"token":"x"}"#).is_err());
         assert!(serde_json::from_str::<KeyRequest>(r#"{"action":"retire"}"#).is_err());
         assert!(serde_json::from_str::<KeyRequest>(r#"{"action":"rotate","id":1}"#).is_err());

@@ -53,7 +53,7 @@ pub(super) async fn mint(
     let now = ledger::now();
     let rights = rights(&resource, asked.operations)?;
     let mut caveats = Vec::new();
-    for (flag, values) in asked.caveats {
+    for (flag, values) in asked.caveats.0 {
         let Some(values) = values.into_flag_values() else { continue };
         let read = Caveat::of_flag(&flag, &values, now);
         caveats.extend(read.map_err(|error| {

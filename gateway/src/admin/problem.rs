@@ -151,10 +151,17 @@ impl NotDone {
     }
 }
 
+/// An error's words as the sentence that a caller reads.
+fn sentence(words: &str) -> String {
+    let mut characters = words.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(characters).chain(['.']).collect()
+}
+
 /// What a ledger's refusal is in HTTP.
 fn ledger_problem(error: &LedgerError) -> Problem {
     let title = "The ledger did not record this";
-    let detail = error.to_string();
+    let detail = sentence(&error.to_string());
     match error {
         LedgerError::Append(append) => match append {
             AppendError::QueueFull { .. } => problem(503, "ledger-busy", title, detail),

@@ -370,7 +370,8 @@ fn bodies_are_bounded_json_and_nothing_else() {
         ))
     };
     let json_type = "Content-Type: application/json\r\n";
-    assert_eq!(post("", "{}").status, 415);
+    assert_eq!(post("", r#"{"ids":[]}"#).kind(), "bad-revocation-id", "no media type: JSON");
+    assert_eq!(post(json_type, "[[]]").kind(), "bad-body");
     assert_eq!(post("Content-Type: text/plain\r\n", "{}").status, 415);
     assert_eq!(post("Content-Type: application/json\r\nContent-Encoding: gzip\r\n", "{}").status, 415);
     assert_eq!(post(json_type, "{").kind(), "bad-body");

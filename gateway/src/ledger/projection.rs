@@ -3,7 +3,7 @@
 //! [`Projection`] is a pure fold over events, so that it can be rebuilt at any time and compared: at start-up, when old
 //! records are folded, and by `verify`. [`Projector`] keeps the live one and carries each change into [`Standing`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use postern_capabilities::keys::{KeyEntry, KeyId, KeyRing, KeyRingError, KeyState};
@@ -112,10 +112,9 @@ impl Projection {
 
     /// The first revocation of an id stands.
     fn revoke(&mut self, id: RevocationId, entry: &Entry) {
-        if !self.revoked.contains_key(&id) {
-            let Entry { position, happening } = entry;
-            let revocation = Revocation { position: *position, at: happening.at, by: happening.by.clone() };
-            self.revoked.insert(id, revocation);
+        let Entry { position, happening } = entry;
+        if let btree_map::Entry::Vacant(vacant) = self.revoked.entry(id) {
+            vacant.insert(Revocation { position: *position, at: happening.at, by: happening.by.clone() });
             self.order.insert((*position, id));
         }
     }
