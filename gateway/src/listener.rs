@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
@@ -118,10 +119,18 @@ struct Open {
 }
 
 impl Connections {
-    /// Caps from the limits, and from the descriptors this process may open: each exchange may need two.
+    /// Caps from the limits, and from the descriptors this process may open: each exchange may need two. The soft limit
+    /// of descriptors is raised towards what the limits ask for; most systems begin with a thousand for the sake of
+    /// programs that cannot handle more.
     pub fn new(limits: &Limits) -> Arc<Self> {
-        let descriptors = descriptors_max().unwrap_or(usize::MAX);
-        let affordable = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+        let wanted = limits.connections_max.saturating_mul(2).saturating_add(RESERVED_DESCRIPTORS);
+        let affordable = raise_descriptors(wanted).saturating_sub(RESERVED_DESCRIPTORS) / 2;
+        if affordable < limits.connections_max {
+            tracing::info!(
+                connections = affordable,
+                "the limit of open files allows fewer connections than connections_max"
+            );
+        }
         Self::capped(limits.connections_max.min(affordable.max(1)), limits.connections_per_client_max)
     }
 
@@ -171,11 +180,19 @@ impl Drop for Place {
     }
 }
 
-/// The soft limit of open descriptors, where the system tells it.
-fn descriptors_max() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// Raises the soft limit of open descriptors to `wanted`, as far as the hard one allows, and returns what holds then.
+fn raise_descriptors(wanted: usize) -> usize {
+    let number = |limit: Option<u64>| limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let before = getrlimit(Resource::Nofile);
+    let (soft, hard) = (number(before.current), number(before.maximum));
+    let raised = wanted.min(hard);
+    if raised <= soft {
+        return soft;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised as u64), maximum: before.maximum }) {
+        Ok(()) => raised,
+        Err(_) => soft,
+    }
 }
 
 /// A client connection, ready to be served.
@@ -461,6 +478,15 @@ mod tests {
         drop(held);
         assert_eq!(connections.open(), 0);
         assert!(connections.lock().by_client.is_empty(), "nothing is remembered of clients that are gone");
+    }
+
+    #[test]
+    fn the_limit_of_descriptors_is_raised_and_never_lowered() {
+        let before = raise_descriptors(0);
+        assert_eq!(raise_descriptors(1), before);
+        let raised = raise_descriptors(before.saturating_add(1));
+        assert!(raised >= before);
+        assert_eq!(raise_descriptors(0), raised);
     }
 
     #[test]
