@@ -177,11 +177,14 @@ pub struct Needs {
     pub backend: bool,
 }
 
+/// The names and values of a query string, decoded. Borrowed where nothing had to be decoded.
+pub type QueryFacts<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
+
 /// Takes a query string apart into the `query(name, value)` facts.
 ///
 /// Split at `&` and then at the first `=`; `+` is a space; escapes are decoded. Whatever two readers might read
 /// differently is an error: `;` (some split there too), a malformed escape, bytes that are not UTF-8.
-pub fn query_facts(query_string: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, QueryError> {
+pub fn query_facts(query_string: &str) -> Result<QueryFacts<'_>, QueryError> {
     if query_string.contains(';') {
         return Err(QueryError::Semicolon);
     }

@@ -333,3 +333,197 @@ impl<'e> Matching<'e> {
         Ok(stack.pop().expect("an admitted expression comes to one value"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{message, plan, token, verdict};
+    use super::super::{admit, testing};
+    use super::*;
+    use crate::message::{TEXT_BYTES_MAX, query_facts};
+
+    fn failed(verdict: Verdict) -> Vec<(usize, usize)> {
+        match verdict {
+            Verdict::Passed => Vec::new(),
+            Verdict::Failed(failed) => failed.iter().map(|check| (check.block, check.index)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn passes(authority: &str) -> bool {
+        failed(verdict(authority)).is_empty()
+    }
+
+    fn errs(authority: &str) -> bool {
+        matches!(verdict(authority), Verdict::Undecidable(_))
+    }
+
+    #[test]
+    fn all_failed_checks_are_named_in_the_order_of_the_token() {
+        let bytes = token("check if true; check if false;", &["check if 1 > 2", "check if path(\"/\"); check if true"]);
+        let plan = Plan::compile(admit(&bytes).unwrap());
+        let verdict = plan.evaluate(&message(), &[]);
+        assert_eq!(failed(verdict.clone()), [(0, 1), (1, 0), (2, 0)]);
+        let Verdict::Failed(checks) = verdict else { panic!() };
+        assert_eq!(checks[2].text, "check if path(\"/\")");
+    }
+
+    #[test]
+    fn every_fact_of_a_message_can_be_asked_for() {
+        let full = Message {
+            query_string: "page=2&q=a+b",
+            host: "api.example.com",
+            scheme: crate::message::Scheme::Https,
+            client_cert: Some("00ff"),
+            upgrade: Some("websocket"),
+            body_size: Some(512),
+            grpc: Some(("shop.Orders", "Get")),
+            backend: Some("shop"),
+            ..message()
+        };
+        let query = query_facts(full.query_string).unwrap();
+        for fact in [
+            "resource(\"orders\")",
+            "operation(\"GET\")",
+            "path(\"/v1/orders/42\")",
+            "query_string(\"page=2&q=a+b\")",
+            "time(2027-01-15T08:00:00Z)",
+            "host(\"api.example.com\")",
+            "scheme(\"https\")",
+            "client(\"10.1.2.3\")",
+            "client_in(\"10.1.0.0/16\")",
+            "client_cert(\"00ff\")",
+            "upgrade(\"websocket\")",
+            "query(\"page\", \"2\")",
+            "query(\"q\", \"a b\")",
+            "body_size(512)",
+            "grpc(\"shop.Orders\", \"Get\")",
+            "backend(\"shop\")",
+        ] {
+            let plan = plan(&format!("check if {fact};"));
+            assert_eq!(plan.evaluate(&full, &query), Verdict::Passed, "{fact}");
+            assert!(
+                !failed(plan.evaluate(&Message::new("a", "PUT", "/", 0, [192, 168, 0, 1].into()), &[])).is_empty(),
+                "{fact}"
+            );
+        }
+    }
+
+    #[test]
+    fn facts_have_one_type_and_one_arity() {
+        for check in [
+            "path($p, $q)",
+            "path(1)",
+            "time(\"2027-01-15T08:00:00Z\")",
+            "resource({\"orders\"})",
+            "operation(hex:474554)",
+            "query($name)",
+            "postern_later($x)",
+            "nothing($x)",
+            "right(\"orders\", \"GET\")",
+        ] {
+            assert!(!passes(&format!("check if {check};")), "{check}");
+        }
+    }
+
+    #[test]
+    fn check_if_asks_for_one_binding_and_check_all_for_each() {
+        let facts = "n(1); n(2); n(3);";
+        assert!(passes(&format!("{facts} check if n($x), $x > 2;")));
+        assert!(!passes(&format!("{facts} check all n($x), $x > 2;")));
+        assert!(passes(&format!("{facts} check all n($x), $x > 0;")));
+        assert!(!passes("check all n($x), $x > 0;"), "no binding at all");
+        assert!(passes("check all true;"), "the empty binding");
+        assert!(passes(&format!("{facts} check all n($x), $x > 2 or n($x), $x > 0;")));
+    }
+
+    #[test]
+    fn variables_join_predicates() {
+        let facts = "owner(\"alice\", \"/v1/orders/42\"); owner(\"bob\", \"/v1/orders/43\"); admin(\"bob\");";
+        assert!(passes(&format!("{facts} check if path($p), owner($who, $p);")));
+        assert!(!passes(&format!("{facts} check if path($p), owner($who, $p), admin($who);")));
+        assert!(passes("pair(1, 2); pair(3, 3); check if pair($x, $x), $x === 3;"));
+        assert!(!passes("pair(1, 2); check if pair($x, $x);"));
+        assert!(passes("right(\"orders\", \"GET\"); check if resource($r), operation($o), right($r, $o);"));
+    }
+
+    /// In biscuit-auth the outcome of the first two depends on the order of a hash table.
+    #[test]
+    fn an_error_in_any_binding_refuses() {
+        assert!(errs("n(0); n(5); n(1); check if n($x), 10 / $x > 0;"));
+        assert!(errs("n(5); n(1); n(0); check if n($x), 10 / $x > 0;"));
+        assert!(errs("n(0); n(20); check all n($x), 10 / $x > 0;"));
+        assert!(passes("n(5); n(1); check if n($x), 10 / $x > 0;"));
+        assert!(passes("n(0); n(5); check if n($x), $x > 0, 10 / $x > 0;"), "a false condition ends a binding");
+    }
+
+    #[test]
+    fn alternatives_are_tried_in_order_and_end_at_the_first_success() {
+        assert!(passes("check if true or 1 / 0 > 0;"));
+        assert!(errs("check if 1 / 0 > 0 or true;"));
+        assert!(errs("check if false or 1 / 0 > 0;"));
+    }
+
+    #[test]
+    fn the_first_undecidable_check_is_named() {
+        let Verdict::Undecidable(first) =
+            verdict("check if false; check if 9223372036854775807 + 1 > 0; check if 1 / 0 > 0;")
+        else {
+            panic!();
+        };
+        assert_eq!((first.block, first.index), (0, 1));
+        let words = "`check if 9223372036854775807 + 1 > 0` cannot be decided: a number in it overflows";
+        assert_eq!(first.to_string(), words);
+    }
+
+    #[test]
+    fn each_item_of_a_body_is_judged_by_its_own_facts() {
+        let item = |tool: &str, table: &str| BodyItem {
+            rpc: "tools/call".to_owned(),
+            tool: Some(tool.to_owned()),
+            args: vec![
+                ("table".to_owned(), ArgValue::Text(table.to_owned())),
+                ("limit".to_owned(), ArgValue::Integer(5)),
+            ],
+        };
+        let judge = |check: &str, items: &[BodyItem]| {
+            failed(plan(&format!("check if {check};")).evaluate(&Message { items, ..message() }, &[])).is_empty()
+        };
+        let (search, delete) = (item("search", "orders"), item("delete", "users"));
+        assert!(judge("tool(\"search\")", std::slice::from_ref(&search)));
+        assert!(!judge("tool(\"search\")", &[search.clone(), delete.clone()]), "one good item does not excuse another");
+        assert!(!judge("tool(\"search\"), arg(\"table\", \"users\")", &[search.clone(), delete.clone()]));
+        assert!(judge("tool($t), arg(\"table\", $v), $v.length() > 4, arg(\"limit\", 5)", &[search, delete]));
+        assert!(!judge("rpc($any)", &[]), "no body, no facts of it");
+        assert!(judge("rpc(\"\")", &[BodyItem::default()]));
+        assert!(judge("path($p)", &[BodyItem::default(), BodyItem::default()]));
+    }
+
+    #[test]
+    fn a_message_beyond_the_maxima_is_not_decided() {
+        let long = "a".repeat(TEXT_BYTES_MAX + 1);
+        let plan = plan("check if true;");
+        let verdict = plan.evaluate(&Message { path: &long, ..message() }, &[]);
+        assert_eq!(verdict, Verdict::BeyondMaxima("path"));
+        let query = vec![(Cow::Borrowed("a"), Cow::Borrowed("b")); QUERY_FACTS_MAX + 1];
+        assert_eq!(plan.evaluate(&message(), &query), Verdict::BeyondMaxima("list of query parameters"));
+        let query = vec![(Cow::Borrowed("a"), Cow::Borrowed(&long[..QUERY_FACT_BYTES_MAX + 1]))];
+        assert_eq!(plan.evaluate(&message(), &query), Verdict::BeyondMaxima("list of query parameters"));
+    }
+
+    #[test]
+    fn a_length_beyond_every_number_is_larger_than_all_of_them() {
+        let plan = plan("check if body_size($n), $n <= 1000000;");
+        assert!(!failed(plan.evaluate(&Message { body_size: Some(u64::MAX), ..message() }, &[])).is_empty());
+        assert!(failed(plan.evaluate(&Message { body_size: Some(1_000_000), ..message() }, &[])).is_empty());
+    }
+
+    #[test]
+    fn an_appended_check_cannot_satisfy_an_earlier_one() {
+        let bytes = token(
+            "right(\"orders\", \"GET\"); check if client_in(\"192.168.0.0/16\");",
+            &["check if client_in(\"0.0.0.0/0\")"],
+        );
+        let plan = Plan::compile(admit(&bytes).unwrap());
+        assert_eq!(failed(plan.evaluate(&testing::message(), &[])), [(0, 0)]);
+    }
+}

@@ -157,3 +157,108 @@ fn external(reader: &Reader<'_>) -> NotAdmitted {
 fn unknown(reader: &Reader<'_>, number: i32) -> NotAdmitted {
     reader.refuse(format!("the unknown operator {number}"), "its meaning is not known here, so it cannot be honoured")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{
+        admitted, binary, block_with, closure, crafted, message, query, refused, truth, unary, value,
+    };
+    use super::super::{NotAdmitted, Plan, Verdict, admit};
+    use biscuit_auth::format::schema;
+    use biscuit_auth::format::schema::op_binary::Kind;
+    use biscuit_auth::format::schema::term::Content;
+
+    fn expression(ops: Vec<schema::Op>) -> Result<Verdict, NotAdmitted> {
+        let program = admit(&crafted(&block_with(query(Vec::new(), vec![ops]))))?;
+        Ok(Plan::compile(program).evaluate(&message(), &[]))
+    }
+
+    fn passes(ops: Vec<schema::Op>) -> bool {
+        expression(ops).unwrap() == Verdict::Passed
+    }
+
+    #[test]
+    fn lazy_operators_take_a_closure_on_either_side_and_start_with_the_plain_operand() {
+        let errs = || closure(Vec::new(), vec![value(Content::Integer(1)), unary(0)]);
+        let (and, or) = (Kind::LazyAnd as i32, Kind::LazyOr as i32);
+        assert!(passes(vec![truth(true), errs(), binary(or)]));
+        assert!(passes(vec![errs(), truth(true), binary(or)]));
+        assert!(passes(vec![truth(true), closure(Vec::new(), vec![truth(true)]), binary(and)]));
+        assert!(passes(vec![closure(Vec::new(), vec![truth(true)]), truth(true), binary(and)]));
+        assert!(!passes(vec![closure(Vec::new(), vec![truth(false)]), truth(true), binary(and)]));
+        assert!(matches!(expression(vec![errs(), truth(true), binary(and)]), Ok(Verdict::Undecidable(_))));
+        assert!(matches!(expression(vec![truth(false), errs(), binary(or)]), Ok(Verdict::Undecidable(_))));
+    }
+
+    #[test]
+    fn the_eager_operators_of_older_versions_are_admitted_and_evaluate_both_operands() {
+        assert!(passes(vec![truth(true), truth(true), binary(Kind::And as i32)]));
+        assert!(!passes(vec![truth(false), truth(true), binary(Kind::And as i32)]));
+        assert!(passes(vec![truth(false), truth(true), binary(Kind::Or as i32)]));
+        let number = value(Content::Integer(1));
+        assert!(matches!(expression(vec![truth(true), number, binary(Kind::Or as i32)]), Ok(Verdict::Undecidable(_))));
+    }
+
+    #[test]
+    fn operands_that_an_operator_could_only_err_on_are_refused() {
+        let body = || closure(Vec::new(), vec![truth(true)]);
+        for ops in [
+            vec![truth(true), truth(true), binary(Kind::LazyAnd as i32)],
+            vec![truth(true), body(), binary(Kind::And as i32)],
+            vec![body(), truth(true), binary(Kind::Equal as i32)],
+            vec![body(), body(), binary(Kind::LazyOr as i32)],
+            vec![body(), unary(0)],
+            vec![body()],
+            vec![truth(true), truth(true)],
+            vec![truth(true), binary(Kind::And as i32)],
+            vec![unary(0)],
+            vec![],
+        ] {
+            let refused = expression(ops.clone()).expect_err("not admitted");
+            assert_eq!(refused.construct, "a malformed expression", "{ops:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_outside_the_language_is_refused_by_its_name() {
+        for (check, construct) in [
+            ("check if path($p), $p.matches(\"/v1/.*\")", "a regular expression (`.matches()`)"),
+            ("check if {1, 2}.all($x -> $x > 0)", "a closure with parameters"),
+            ("check if {1, 2}.any($x -> $x > 1)", "a closure with parameters"),
+            ("check if (1 / 0 > 0).try_or(true)", "`.try_or()`"),
+            ("check if 1.type() == \"integer\"", "`.type()`"),
+            ("check if true.extern::f()", "an extern function"),
+            ("check if true.extern::f(1)", "an extern function"),
+            ("check if [1].contains(1)", "an array"),
+            ("check if {\"a\": 1}.get(\"a\") == 1", "a map"),
+            ("check if path($p), $p == null", "`null`"),
+            ("check if path($p), $p.get(1) == 1", "`.get()`"),
+            ("check if true || $p == 1", "an unbound variable"),
+        ] {
+            let refused = refused(&format!("{check};"));
+            assert_eq!((&*refused.construct, refused.block), (construct, Some(0)), "{check}");
+        }
+        assert!(admitted("check if path($p), $p.starts_with(\"/v1\") && !($p.length() > 9) || false;"));
+    }
+
+    #[test]
+    fn an_extern_name_on_a_plain_operator_is_refused() {
+        let mut operator = schema::OpBinary { kind: Kind::Equal as i32, ffi_name: Some(0) };
+        let ops = |operator| {
+            let operator = schema::Op { content: Some(schema::op::Content::Binary(operator)) };
+            vec![truth(true), truth(true), operator]
+        };
+        assert_eq!(expression(ops(operator.clone())).unwrap_err().construct, "an extern function");
+        operator.ffi_name = None;
+        assert!(expression(ops(operator)).is_ok());
+    }
+
+    #[test]
+    fn a_thousand_operators_deep_is_no_recursion() {
+        let mut ops = vec![truth(true)];
+        ops.extend((0..1000).map(|_| unary(0)));
+        assert!(passes(ops.clone()));
+        let plan = Plan::compile(admit(&crafted(&block_with(query(Vec::new(), vec![ops])))).unwrap());
+        assert!(plan.checks().next().unwrap().text().contains("!!!!true"));
+    }
+}

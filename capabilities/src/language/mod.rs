@@ -40,6 +40,8 @@ mod plan;
 mod price;
 mod print;
 mod program;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 use std::borrow::Cow;

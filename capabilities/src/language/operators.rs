@@ -278,3 +278,155 @@ fn merge<'e>(left: &Members<'e>, right: &Members<'e>, union: bool, steps: &mut u
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::testing::verdict;
+
+    /// True, false, or without a value.
+    fn outcome(expression: &str) -> Option<bool> {
+        match verdict(&format!("check if {expression};")) {
+            Verdict::Passed => Some(true),
+            Verdict::Failed(_) => Some(false),
+            Verdict::Undecidable(_) => None,
+            Verdict::BeyondMaxima(what) => panic!("{what}"),
+        }
+    }
+
+    /// The checks of the official samples 017 (but for its regular expression), 028, 031 and 032 (but for its closures).
+    #[test]
+    fn the_official_samples_hold() {
+        for expression in [
+            "true",
+            "!false",
+            "true === true",
+            "false === false",
+            "1 < 2",
+            "2 > 1",
+            "1 <= 2",
+            "1 <= 1",
+            "2 >= 1",
+            "2 >= 2",
+            "3 === 3",
+            "1 + 2 * 3 - 4 / 2 === 5",
+            "\"hello world\".starts_with(\"hello\"), \"hello world\".ends_with(\"world\")",
+            "\"aaabde\".contains(\"abd\")",
+            "\"aaabde\" === \"aaa\" + \"b\" + \"de\"",
+            "\"abcD12\" === \"abcD12\"",
+            "\"abcD12\".length() === 6",
+            "\"é\".length() === 2",
+            "2019-12-04T09:46:41Z < 2020-12-04T09:46:41Z",
+            "2020-12-04T09:46:41Z > 2019-12-04T09:46:41Z",
+            "2019-12-04T09:46:41Z <= 2020-12-04T09:46:41Z",
+            "2020-12-04T09:46:41Z >= 2020-12-04T09:46:41Z",
+            "2020-12-04T09:46:41Z >= 2019-12-04T09:46:41Z",
+            "2020-12-04T09:46:41Z === 2020-12-04T09:46:41Z",
+            "hex:12ab === hex:12ab",
+            "{1, 2}.contains(2)",
+            "{2019-12-04T09:46:41Z, 2020-12-04T09:46:41Z}.contains(2020-12-04T09:46:41Z)",
+            "{false, true}.contains(true)",
+            "{\"abc\", \"def\"}.contains(\"abc\")",
+            "{hex:12ab, hex:34de}.contains(hex:34de)",
+            "{1, 2}.contains({2})",
+            "{1, 2} === {1, 2}",
+            "{1, 2}.intersection({2, 3}) === {2}",
+            "{1, 2}.union({2, 3}) === {1, 2, 3}",
+            "{1, 2, 3}.intersection({1, 2}).contains(1)",
+            "{1, 2, 3}.intersection({1, 2}).length() === 2",
+            "{,}.length() === 0",
+            "1 !== 3",
+            "1 | 2 ^ 3 === 0",
+            "\"abcD12x\" !== \"abcD12\"",
+            "2022-12-04T09:46:41Z !== 2020-12-04T09:46:41Z",
+            "hex:12abcd !== hex:12ab",
+            "{1, 4} !== {1, 2}",
+            "true == true",
+            "false == false",
+            "false != true",
+            "1 != true",
+            "1 == 1",
+            "1 != 3",
+            "\"abcD12\" == \"abcD12\"",
+            "\"abcD12x\" != \"abcD12\"",
+            "\"abcD12x\" != true",
+            "2022-12-04T09:46:41Z == 2022-12-04T09:46:41Z",
+            "2022-12-04T09:46:41Z != true",
+            "hex:12abcd != true",
+            "{1, 2} == {1, 2}",
+            "{1, 4} != true",
+            "!false && true",
+            "false || true",
+            "(true || false) && true",
+            "!(false && \"x\".intersection(\"x\"))",
+            "true || \"x\".intersection(\"x\")",
+        ] {
+            assert_eq!(outcome(expression), Some(true), "{expression}");
+        }
+    }
+
+    /// Official sample 027, and its neighbours.
+    #[test]
+    fn arithmetic_is_checked() {
+        for expression in [
+            "10000000000 * 10000000000 !== 0",
+            "9223372036854775807 + 1 !== 0",
+            "-9223372036854775808 - 1 !== 0",
+            "1 / 0 === 0",
+            "-9223372036854775808 / -1 > 0",
+        ] {
+            assert_eq!(outcome(expression), None, "{expression}");
+        }
+        assert_eq!(outcome("7 / -2 === -3"), Some(true));
+        assert_eq!(outcome("-7 / 2 === -3"), Some(true));
+    }
+
+    #[test]
+    fn strict_comparison_errs_across_types_and_lenient_does_not() {
+        for (left, right) in
+            [("1", "\"1\""), ("true", "1"), ("2020-01-01T00:00:00Z", "1577836800"), ("{1}", "1"), ("hex:61", "\"a\"")]
+        {
+            assert_eq!(outcome(&format!("{left} === {right}")), None);
+            assert_eq!(outcome(&format!("{left} !== {right}")), None);
+            assert_eq!(outcome(&format!("{left} == {right}")), Some(false));
+            assert_eq!(outcome(&format!("{left} != {right}")), Some(true));
+        }
+        // Sets are of one type whatever is in them.
+        assert_eq!(outcome("{1} === {\"a\"}"), Some(false));
+    }
+
+    #[test]
+    fn operators_take_what_biscuit_says_and_err_on_the_rest() {
+        for expression in [
+            "\"a\" < \"b\"",
+            "true < false",
+            "hex:00 < hex:01",
+            "{1} < {2}",
+            "1 + \"a\"",
+            "\"a\" - \"a\"",
+            "true + true",
+            "!1",
+            "1.length() > 0",
+            "true.length() > 0",
+            "1 && true",
+            "\"a\".contains(1)",
+            "1.contains(1)",
+            "\"a\".starts_with(1)",
+            "{1}.starts_with({1})",
+            "{1}.union(1).length() > 0",
+            "1 | true",
+            "1",
+            "\"a\"",
+            "true && 1",
+        ] {
+            assert_eq!(outcome(expression), None, "{expression}");
+        }
+        assert_eq!(outcome("{1}.contains(\"1\")"), Some(false));
+        assert_eq!(outcome("\"x\".contains(\"\")"), Some(true));
+        assert_eq!(outcome("{1, 2, 3}.contains({,})"), Some(true));
+        assert_eq!(outcome("{1, 2}.contains({2, 3})"), Some(false));
+        assert_eq!(outcome("{1}.union({\"a\"}).length() === 2"), Some(true));
+        assert_eq!(outcome("hex:00ff.length() === 2"), Some(true));
+        assert_eq!(outcome("6 & 3 === 2 && 6 | 3 === 7 && 6 ^ 3 === 5"), Some(true));
+    }
+}

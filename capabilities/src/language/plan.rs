@@ -407,3 +407,143 @@ fn dates(facts: &[TokenFact], checks: &[PlannedCheck]) -> Box<[u64]> {
     dates.dedup();
     dates.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{
+        OTHER_POINT, OWN, POINT, block, block_with, crafted_chain, message, plan, predicate, query, token,
+    };
+    use super::super::{admit, program};
+    use super::*;
+    use biscuit_auth::format::schema;
+    use biscuit_auth::format::schema::scope::{Content, ScopeType};
+
+    #[test]
+    fn the_rights_are_those_that_can_authorise_something() {
+        let plan = plan(
+            "right(\"orders\", \"GET\"); right(\"Orders\", \"GET\"); right(\"orders\", \"get\"); right(\"a\", \"*\");",
+        );
+        let rights: Vec<_> = plan.rights().iter().map(|it| (it.resource.as_str(), it.operation.as_str())).collect();
+        assert_eq!(rights, [("orders", "GET"), ("a", "*")]);
+        assert_eq!(plan.blocks().next().unwrap().facts().count(), 4);
+    }
+
+    #[test]
+    fn needs_are_what_the_checks_read() {
+        assert_eq!(plan("check if path(\"/\"), resource(\"a\"), time($t);").needs(), Needs::default());
+        let all = plan(
+            "check if query(\"a\", \"b\"); check if body_size($n), $n < 10; check if tool(\"a\") or rpc(\"b\"); check if client($c);
+             check if client_in(\"10.0.0.0/8\"); check if client_cert(\"00\"); check if backend(\"b\"); check if grpc(\"s\", \"m\");",
+        );
+        let needs = Needs {
+            query: true,
+            body_size: true,
+            body: true,
+            grpc: true,
+            client: true,
+            client_in: true,
+            client_cert: true,
+            backend: true,
+        };
+        assert_eq!(all.needs(), needs);
+        // Another arity is another fact, which is never there.
+        assert_eq!(plan("check if query(\"a\");").needs(), Needs::default());
+    }
+
+    #[test]
+    fn an_expiry_is_one_form_of_check_and_no_other() {
+        let expires = |check: &str| plan(&format!("{check};")).expires_at();
+        assert_eq!(expires("check if time($now), $now <= 2030-01-01T00:00:00Z"), Some(1_893_456_000));
+        for check in [
+            "check all time($t), $t <= 2030-01-01T00:00:00Z",
+            "check if time($t), $t < 2030-01-01T00:00:00Z",
+            "check if time($t), 2030-01-01T00:00:00Z >= $t",
+            "check if time($t), $t <= 2030-01-01T00:00:00Z, true",
+            "check if time($t), $t <= 2030-01-01T00:00:00Z or path(\"/\")",
+            "check if time($t), path($p), $t <= 2030-01-01T00:00:00Z",
+            "check if until($t), $t <= 2030-01-01T00:00:00Z",
+            "check if time($t), $t <= 5",
+        ] {
+            assert_eq!(expires(check), None, "{check}");
+        }
+        let two = plan("check if time($t), $t <= 2031-01-01T00:00:00Z; check if time($t), $t <= 2030-01-01T00:00:00Z;");
+        assert_eq!(two.expires_at(), Some(1_893_456_000));
+    }
+
+    #[test]
+    fn date_constants_are_all_dates_of_the_token() {
+        let plan = plan(
+            "until(2030-01-01T00:00:00Z); dates({2031-01-01T00:00:00Z, 2029-01-01T00:00:00Z});
+             check if time($t), $t >= 2028-01-01T00:00:00Z && $t < 2030-01-01T00:00:00Z or time(2027-01-01T00:00:00Z);",
+        );
+        let years = [1_798_761_600, 1_830_297_600, 1_861_920_000, 1_893_456_000, 1_924_992_000];
+        assert_eq!(plan.date_constants(), years);
+    }
+
+    /// Whether a check of the last block sees the fact `f()` of another one, under this scope of the check and of the block.
+    fn sees(from: usize, last: Option<[u8; 32]>, of_check: &[Content], of_block: &[Content]) -> bool {
+        let scope = |contents: &[Content]| -> Vec<schema::Scope> {
+            contents.iter().map(|content| schema::Scope { content: Some(content.clone()) }).collect()
+        };
+        let states = |states| {
+            let fact = schema::Fact { predicate: predicate(OWN, vec![]) };
+            schema::Block { facts: if states { vec![fact] } else { vec![] }, ..block(&["f"]) }
+        };
+        let key = schema::PublicKey { algorithm: 0, key: POINT.to_vec() };
+        let mut asking = query(vec![predicate(OWN, vec![])], vec![]);
+        asking.scope = scope(of_check);
+        let symbols = if last.is_some() { vec!["f".to_owned()] } else { vec![] };
+        let asking = schema::Block { symbols, scope: scope(of_block), public_keys: vec![key], ..block_with(asking) };
+        let chain = [(&states(from == 0), None), (&states(from == 1), Some(POINT)), (&asking, last)];
+        let plan = Plan::compile(admit(&crafted_chain(&chain)).unwrap());
+        plan.evaluate(&message(), &[]) == Verdict::Passed
+    }
+
+    #[test]
+    fn scopes_are_biscuits() {
+        let authority = || Content::ScopeType(ScopeType::Authority as i32);
+        let previous = || Content::ScopeType(ScopeType::Previous as i32);
+        let key = || Content::PublicKey(0);
+        for last in [None, Some(OTHER_POINT)] {
+            // By default: the authority, and no sibling.
+            assert!(sees(0, last, &[], &[]) && !sees(1, last, &[], &[]));
+            // A key alone drops the authority, and brings what it signed.
+            assert!(!sees(0, last, &[key()], &[]) && sees(1, last, &[key()], &[]));
+            assert!(sees(0, last, &[authority(), key()], &[]) && sees(1, last, &[authority(), key()], &[]));
+            // `previous` is everything before, whoever signed it.
+            assert!(sees(0, last, &[previous()], &[]) && sees(1, last, &[previous()], &[]));
+            // A block's scope is its checks' default, and a check's own replaces it.
+            assert!(!sees(0, last, &[], &[key()]) && sees(1, last, &[], &[key()]));
+            assert!(sees(0, last, &[authority()], &[key()]) && !sees(1, last, &[authority()], &[key()]));
+        }
+    }
+
+    /// `trusting K` covers the whole body of a query. A third party's `time` would satisfy an expiry, so it must not exist.
+    #[test]
+    fn a_third_party_cannot_say_what_time_it_is() {
+        let late =
+            schema::Fact { predicate: predicate(5, vec![super::super::testing::term(schema::term::Content::Date(0))]) };
+        let vouched = schema::Block { facts: vec![late], ..block(&[]) };
+        let refused = admit(&crafted_chain(&[(&block(&[]), None), (&vouched, Some(POINT))])).unwrap_err();
+        assert_eq!(refused.construct, "the fact `time`");
+    }
+
+    #[test]
+    fn blocks_and_checks_are_shown_in_order() {
+        let bytes = token("owner(\"alice\"); check if true;", &["check if false; check all path($p), $p === \"/\""]);
+        let plan = Plan::compile(admit(&bytes).unwrap());
+        let checks: Vec<_> =
+            plan.checks().map(|check| (check.block(), check.index(), check.kind(), check.text())).collect();
+        assert_eq!(
+            checks,
+            [
+                (0, 0, program::Kind::If, "check if true".to_owned()),
+                (1, 0, program::Kind::If, "check if false".to_owned()),
+                (1, 1, program::Kind::All, "check all path($p), $p === \"/\"".to_owned()),
+            ]
+        );
+        let blocks: Vec<_> =
+            plan.blocks().map(|block| (block.facts().collect::<Vec<_>>(), block.checks().count())).collect();
+        assert_eq!(blocks, [(vec!["owner(\"alice\")".to_owned()], 1), (vec![], 2)]);
+    }
+}

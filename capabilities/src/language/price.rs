@@ -187,3 +187,90 @@ fn of_binary(binary: Binary, left: Extent, right: Extent) -> (u64, Extent) {
         | Binary::BitXor => (0, Extent::default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::super::evaluate;
+    use super::super::testing::{message, plan};
+    use crate::message::{
+        ARGUMENTS_MAX, ArgValue, BodyItem, Message, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX, TEXT_BYTES_MAX,
+    };
+
+    /// The price of a token, and the steps that the hardest message takes.
+    fn price_and_steps(authority: &str) -> (u64, u64) {
+        let text = "a".repeat(TEXT_BYTES_MAX);
+        let parameter = &text[..QUERY_FACT_BYTES_MAX];
+        let query = vec![(Cow::Borrowed(parameter), Cow::Borrowed(parameter)); QUERY_FACTS_MAX];
+        let args = vec![(text.clone(), ArgValue::Text(text.clone())); ARGUMENTS_MAX];
+        let items = [BodyItem { rpc: text.clone(), tool: Some(text.clone()), args }];
+        let hardest = Message { path: &text, host: &text, items: &items, ..message() };
+        let plan = plan(authority);
+        (plan.price(), evaluate::decide(&plan, &hardest, &query).1)
+    }
+
+    #[test]
+    fn where_nothing_ends_early_the_price_is_what_is_taken() {
+        for authority in [
+            "check if true;",
+            "check if 1 + 2 === 4 or false;",
+            "check if path($p), $p.length() < 3;",
+            "check if path($p), $p.contains(\"b\");",
+            "check if path($p), $p + $p !== $p, false;",
+            "check all query($a, $b), $a == $b;",
+            "check if query($a, $b), query($b, $c), $a != $c;",
+            "check if query($a, $b), query($c, $d), query($e, $f), false;",
+            "check all arg($name, $value), $name.starts_with($value);",
+            "check if path($p), host($p), false;",
+            "n(1); n(2); n(3); check if n($x), n($y), n($z), $x + $y + $z > 100;",
+            "s({\"a\", \"b\"}); check all s($x), $x.union({\"c\"}).length() === 3;",
+            "check if {1, 2, 3}.contains(4);",
+        ] {
+            let (price, steps) = price_and_steps(authority);
+            assert_eq!(price, steps, "{authority}");
+        }
+    }
+
+    #[test]
+    fn a_join_costs_the_product_of_its_facts() {
+        let (one, _) = price_and_steps("check if query($a, $b), $a != \"\";");
+        // The query, each fact, and for each fact three operations.
+        assert_eq!(one, 1 + 64 + 64 * 3);
+        let two = plan("check if query($a, $b), query($c, $d), $a != \"\";").price();
+        assert_eq!(two, 1 + 64 + 64 * 64 + 64 * 64 * 3);
+        assert!(plan("check if query($a, $b), query($c, $d), query($e, $f);").price() > 10_000);
+        let many = "check if ".to_owned() + &vec!["query($a, $b)"; 40].join(", ") + ";";
+        assert_eq!(plan(&many).price(), u64::MAX);
+    }
+
+    #[test]
+    fn usual_caveats_are_far_below_the_budget() {
+        let usual = plan(
+            "right(\"orders\", \"*\");
+             check if time($t), $t <= 2030-01-01T00:00:00Z;
+             check if operation($o), {\"GET\", \"HEAD\"}.contains($o);
+             check if path($p), $p === \"/v1/orders\" || $p.starts_with(\"/v1/orders/\");
+             check all query(\"page\", $v), $v === \"2\";
+             check if client_in(\"10.0.0.0/8\") or client_in(\"2001:db8::/32\");",
+        );
+        assert!(usual.price() < 500, "{}", usual.price());
+    }
+
+    #[test]
+    fn facts_that_a_scope_or_a_literal_rules_out_cost_nothing() {
+        let facts: String = (0..100).map(|number| format!("n({number}, \"a\"); ")).collect();
+        assert_eq!(plan(&format!("{facts} check if n(7, $s);")).price(), 1 + 1);
+        assert_eq!(plan(&format!("{facts} check if n($n, $s);")).price(), 1 + 100);
+        assert_eq!(plan(&format!("{facts} check if m($n, $s), n($n, $t);")).price(), 1);
+    }
+
+    #[test]
+    fn texts_cost_a_step_for_each_64_bytes_that_may_be_read() {
+        let contains = plan("check if path($p), $p.contains(\"x\");").price();
+        assert_eq!(contains, 1 + 1 + 3 + 8192 / 64);
+        // No more is compared than the shorter text has.
+        assert_eq!(plan("check if path($p), $p.starts_with(\"/v1\");").price(), 1 + 1 + 3);
+        assert_eq!(plan("check if path(\"/v1\");").price(), 1 + 1);
+    }
+}

@@ -212,3 +212,77 @@ fn method(receiver: Piece, name: &str, argument: &str) -> Piece {
     let text = format!("{}.{name}({argument})", receiver.at_least(Binding::Method));
     Piece { text, binding: Binding::Method }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{binary, block_with, crafted, plan, query, token, truth};
+    use super::super::{Plan, admit};
+    use super::*;
+
+    fn text(check: &str) -> String {
+        plan(&format!("{check};")).checks().next().unwrap().text()
+    }
+
+    /// What is shown, read by biscuit's own tools, is the same program.
+    #[test]
+    fn what_is_shown_means_the_same_to_biscuits_tools() {
+        for check in [
+            "check if true",
+            "check all path($p), $p.starts_with(\"/v1/\") || $p === \"/v1\" && !($p.length() > 9)",
+            "check if (1 + 2) * 3 - (4 - 5) === 1 / (2 / 3)",
+            "check if 1 + 2 * 3 - 4 / 2 === 5 or resource(\"a\") trusting authority, previous",
+            "check if !(true && false) || !(!true)",
+            "check if (true || false) && (false || true)",
+            "check if true && (false && true)",
+            "check if (!true) === false, !(1 === 2)",
+            "check if (1 | 2 & 3 ^ 4) === ((1 | 2) & (3 ^ 4))",
+            "check if (1 < 2) == true",
+            "check if {1, 2}.union({3}).intersection({,}).contains({1})",
+            "check if (\"a\" + \"b\").contains(\"a\" + \"b\").length() > -1",
+            "check if time($t), $t <= 2030-01-01T00:00:00Z, {2030-01-01T00:00:00Z}.contains($t)",
+            "check if {hex:00ff, hex:0a}.contains(hex:00ff) or {false, true}.contains(false)",
+            "check if path(\"a \\\" || true or \\\\ \\n é ' b\")",
+            "check if 1 - -1 === 2, -9223372036854775808 < 0",
+            "check if (-1).length() == 1 || (!true).length() == (true && true).length()",
+        ] {
+            let once = admit(&token(&format!("{check};"), &[])).unwrap();
+            let shown = text(check);
+            let twice = admit(&token(&format!("{shown};"), &[])).unwrap_or_else(|reason| panic!("{shown}: {reason}"));
+            assert_eq!(once, twice, "{check}\n{shown}");
+        }
+    }
+
+    /// The library prints this literal unescaped, so that it reads as an alternative which lets everything pass.
+    #[test]
+    fn a_literal_cannot_pretend_to_be_code() {
+        let block = "check if path($p), $p === \"\\\" || $p.starts_with(\\\"/\\\") || \\\"\"";
+        assert_eq!(text(block), block);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_shown_by_its_number() {
+        assert_eq!(quoted("a\u{202e}b\u{200b}\u{0}\t\u{1b}[31m"), "\"a\\u{202e}b\\u{200b}\\0\\t\\u{1b}[31m\"");
+        assert_eq!(quoted("it's é 😁"), "\"it's é 😁\"");
+    }
+
+    /// The library prints these as `&&!` and `||!`, which its parser reads as a lazy operator with a negation.
+    #[test]
+    fn the_eager_operators_are_shown_as_something_that_no_parser_misreads() {
+        use biscuit_auth::format::schema::op_binary::Kind;
+        let ops = vec![truth(true), truth(false), binary(Kind::Or as i32), truth(true), binary(Kind::And as i32)];
+        let plan = Plan::compile(admit(&crafted(&block_with(query(vec![], vec![ops])))).unwrap());
+        let shown = plan.checks().next().unwrap().text();
+        assert_eq!(shown, "check if true.or(false).and(true)");
+        assert!(biscuit_auth::builder::BlockBuilder::new().code(&shown).is_err());
+    }
+
+    #[test]
+    fn scopes_and_facts_are_shown() {
+        let key = "ed25519/6e9e6d5a75cf0c0e87ec1256b4dfed0ca3ba452912d213fcc70f8516583db9db";
+        let check = format!("check if a(1) trusting {key} or b({{\"x\"}}, hex:00) trusting authority");
+        assert_eq!(text(&check), check);
+        let facts = plan("f(1, \"a\", true, 2030-01-01T00:00:00Z, hex:0a, {2, 1}, {,});");
+        let shown: Vec<String> = facts.blocks().flat_map(|block| block.facts().collect::<Vec<_>>()).collect();
+        assert_eq!(shown, ["f(1, \"a\", true, 2030-01-01T00:00:00Z, hex:0a, {1, 2}, {,})"]);
+    }
+}

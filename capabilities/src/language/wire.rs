@@ -390,3 +390,193 @@ impl<'t> Fields<'t> {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::admit;
+    use super::super::testing::{block, block_with, crafted, query, token, truth};
+    use super::*;
+    use biscuit_auth::format::schema;
+    use prost::Message as _;
+
+    /// A field with a length.
+    fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+    }
+
+    /// A token whose authority block has this content.
+    fn with_content(content: &[u8]) -> Vec<u8> {
+        let mut proto = schema::Biscuit::decode(&crafted(&block(&[]))[..]).unwrap();
+        proto.authority.block = content.to_vec();
+        proto.encode_to_vec()
+    }
+
+    /// A token whose only check is this, encoded.
+    fn with_check(check: &[u8]) -> Vec<u8> {
+        with_content(&[block(&[]).encode_to_vec(), bytes_field(6, check)].concat())
+    }
+
+    fn construct(token: &[u8]) -> String {
+        admit(token).expect_err("not admitted").construct.into_owned()
+    }
+
+    const UNKNOWN: [u8; 2] = [15 << 3, 1];
+
+    #[test]
+    fn an_unknown_field_is_refused_at_every_level() {
+        let query = query(vec![], vec![vec![truth(true)]]);
+        let whole = crafted(&block_with(query.clone()));
+        assert!(admit(&whole).is_ok());
+        assert_eq!(construct(&[&whole[..], &UNKNOWN].concat()), "the unknown field 15 of a token");
+
+        let mut proto = schema::Biscuit::decode(&whole[..]).unwrap();
+        let key = [proto.authority.next_key.encode_to_vec(), UNKNOWN.to_vec()].concat();
+        let signed = [bytes_field(1, &proto.authority.block), bytes_field(2, &key), bytes_field(3, &[0])].concat();
+        let proof = bytes_field(4, &proto.proof.encode_to_vec());
+        let chain = [bytes_field(2, &signed), proof.clone()].concat();
+        assert_eq!(construct(&chain), "the unknown field 15 of a public key");
+        let signed = [proto.authority.encode_to_vec(), UNKNOWN.to_vec()].concat();
+        let chain = |signed: &[u8]| {
+            let length = u8::try_from(signed.len() & 0x7F | 0x80).unwrap();
+            [&[0x12, length, u8::try_from(signed.len() >> 7).unwrap()], signed, &proof[..]].concat()
+        };
+        assert_eq!(construct(&chain(&signed)), "the unknown field 15 of a signed block");
+
+        proto.authority.block.extend(UNKNOWN);
+        let refused = admit(&proto.encode_to_vec()).unwrap_err();
+        assert_eq!((&*refused.construct, refused.block), ("the unknown field 15 of a block", Some(0)));
+
+        let query = query.encode_to_vec();
+        let levels: [(&str, Vec<u8>); 3] = [
+            ("check", [bytes_field(1, &query), UNKNOWN.to_vec()].concat()),
+            ("query", bytes_field(1, &[query.clone(), UNKNOWN.to_vec()].concat())),
+            ("predicate", bytes_field(1, &[query.clone(), bytes_field(2, &[&[8, 0][..], &UNKNOWN].concat())].concat())),
+        ];
+        for (level, check) in levels {
+            assert_eq!(construct(&with_check(&check)), format!("the unknown field 15 of a {level}"));
+        }
+        // Within an expression: expression, operation, value, operator, closure.
+        let expression = |bytes: &[u8]| {
+            with_check(&bytes_field(1, &[&bytes_field(1, &[8, 27])[..], &bytes_field(3, bytes)].concat()))
+        };
+        for (level, bytes) in [
+            ("expression", UNKNOWN.to_vec()),
+            ("operation", bytes_field(1, &UNKNOWN)),
+            ("term", bytes_field(1, &bytes_field(1, &UNKNOWN))),
+            ("unary operator", bytes_field(1, &bytes_field(2, &[&[8, 0][..], &UNKNOWN].concat()))),
+            ("binary operator", bytes_field(1, &bytes_field(3, &[&[8, 4][..], &UNKNOWN].concat()))),
+            ("closure", bytes_field(1, &bytes_field(4, &UNKNOWN))),
+        ] {
+            assert_eq!(construct(&expression(&bytes)), format!("the unknown field 15 of a {level}"));
+        }
+    }
+
+    #[test]
+    fn unknown_numbers_of_enums_are_refused() {
+        let expression = |op: &[u8]| {
+            let expression = bytes_field(3, &bytes_field(1, op));
+            with_check(&bytes_field(1, &[&bytes_field(1, &[8, 27])[..], &expression].concat()))
+        };
+        assert_eq!(construct(&expression(&bytes_field(2, &[8, 5]))), "the unknown kind of unary operator 5");
+        assert_eq!(construct(&expression(&bytes_field(3, &[8, 30]))), "the unknown kind of binary operator 30");
+        let scope = bytes_field(7, &[8, 2]);
+        assert_eq!(construct(&with_content(&[block(&[]).encode_to_vec(), scope].concat())), "the unknown scope type 2");
+        assert_eq!(construct(&with_check(&[16, 3])), "the unknown check kind 3");
+        let boolean = bytes_field(1, &[6 << 3, 2]);
+        assert_eq!(construct(&expression(&boolean)), "the unknown boolean 2");
+    }
+
+    #[test]
+    fn of_two_where_one_belongs_neither_is_believed() {
+        let check = [[16, 1], [16, 0]].concat();
+        assert_eq!(construct(&with_check(&check)), "a second check kind of one check");
+        let version = [block(&[]).encode_to_vec(), vec![24, 6]].concat();
+        assert_eq!(construct(&with_content(&version)), "a second version of one block");
+        let fact = |term: &[u8]| {
+            let fact = bytes_field(4, &bytes_field(1, &[&[8, 6][..], &bytes_field(2, term)].concat()));
+            with_content(&[block(&[]).encode_to_vec(), fact].concat())
+        };
+        assert!(admit(&fact(&[16, 1])).is_ok());
+        assert_eq!(construct(&fact(&[16, 1, 48, 1])), "a malformed term");
+        assert_eq!(construct(&fact(&[])), "a malformed term");
+    }
+
+    #[test]
+    fn numbers_have_one_form_and_fit_their_field() {
+        let content = |number: &[u8]| with_content(&[&[24][..], number].concat());
+        assert!(admit(&content(&[6])).is_ok());
+        assert_eq!(construct(&content(&[0x86, 0])), "a malformed block");
+        assert_eq!(construct(&content(&[0x86, 0x80, 0x80, 0x80, 0x10])), "the unknown version 4294967302");
+        assert_eq!(construct(&content(&[0xFF; 11])), "a malformed block");
+        assert_eq!(construct(&with_content(&[29, 6, 0, 0, 0])), "a malformed block");
+    }
+
+    #[test]
+    fn nested_closures_end_before_the_stack_does() {
+        let mut closure = Vec::new();
+        for _ in 0..200 {
+            let operation = [
+                &[0x22, u8::try_from(closure.len() & 0x7F | 0x80).unwrap(), u8::try_from(closure.len() >> 7).unwrap()],
+                &closure[..],
+            ]
+            .concat();
+            closure = [
+                &[
+                    0x12,
+                    u8::try_from(operation.len() & 0x7F | 0x80).unwrap(),
+                    u8::try_from(operation.len() >> 7).unwrap(),
+                ],
+                &operation[..],
+            ]
+            .concat();
+        }
+        let mut place = Place::default();
+        assert!(walk(&closure, &CLOSURE, 0, &mut place).is_err());
+    }
+
+    #[test]
+    fn every_signing_key_is_an_ed25519_key() {
+        use biscuit_auth::builder::{Algorithm, BlockBuilder};
+        let p256 = || biscuit_auth::KeyPair::new_with_algorithm(Algorithm::Secp256r1);
+        let root = biscuit_auth::KeyPair::new();
+        let token = biscuit_auth::Biscuit::builder().build(&root).unwrap();
+        let next = token.append_with_keypair(&p256(), BlockBuilder::new()).unwrap();
+        let refused = admit(&next.to_vec().unwrap()).unwrap_err();
+        assert_eq!((&*refused.construct, refused.block), ("the next key", Some(1)));
+
+        let external = p256();
+        let request = token.third_party_request().unwrap();
+        let signed = request.create_block(&external.private(), BlockBuilder::new()).unwrap();
+        let vouched = token.append_third_party(external.public(), signed).unwrap();
+        let refused = admit(&vouched.to_vec().unwrap()).unwrap_err();
+        assert_eq!((&*refused.construct, refused.block), ("the external key", Some(1)));
+    }
+
+    #[test]
+    fn long_chains_are_refused() {
+        let blocks = |count: usize| vec!["check if true"; count - 1];
+        assert!(admit(&token("", &blocks(BLOCKS_MAX))).is_ok());
+        assert_eq!(construct(&token("", &blocks(BLOCKS_MAX + 1))), "a long chain");
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        // Each truncation, and each byte replaced by a few others, of a token with a bit of everything.
+        let whole = token(
+            "right(\"orders\", \"GET\"); owner(\"alice\", {1, 2}, hex:00ff);",
+            &["check if time($t), $t <= 2030-01-01T00:00:00Z or path($p), $p.length() > 3 && !false trusting previous"],
+        );
+        for at in 0..whole.len() {
+            let _either = admit(&whole[..at]);
+            for byte in [0, 1, 0x7F, 0x80, 0xFF, whole[at] ^ 1, whole[at] ^ 8] {
+                let mut changed = whole.clone();
+                changed[at] = byte;
+                if let Ok(program) = admit(&changed) {
+                    let plan = super::super::Plan::compile(program);
+                    plan.checks().for_each(|check| assert!(!check.text().is_empty()));
+                    plan.evaluate(&super::super::testing::message(), &[]);
+                }
+            }
+        }
+    }
+}

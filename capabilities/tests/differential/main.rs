@@ -7,6 +7,9 @@
 //! `POSTERN_CASES` says how many cases are run (a case is a token with a message), `POSTERN_SEED` from where. A failure
 //! prints the seed of its token, and with it as `POSTERN_SEED` the case comes first.
 
+// The lint's own leave for tests does not reach the helpers of a test crate.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
 mod generate;
 mod library;
 mod model;
@@ -59,8 +62,8 @@ fn the_plan_agrees_with_the_library() {
 /// Deciding notes its steps, and in a build with debug assertions it compares them to the price. Here every text is as long as
 /// it may be and all are equal, so that nothing ends early.
 #[test]
+#[cfg_attr(not(debug_assertions), ignore = "nothing is compared without debug assertions")]
 fn no_message_takes_more_steps_than_the_price() {
-    assert!(cfg!(debug_assertions), "without debug assertions this test tests nothing");
     let text: &str = "a".repeat(TEXT_BYTES_MAX).leak();
     let message = generate::maximal(text, &text[..QUERY_FACT_BYTES_MAX]);
     let (first, cases) = (number("POSTERN_SEED", 0), number("POSTERN_CASES", CASES_DEFAULT));
