@@ -13,6 +13,7 @@
 mod generate;
 mod library;
 mod model;
+mod mutate;
 
 use biscuit_auth::Biscuit;
 use postern_capabilities::language::{self, Plan, Verdict};
@@ -79,6 +80,18 @@ fn no_message_takes_more_steps_than_the_price() {
 
 /// Above it a case takes too long for a test, and would be refused anyway.
 const PRICE_WORTH_RUNNING: u64 = 10_000_000;
+
+#[test]
+fn what_is_admitted_means_the_same_however_it_was_written() {
+    let (first, cases) = (number("POSTERN_SEED", 0), number("POSTERN_CASES", CASES_DEFAULT));
+    let keys = Keys::new();
+    let mut tally = mutate::Tally::default();
+    for seed in first..first + cases.div_ceil(MESSAGES) {
+        mutate::token_agrees(seed, &keys, &mut tally);
+    }
+    println!("{tally:?}");
+    assert!(cases < CASES_DEFAULT || tally.decided > cases / 20 && tally.refused > cases / 20, "{tally:?}");
+}
 
 fn token_agrees(seed: u64, keys: &Keys, tally: &mut Tally) {
     let mut rng = StdRng::seed_from_u64(seed);
