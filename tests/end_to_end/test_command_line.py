@@ -73,7 +73,7 @@ def test_mint_prints_the_token_and_nothing_else(gate):
 
 def test_mint_through_the_admin_api_with_an_admin_capability(gate, tmp_path):
     """Without the root key: on another machine there is only the admin capability."""
-    done = postern("mint", "orders", "--allow", "GET", "--admin", gate.admin_url, "--token-file", gate.state / "admin.token", cwd=tmp_path,
+    done = postern("mint", "orders", "--allow", "GET", "--admin", gate.admin_url, "--admin-token-file", gate.state / "admin.token", cwd=tmp_path,
                    state=tmp_path / "empty")
     assert done.code == 0, done.err
     assert gate.get("/orders/x", done.out.strip()).status == 200
