@@ -52,5 +52,5 @@ def pytest_runtest_makereport(item, call):
         for value in getattr(item, "funcargs", {}).values():
             gate = value if isinstance(value, Gate) else getattr(value, "gate", None)
             if isinstance(gate, Gate) and gate.process:
-                report.sections.append(("gateway log", "\n".join(gate.log.splitlines()[-25:])))
+                report.sections.append(("gateway log", "\n".join(gate.log.splitlines()[-4:])))
                 break
