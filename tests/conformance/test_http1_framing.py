@@ -49,8 +49,9 @@ CODING = [
     Refused("chunkedx", post("Transfer-Encoding: chunkedx", body="0\r\n\r\n"), (400, 501)),
     Refused("chunk", post("Transfer-Encoding: chunk", body="0\r\n\r\n"), (400, 501)),
     Refused("chunked on 1.0", post(CHUNKED, version="1.0", body="0\r\n\r\n" + SMUGGLED)),
-    Passed("underscore spelling is not a coding", post("Transfer_Encoding: chunked", "Content-Length: 5", body="0\r\n\r\n"), to="POST", body=b"0\r\n\r\n", never=(b"transfer_encoding",)),
-    Passed("upper case is the same coding", post("Transfer-Encoding: CHUNKED", body="3\r\nabc\r\n0\r\n\r\n"), to="POST", body=b"abc"),
+    Refused("underscore spelling", post("Transfer_Encoding: chunked", "Content-Length: 5", body="0\r\n\r\n")),
+    # RFC 9112 calls it the same coding; no client writes it so, and some services read it otherwise.
+    Refused("upper case", post("Transfer-Encoding: CHUNKED", body="3\r\nabc\r\n0\r\n\r\n"), (400, 501)),
     Passed("tab before the value", post("Transfer-Encoding:\tchunked", body="3\r\nabc\r\n0\r\n\r\n"), to="POST", body=b"abc"),
     Passed("space after the value", post("Transfer-Encoding: chunked \t", body="3\r\nabc\r\n0\r\n\r\n"), to="POST", body=b"abc"),
 ]
@@ -85,7 +86,7 @@ LENGTH = [
     Refused("space before colon", post("Content-Length : 3", body="abc")),
     Refused("folded", post("Content-Length:\r\n 3", body="abc")),
     Refused("two in other case", post("Content-Length: 3", "content-length: 30", body="abc" + SMUGGLED)),
-    Passed("underscore spelling is not a length", post("Content_Length: 0", "Content-Length: 3", body="abc"), to="POST", body=b"abc", never=(b"content_length",)),
+    Refused("underscore spelling", post("Content_Length: 0", "Content-Length: 3", body="abc")),
     Refused("body on GET cut", get("Content-Length: 10", body="abc"), (400, 408), half_close=True, may_be_silent=True),
     Passed("three", post("Content-Length: 3", body="abc"), to="POST", body=b"abc", sees=(b"ontent-", b": 3\r\n")),
     Passed("zero", post("Content-Length: 0"), to="POST", body=b""),
