@@ -12,14 +12,16 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::Response;
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::Active;
 use super::body::Answer;
 use super::download::Download;
 use super::upload::{Unsent, Upload};
+use crate::head::Framing;
 use crate::http1::framing::FramingError;
 use crate::http1::upstream::{Call, Failure};
 use crate::limits::Limits;
@@ -106,6 +108,7 @@ impl Exchange {
     /// A kept connection may have closed unseen. Then the message goes up once more on a new one, if that is safe: the
     /// method is idempotent, and nothing of a body is lost.
     async fn attempts(&mut self, respond: &mut Option<Respond>) -> Result<(), Failed> {
+        self.empty_body_ends().await?;
         let worker = Rc::clone(&self.worker);
         let resource = Rc::clone(&self.admitted.resource);
         let upstream = self.connected(worker.pool.open(&resource.upstreams), respond).await?;
@@ -126,6 +129,28 @@ impl Exchange {
             worker.pool.put(upstream);
         }
         Ok(())
+    }
+
+    /// Waits for the end of a body that was declared empty. The upstream acts on such a message at the end of its head,
+    /// before a DATA frame that contradicts the length could still stop it (RFC 9113 section 8.1.1).
+    async fn empty_body_ends(&mut self) -> Result<(), Failed> {
+        if self.admitted.framing != Framing::Length(0) {
+            return Ok(());
+        }
+        let body = &mut self.body;
+        let end = async {
+            while !body.is_end_stream() {
+                match body.frame().await {
+                    None => break,
+                    Some(Ok(frame)) if frame.data_ref().is_none_or(|data| data.is_empty()) => {}
+                    // `h2` resets the stream when DATA goes beyond the declared length.
+                    Some(Ok(_) | Err(_)) => return Err(Failed::Gone),
+                }
+            }
+            Ok(())
+        };
+        let in_time = timeout(self.worker.limits.body_stall_timeout, end).await;
+        in_time.unwrap_or(Err(Failed::Refused(Refused::RequestTimeout)))
     }
 
     /// Waits for a connection, unless the client leaves before.
