@@ -126,7 +126,10 @@ async fn change_keys(admin: &Rc<Admin>, by: By, asked: KeyRequest) -> Result<Ans
     let work = tokio::task::spawn_local(async move {
         let _one_at_a_time = admin.changing_keys.lock().await;
         match asked {
-            KeyRequest::Rotate {} => rotate(&admin, by).await?,
+            KeyRequest::Rotate {} => {
+                rotate(&admin, by.clone()).await?;
+                mint::renew_admin_token(&admin, by).await?;
+            }
             KeyRequest::Retire { id } => admin.ledger.retire(KeyId(id), by).await?,
         }
         let ring = admin.ledger.standing().keys();

@@ -15,8 +15,9 @@ use std::rc::Rc;
 
 use http::StatusCode;
 use postern_capabilities::caveat::Caveat;
+use postern_capabilities::explain::inspect;
 use postern_capabilities::mint::mint as sign;
-use postern_capabilities::resource::{Operation, ResourceName, Right};
+use postern_capabilities::resource::{ADMINISTRATION, Operation, ResourceName, Right};
 use postern_capabilities::text::TokenText;
 use postern_capabilities::token::{Capability, Unverified};
 use serde_json::json;
@@ -27,6 +28,7 @@ use super::exchange::Answer;
 use super::problem::NotDone;
 use crate::ledger::{self, By};
 use crate::request::error::Refused;
+use crate::state::ADMIN_TOKEN;
 
 /// The resource that a path names, if capabilities for it are minted here.
 pub(super) fn resource(admin: &Admin, name: &str) -> Result<ResourceName, NotDone> {
@@ -83,6 +85,31 @@ pub(super) async fn mint(
     }
     let body = json!({ "token": token.expose(), "revocation_id": id, "resource": resource, "expires": end });
     Ok(Answer::json(StatusCode::CREATED, &body))
+}
+
+/// After a rotation: the administration capability in the state folder is minted anew under the new key, so that retiring
+/// the old key does not lock the operator out.
+///
+/// Only one that is there, in good standing, and full administration without a caveat is replaced: what was removed,
+/// revoked or narrowed stays so. The new one is recorded as minted under the old one and ends with it.
+pub(super) async fn renew_admin_token(admin: &Rc<Admin>, by: By) -> Result<(), NotDone> {
+    let standing = admin.ledger.standing();
+    let Ok(text) = admin.state.token(ADMIN_TOKEN) else { return Ok(()) };
+    let without_caveat = inspect(&text, None).is_ok_and(|said| said.blocks.iter().all(|block| block.checks.is_empty()));
+    let verified =
+        Unverified::parse(&text).ok().and_then(|token| token.verify(standing, admin.limits.price_budget).ok());
+    let Some(old) = verified.filter(|old| without_caveat && old.standing(standing).is_ok()) else { return Ok(()) };
+    let rights = old.rights().to_vec();
+    if rights.iter().any(|right| right.resource.as_str() != ADMINISTRATION || !right.operation.is_any()) {
+        return Ok(());
+    }
+    let token = signed(admin, &rights, &[])?;
+    let new = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
+    if let (Some(id), Some(right)) = (new.revocation_ids().first(), rights.into_iter().next()) {
+        admin.ledger.minted(right.resource, *id, old.revocation_ids(), by).await?;
+        admin.state.write_token(ADMIN_TOKEN, token.expose()).map_err(NotDone::State)?;
+    }
+    Ok(())
 }
 
 fn rights(resource: &ResourceName, operations: Option<Vec<String>>) -> Result<Vec<Right>, NotDone> {

@@ -405,6 +405,31 @@ fn what_is_not_strict_is_refused() {
     assert_eq!(get("/keys", "Authorization: Bearer nonsense\r\n").status, 401);
 }
 
+/// Retiring the old key after a rotation must not lock the operator out, nor bring back what was taken away.
+#[test]
+fn the_operators_own_capability_is_renewed_by_a_rotation() {
+    let gateway = Gateway::start();
+    let rotate = json!({ "action": "rotate" });
+    let first = gateway.admin_token(&[]);
+    gateway.state.write_token("admin", first.expose()).unwrap();
+    assert_eq!(gateway.ask(&first, "POST", "/keys", Some(&rotate)).status, 200);
+    let second = TokenText::from(gateway.state.token("admin").unwrap().to_string());
+    assert_ne!(second.expose(), first.expose());
+    assert_eq!(gateway.ask(&second, "POST", "/keys", Some(&json!({ "action": "retire", "id": 0 }))).status, 200);
+    assert_eq!(gateway.ask(&second, "GET", "/keys", None).status, 200);
+
+    let narrow = gateway.admin_token(&[path("/metrics")]);
+    gateway.state.write_token("admin", narrow.expose()).unwrap();
+    assert_eq!(gateway.ask(&second, "POST", "/keys", Some(&rotate)).status, 200);
+    assert_eq!(gateway.state.token("admin").unwrap().as_str(), narrow.expose(), "narrowed stays narrowed");
+
+    let revoked = gateway.admin_token(&[]);
+    gateway.state.write_token("admin", revoked.expose()).unwrap();
+    gateway.ask(&second, "POST", "/revocations", Some(&ids(&gateway.verify(revoked.expose()))));
+    assert_eq!(gateway.ask(&second, "POST", "/keys", Some(&rotate)).status, 200);
+    assert_eq!(gateway.state.token("admin").unwrap().as_str(), revoked.expose(), "revoked stays revoked");
+}
+
 /// HOSTILE T36: a ledger that cannot write refuses, says so, and turns health red; reading goes on.
 #[test]
 fn a_ledger_that_cannot_write_is_said_everywhere() {

@@ -30,26 +30,14 @@ pub const ALLOWED: &str = "allowed";
 /// All that is counted and logged in one gateway process. Shared by workers, ledger and administration.
 pub struct Telemetry {
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
-    administration: AdministrationCounters,
     ledger: Arc<LedgerMetrics>,
     access_log: AccessLog,
-}
-
-/// Administration has one thread but many writers over time, so its few counters are ordinary atomics.
-#[derive(Default)]
-struct AdministrationCounters {
-    decisions: Mutex<HashMap<&'static str, u64>>,
 }
 
 impl Telemetry {
     /// Telemetry that writes its access log through `access_log`.
     pub fn new(access_log: AccessLog) -> Arc<Self> {
-        Arc::new(Self {
-            workers: Mutex::default(),
-            administration: AdministrationCounters::default(),
-            ledger: Arc::default(),
-            access_log,
-        })
+        Arc::new(Self { workers: Mutex::default(), ledger: Arc::default(), access_log })
     }
 
     /// Telemetry that counts and logs nothing to anywhere; for tests and for embedding.
@@ -74,11 +62,6 @@ impl Telemetry {
         &self.ledger
     }
 
-    /// Counts a decision about an administration message.
-    pub fn administration_decided(&self, reason: &'static str) {
-        *lock(&self.administration.decisions).entry(reason).or_insert(0) += 1;
-    }
-
     /// The access log, to have it reopened after a rotation.
     pub fn access_log(&self) -> &AccessLog {
         &self.access_log
@@ -87,8 +70,7 @@ impl Telemetry {
     /// All counters as Prometheus text exposition, format 0.0.4.
     pub fn render(&self) -> String {
         let workers = lock(&self.workers).clone();
-        let administration = lock(&self.administration.decisions).clone();
-        prometheus::render(&workers, &administration, &self.ledger, &self.access_log)
+        prometheus::render(&workers, &self.ledger, &self.access_log)
     }
 }
 

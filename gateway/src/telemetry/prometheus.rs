@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use postern_capabilities::resource::ADMINISTRATION;
-
 use super::access_log::AccessLog;
 use super::lock;
 use super::metrics::{BUCKETS_US, Counter, Histogram, LedgerMetrics, Protocol, WorkerCounters};
@@ -15,16 +12,11 @@ use super::metrics::{BUCKETS_US, Counter, Histogram, LedgerMetrics, Protocol, Wo
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Writes all families; each has its help and type line first, and each series appears once.
-pub(super) fn render(
-    workers: &[Arc<WorkerCounters>],
-    administration: &HashMap<&'static str, u64>,
-    ledger: &LedgerMetrics,
-    log: &AccessLog,
-) -> String {
+pub(super) fn render(workers: &[Arc<WorkerCounters>], ledger: &LedgerMetrics, log: &AccessLog) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     text.family("postern_build_info", "gauge", "The version that runs, as a label.");
     text.series("postern_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    decisions(&mut text, workers, administration);
+    decisions(&mut text, workers);
     traffic(&mut text, workers);
     upstreams(&mut text, workers);
     ledger_families(&mut text, ledger);
@@ -36,7 +28,7 @@ pub(super) fn render(
     text.0
 }
 
-fn decisions(text: &mut Text, workers: &[Arc<WorkerCounters>], administration: &HashMap<&'static str, u64>) {
+fn decisions(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
     let name = "postern_decisions_total";
     text.family(name, "counter", "Messages decided, by resource and reason; resource is empty where none was found.");
     let mut sums: BTreeMap<(Arc<str>, &'static str), u64> = BTreeMap::new();
@@ -44,9 +36,6 @@ fn decisions(text: &mut Text, workers: &[Arc<WorkerCounters>], administration: &
         for decision in lock(&worker.decisions).iter() {
             *sums.entry((Arc::clone(&decision.resource), decision.reason)).or_insert(0) += decision.count.read();
         }
-    }
-    for (reason, count) in administration {
-        *sums.entry((Arc::from(ADMINISTRATION), reason)).or_insert(0) += count;
     }
     for ((resource, reason), count) in sums {
         text.series(name, &[("resource", &resource), ("reason", reason)], count);
@@ -267,13 +256,11 @@ mod tests {
         one.connection_closed();
         one.decided(Some("orders"), "not-permitted");
         one.decided(None, "missing-capability");
-        telemetry.administration_decided("revoked");
         let series = parse(&telemetry.render());
         let value = |name: &str| series[name];
         assert_eq!(value(r#"postern_decisions_total{resource="orders",reason="allowed"}"#), 2.0);
         assert_eq!(value(r#"postern_decisions_total{resource="orders",reason="not-permitted"}"#), 1.0);
         assert_eq!(value(r#"postern_decisions_total{resource="",reason="missing-capability"}"#), 1.0);
-        assert_eq!(value(r#"postern_decisions_total{resource="postern",reason="revoked"}"#), 1.0);
         assert_eq!(value("postern_connections_open"), 1.0);
         assert_eq!(value(r#"postern_requests_total{protocol="http/1.1"}"#), 2.0);
         assert_eq!(value(r#"postern_own_share_seconds_bucket{le="0.000005"}"#), 0.0);

@@ -259,7 +259,11 @@ impl Writer {
 
     /// What a failed write means for the ones after it, and what its callers are told.
     fn failed(&self, error: &rusqlite::Error) -> AppendError {
-        match error.sqlite_error_code() {
+        // A full disk also shows as no room for the index of the write-ahead log; nothing was written then either.
+        let no_room_for_index =
+            error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+        let code = if no_room_for_index { Some(ErrorCode::DiskFull) } else { error.sqlite_error_code() };
+        match code {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 let reason = "another program holds a lock on the database file; end whatever has it open";
                 tracing::error!(%error, "{reason}");
