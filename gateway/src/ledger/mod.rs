@@ -9,6 +9,7 @@
 
 pub mod embedded;
 pub mod event;
+pub mod glance;
 pub mod projection;
 pub mod record;
 pub mod verify;

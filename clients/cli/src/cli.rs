@@ -1,0 +1,178 @@
+//! Every command with its words, and what a person sees who asks for help or mistypes.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use postern_gateway::state::{STATE_DIR_DEFAULT, StateDir, StateError};
+
+use crate::commands;
+use crate::output;
+use crate::stop::Exit;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+A first look:
+  postern demo                                see it work, without touching anything
+  postern proxy http://127.0.0.1:3000         put the gateway before a service that you already run
+
+From there:
+  postern mint orders --expires 30d --out full.token
+  postern attenuate --token-file full.token --method GET --path '/v1/orders/**' --expires 10m --out read.token
+  postern inspect --token-file read.token
+  postern check --token-file read.token --resource orders --method GET --path /v1/orders/42
+  postern revoke --token-file read.token
+
+Exit codes: 0 done or allowed, 1 refused or denied, 2 the command line makes no sense, 3 failed.";
+
+/// An object-capability gateway: a request passes because of the token that it carries, not because of who sent it
+#[derive(Parser)]
+#[command(name = "postern", version, styles = STYLES, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) state: StateArg,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Where keys and ledger are.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct StateArg {
+    /// The state folder: root key, admin capability, ledger [default: .postern]
+    #[arg(long = "state", value_name = "DIR", global = true, env = "POSTERN_STATE", hide_env_values = true)]
+    dir: Option<PathBuf>,
+}
+
+impl StateArg {
+    /// The folder by the command line or the environment, if either names one.
+    pub(crate) fn named(&self) -> Option<&PathBuf> {
+        self.dir.as_ref()
+    }
+
+    /// Where the folder is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| PathBuf::from(STATE_DIR_DEFAULT))
+    }
+
+    /// The folder, which must be there.
+    pub(crate) fn open(&self) -> Result<StateDir, StateError> {
+        StateDir::open(self.path())
+    }
+}
+
+/// What `postern` can do, in the order in which a newcomer meets it.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show it: a sample service, the gateway before it, and requests allowed, denied, attenuated and revoked
+    Demo(commands::demo::DemoArgs),
+    /// Put the gateway before a service that already runs, without configuration
+    Proxy(commands::proxy::ProxyArgs),
+    /// Run the gateway that a configuration file describes
+    Serve(commands::serve::ServeArgs),
+    /// Make the state folder: a root key and a capability for administration
+    Init(commands::init::InitArgs),
+    /// Make a new capability, with the root key or through a running gateway
+    Mint(commands::mint::MintArgs),
+    /// Narrow a capability, offline and without any key
+    Attenuate(commands::attenuate::AttenuateArgs),
+    /// Close a capability, so that nobody can narrow it any further
+    Seal(commands::attenuate::SealArgs),
+    /// Say what a token says
+    Inspect(commands::inspect::InspectArgs),
+    /// Would this message pass, and which caveat stops it?
+    Check(commands::check::CheckArgs),
+    /// Find what can never pass, or is not admitted
+    Lint(commands::lint::LintArgs),
+    /// End a capability, and all that was derived from it
+    Revoke(commands::revoke::RevokeArgs),
+    /// List, rotate or retire the root keys
+    Keys(commands::keys::KeysArgs),
+    /// Show what the ledger has recorded
+    Log(commands::log::LogArgs),
+    /// Check that the ledger is whole
+    Ledger(commands::ledger::LedgerArgs),
+    /// Check a configuration file, or print one to start from
+    Config(commands::config::ConfigArgs),
+    /// Print a completion script for your shell
+    Completions(commands::completions::CompletionsArgs),
+}
+
+/// Prints help where it was asked for, and otherwise what is wrong with the command line.
+pub(crate) fn explain(error: &clap::Error) -> Exit {
+    let wants_colour = |paint: output::Paint| paint.bold("") != "";
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let text = error.render();
+            let shown =
+                if wants_colour(output::Paint::for_stdout()) { text.ansi().to_string() } else { text.to_string() };
+            match output::raw(shown.as_bytes()) {
+                Ok(()) => Exit::Done,
+                Err(stop) => stop.exit,
+            }
+        }
+        _ => {
+            let text = error.render();
+            let shown =
+                if wants_colour(output::Paint::for_stderr()) { text.ansi().to_string() } else { text.to_string() };
+            output::note(hide_secrets(&shown, std::env::args()).trim_end());
+            Exit::Usage
+        }
+    }
+}
+
+/// Longer than any option, file name or resource that a message has to repeat; shorter than any token or key.
+const SECRET_CHARACTERS_MIN: usize = 60;
+
+/// The message without the arguments that could be tokens or keys: a mistyped option must not make a log remember one.
+fn hide_secrets(message: &str, arguments: impl Iterator<Item = String>) -> String {
+    let mut hidden = message.to_owned();
+    for argument in arguments {
+        // `--option=value` is repeated as a whole or in its part behind the `=`.
+        let value = argument.split_once('=').filter(|(name, _)| name.starts_with("--")).map_or(&*argument, |(_, v)| v);
+        let like_a_token = value.len() >= SECRET_CHARACTERS_MIN
+            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=+/:".contains(&byte));
+        if like_a_token {
+            hidden = hidden.replace(value, "<something that looks like a token>");
+        }
+    }
+    hidden
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_by_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("postern "), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_usage_message_does_not_repeat_a_token() {
+        let token = "E".repeat(200);
+        let arguments = ["postern", "inspect", "--tokn", token.as_str()].map(str::to_owned);
+        let message = format!("error: unexpected argument '{token}' found");
+        let hidden = hide_secrets(&message, arguments.into_iter());
+        assert!(!hidden.contains("EEEE"), "{hidden}");
+        let both = format!("--token={token}");
+        assert!(!hide_secrets(&format!("unexpected '{both}'"), [both].into_iter()).contains("EEEE"));
+        assert_eq!(hide_secrets("no such 'foo'", ["foo".to_owned()].into_iter()), "no such 'foo'");
+    }
+}

@@ -1,0 +1,108 @@
+//! `postern check`: would this message pass, and if not, what stops it? The same code decides as in the gateway.
+
+use clap::Args;
+use postern_capabilities::authorize::{FailedCaveat, Refusal, authorize};
+use postern_capabilities::token::{PRICE_BUDGET_DEFAULT, Unverified};
+use serde::Serialize;
+
+use super::now;
+use crate::cli::StateArg;
+use crate::message_args::MessageArgs;
+use crate::output::{self, Paint, plain};
+use crate::stop::{Exit, Stop};
+use crate::token_input::TokenInput;
+use crate::trust::TrustArgs;
+
+/// `postern check`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  postern check --token-file read.token --resource orders --method GET --path /v1/orders/42
+  postern check --token-file read.token --resource orders --path /v1/orders --query page=2 --client 10.1.2.3
+  postern check --token-file read.token --resource orders --time 2030-01-01T00:00:00Z
+  postern check --token-file mcp.token --resource tools --method POST --tool search --arg table=orders --body-size 90
+  postern check - --public-key \"$(cat root.pub)\" --resource orders < read.token
+
+The exit code is 0 if the message would be allowed, and 1 if not. Keys and revocations are those of the state
+folder, unless --public-key names the root's key.
+JSON: {\"allowed\": false, \"type\": \"not-permitted\", \"reason\": …, \"caveats\": [{\"block\", \"check\", \"text\"}]}")]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    token: TokenInput,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    message: MessageArgs,
+}
+
+/// The answer. `type` is the problem type that a gateway would send.
+#[derive(Serialize)]
+struct Verdict {
+    allowed: bool,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The caveats that stop the message.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    caveats: Vec<FailedCaveat>,
+}
+
+pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
+    let message = args.message.read(now())?;
+    let token = args.token.read()?;
+    let Some(standing) = args.trust.standing(&token, state)? else {
+        return Err(Stop::failed(format!(
+            "no key is known here to verify the token with: name the root's public key with --public-key, or a state folder with --state (there is none at {})",
+            state.path().display()
+        )));
+    };
+    let verdict = match Unverified::parse(&token) {
+        Err(error) => Verdict::refused(error.kind(), error.to_string()),
+        Ok(unverified) => match unverified.verify(&standing, PRICE_BUDGET_DEFAULT) {
+            Err(error) => Verdict::refused(error.kind(), error.to_string()),
+            Ok(capability) => match authorize(&capability, message.message(), &standing) {
+                Ok(_permit) => Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new() },
+                Err(refusal) => Verdict::of_refusal(&refusal),
+            },
+        },
+    };
+    let exit = if verdict.allowed { Exit::Done } else { Exit::Refused };
+    match args.json {
+        true => output::json(&verdict)?,
+        false => output::line(&verdict.written(Paint::for_stdout()))?,
+    }
+    Ok(exit)
+}
+
+impl Verdict {
+    fn refused(kind: &'static str, reason: String) -> Self {
+        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new() }
+    }
+
+    fn of_refusal(refusal: &Refusal) -> Self {
+        let caveats = match refusal {
+            Refusal::Caveat(failed) => failed.iter().cloned().collect(),
+            _ => Vec::new(),
+        };
+        Self { caveats, ..Self::refused(refusal.kind(), refusal.to_string()) }
+    }
+
+    fn written(&self, paint: Paint) -> String {
+        let Some(kind) = self.kind else {
+            return format!("{}: the message would pass.", paint.green("allowed"));
+        };
+        let denied = paint.red("denied");
+        if self.caveats.is_empty() {
+            return format!("{denied} ({kind}): {}", plain(self.reason.as_deref().unwrap_or_default()));
+        }
+        let caveats = self.caveats.iter().map(|caveat| format!("\n  {}", plain(&caveat.to_string())));
+        format!("{denied} ({kind}): the right is held, and this stops the message:{}", caveats.collect::<String>())
+    }
+}

@@ -1,0 +1,54 @@
+//! One file a command, or a group that belongs together. Each reads its arguments, does one thing and says how it ended.
+
+pub(crate) mod attenuate;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod keys;
+pub(crate) mod ledger;
+pub(crate) mod lint;
+pub(crate) mod log;
+pub(crate) mod mint;
+pub(crate) mod overview;
+pub(crate) mod proxy;
+pub(crate) mod revoke;
+pub(crate) mod serve;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postern_gateway::ledger::{EmbeddedOptions, Ledger};
+use postern_gateway::state::StateDir;
+use postern_gateway::telemetry::LedgerMetrics;
+
+use crate::stop::Stop;
+
+/// Whole seconds since the epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Runs what needs sockets or the ledger, on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Stop::failed(format!("cannot start: {error}; the limit on open files may be too low")))?
+        .block_on(work)
+}
+
+/// The ledger itself, for what is done while no gateway runs. It fails while one does, which is what keeps the two apart.
+pub(crate) async fn own_ledger(state: &StateDir) -> Result<Ledger, Stop> {
+    let root = state.root_key().map_err(Stop::failed)?.public();
+    let metrics = std::sync::Arc::new(LedgerMetrics::default());
+    let ledger = Ledger::open(&EmbeddedOptions::new(state.ledger_path()), metrics).map_err(Stop::failed)?;
+    let minting = ledger.standing().keys().minting().map(|entry| entry.key);
+    match minting {
+        Some(minting) => state.settle_rotation(&minting).map_err(Stop::failed)?,
+        None => drop(ledger.adopt_root_key(root).await.map_err(Stop::failed)?),
+    }
+    state.record_key_ring(&ledger.standing().keys()).map_err(Stop::failed)?;
+    Ok(ledger)
+}

@@ -1,0 +1,57 @@
+//! `postern serve`: the gateway that a configuration file describes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use postern_gateway::config::Config;
+use postern_gateway::state::StateDir;
+
+use super::block_on;
+use crate::cli::StateArg;
+use crate::output::{self, plain};
+use crate::serving;
+use crate::stop::{Exit, Stop};
+
+/// `postern serve`
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  postern init && postern serve
+  postern serve --config /etc/postern.toml --state /var/lib/postern
+
+A file to start from: postern config default > postern.toml
+SIGINT and SIGTERM drain: what is under way may finish. POSTERN_LOG=debug shows more.")]
+pub(crate) struct ServeArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "postern.toml")]
+    config: PathBuf,
+}
+
+pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
+    if !args.config.is_file() {
+        return Err(Stop::failed(format!(
+            "there is no configuration file {}; name it with --config, or start with `postern config default > postern.toml`",
+            args.config.display()
+        )));
+    }
+    let config = Config::load(&args.config).map_err(|errors| {
+        let mistakes = errors.mistakes.iter().map(|mistake| format!("\n  {}", plain(&mistake.to_string())));
+        Stop::failed(format!("{} is refused:{}", args.config.display(), mistakes.collect::<String>()))
+    })?;
+    // The command line and the environment come before the file, and that before the default.
+    let folder = match (state.named(), &config.state_dir) {
+        (None, Some(dir)) => StateDir::open(dir),
+        _ => state.open(),
+    };
+    let folder = folder.map_err(Stop::failed)?;
+    serving::log_to_stderr("info");
+    block_on(async {
+        let running = serving::start(config, folder.clone()).await?;
+        for address in running.data_addresses() {
+            output::note(&format!("Messages: {address}"));
+        }
+        output::note(&format!("Administration: http://{}", running.admin_address()));
+        serving::until_signal(running, &folder).await
+    })?;
+    Ok(Exit::Done)
+}

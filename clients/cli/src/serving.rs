@@ -1,0 +1,62 @@
+//! What `serve`, `proxy` and `demo` share: starting the gateway, staying up until a signal, and draining.
+
+use std::io::IsTerminal;
+
+use postern_gateway::config::Config;
+use postern_gateway::gateway::{self, Running};
+use postern_gateway::state::StateDir;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::admin;
+use crate::output;
+use crate::stop::Stop;
+
+/// Which events are shown: `POSTERN_LOG`, in the syntax of `RUST_LOG`.
+const LOG_VARIABLE: &str = "POSTERN_LOG";
+
+/// Starts the gateway, and notes where its administration is.
+pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, Stop> {
+    let running = gateway::start(config, state.clone()).await.map_err(Stop::failed)?;
+    admin::note_address(&state, running.admin_address());
+    Ok(running)
+}
+
+/// Stays until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
+pub(crate) async fn until_signal(running: Running, state: &StateDir) -> Result<(), Stop> {
+    let cannot = |error| Stop::failed(format!("cannot wait for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    output::note("Draining: no new connections, what is under way may finish. A second signal ends it at once.");
+    admin::forget_address(state);
+    tokio::select! {
+        () = running.drain() => Ok(()),
+        _ = interrupt.recv() => Err(Stop::failed("ended before everything under way was finished")),
+        _ = terminate.recv() => Err(Stop::failed("ended before everything under way was finished")),
+    }
+}
+
+/// Sends what the gateway has to say to standard error: for people on a terminal, as JSON lines otherwise.
+pub(crate) fn log_to_stderr(default: &str) {
+    let filter = std::env::var(LOG_VARIABLE).ok().and_then(|text| EnvFilter::try_new(text).ok());
+    let mut filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    // At their lowest levels these libraries print header fields, tokens among them. Whatever the variable asks for, they
+    // may not.
+    for ceiling in ["hyper=warn", "hyper_util=warn", "h2=warn", "rustls=warn", "tokio_rustls=warn", "tungstenite=warn"]
+    {
+        if let Ok(directive) = ceiling.parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A subscriber that is there already, as in tests, stays.
+    let _ = if std::io::stderr().is_terminal() {
+        subscriber.with_ansi(std::env::var_os("NO_COLOR").is_none()).with_target(false).compact().try_init()
+    } else {
+        subscriber.json().try_init()
+    };
+}
