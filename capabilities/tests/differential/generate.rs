@@ -59,6 +59,11 @@ const SUPPLIED: &[(&str, &[Type])] = &[
     ("postern_later", &[Type::Text]),
 ];
 
+/// Whether a text begins with one of the blocks of addresses that messages here are about.
+pub(crate) fn knows_addresses(text: &str) -> bool {
+    BLOCKS_OF_ADDRESSES.iter().any(|(block, _)| text.strip_prefix(block).is_some_and(|rest| rest.starts_with('"')))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Type {
     Integer,
