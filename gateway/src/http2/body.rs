@@ -52,6 +52,13 @@ impl Sender {
         self.frames.closed().await;
     }
 
+    /// Says a last word, and that the body ends with it; where there is no room for it, the body breaks off instead.
+    pub(super) fn finish_with(self, frame: Frame<Bytes>) {
+        if self.frames.try_send(frame).is_ok() {
+            self.finish();
+        }
+    }
+
     /// The body is whole: what was sent is all there is.
     pub(super) fn finish(self) {
         self.is_whole.set(true);

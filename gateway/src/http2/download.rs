@@ -10,7 +10,8 @@ use hyper::body::Frame;
 
 use super::answer;
 use super::body::{Answer, Sender};
-use super::exchange::{Failed, Wait};
+use super::exchange::Failed;
+use super::lease::Wait;
 use crate::head::{Known, ResponseFraming};
 use crate::http1::upstream::{Body, Call, Failure};
 

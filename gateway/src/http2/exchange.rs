@@ -1,9 +1,9 @@
 //! One permitted message's exchange with its upstream: the body up, the answer down, both at once.
 //!
 //! An exchange is a task of its own, so that an answer can begin before the request's body has ended. It ends in one of
-//! three ways: both directions are complete, and the upstream connection goes back to the pool; the client is gone or
-//! too slow, and the upstream connection is closed; the upstream breaks, and the client gets a problem, or a reset where
-//! its answer had begun. Nothing of an exchange outlives its stream.
+//! four ways: both directions are complete, and the upstream connection goes back to the pool; the client is gone or
+//! too slow, and the upstream connection is closed; the upstream breaks, or the capability falls, and the client gets a
+//! problem, or a reset where its answer had begun. Nothing of an exchange outlives its stream.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -11,20 +11,22 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
+use postern_capabilities::authorize::Refusal;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::Active;
 use super::body::Answer;
 use super::download::Download;
+use super::lease::{Wait, watch};
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
 use crate::http1::framing::FramingError;
 use crate::http1::upstream::{Call, Failure};
-use crate::limits::Limits;
 use crate::pool::{Unreachable, Upstream};
 use crate::request::Admitted;
 use crate::request::error::Refused;
@@ -57,6 +59,8 @@ pub(super) enum Failed {
     Refused(Refused),
     /// The upstream's fault.
     Upstream(Failure),
+    /// The capability was revoked, its key retired, or it expired in the meantime.
+    Fallen(Refusal),
     /// The client is gone.
     Gone,
 }
@@ -67,19 +71,6 @@ impl From<Failure> for Failed {
     }
 }
 
-/// What an exchange waits for, and since when.
-#[derive(Clone, Copy)]
-pub(super) enum Wait {
-    /// The client: its body, or its window.
-    Client(Instant),
-    /// The upstream: that it takes the body, or goes on with its own.
-    Upstream(Instant),
-    /// The upstream: that it answers, having the whole request.
-    Answer(Instant),
-    /// The next event of a stream that may be silent for as long as it likes.
-    Event,
-}
-
 impl Exchange {
     /// Runs the exchange to its end.
     pub(super) async fn run(mut self, respond: Respond) {
@@ -88,6 +79,7 @@ impl Exchange {
             Ok(()) => None,
             Err(Failed::Refused(refused)) => Some(refused),
             Err(Failed::Upstream(failure)) => Some(refused_by(&failure)),
+            Err(Failed::Fallen(refusal)) => Some(Refused::Refusal(refusal)),
             Err(Failed::Gone) => {
                 self.ticket.refused(CLIENT_GONE);
                 None
@@ -193,13 +185,13 @@ impl Exchange {
         };
         let download = Download { call, wait: &wait, bytes_out: &bytes_out };
         let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
-        let mut overdue = pin!(overdue(&wait, &self.worker.limits));
+        let mut watch = pin!(watch(&wait, &self.worker, self.ticket.capability.clone()));
 
         let Some(waiting) = respond else { return Err(Failed::Gone) };
         let mut begun = tokio::select! {
             biased;
             begun = upload.beside(download.head()) => begun?,
-            late = &mut overdue => return Err(late),
+            end = &mut watch => return Err(end),
             () = waiting.closed() => return Err(Failed::Gone),
         };
         self.ticket.answered();
@@ -218,16 +210,27 @@ impl Exchange {
             Some(sender) => tokio::select! {
                 biased;
                 ended = upload.beside(download.body(begun.is_event_stream, sender)) => ended,
-                late = &mut overdue => Err(late),
+                end = &mut watch => Err(end),
             },
         };
         self.ticket.bytes_in = bytes_in.get();
         self.ticket.bytes_out = bytes_out.get();
-        if let (Ok(()), Some(sender)) = (&ended, sender) {
-            sender.finish();
+        match (&ended, sender) {
+            (Ok(()), Some(sender)) => sender.finish(),
+            (Err(Failed::Fallen(refusal)), Some(sender)) if begun.is_event_stream => {
+                sender.finish_with(Frame::data(last_event(refusal)));
+            }
+            _ => {}
         }
         ended
     }
+}
+
+/// An event stream's last word, so that its reader does not take the end for a lost connection and come back.
+fn last_event(refusal: &Refusal) -> Bytes {
+    let event = if matches!(refusal, Refusal::Expired { .. }) { "expired" } else { "revoked" };
+    // The blank line ends whatever event the upstream had begun.
+    Bytes::from(format!("\n\nevent: {event}\ndata: {refusal}\n\n"))
 }
 
 /// What the client reads of it: not where the upstream is, nor what the system said. The log has both.
@@ -275,28 +278,5 @@ impl<F: Future<Output = Result<(), Unsent>>> Beside<'_, F> {
                 },
             }
         }
-    }
-}
-
-/// Resolves when what is waited for has taken too long. One timer serves the whole exchange: it is set again only when
-/// it has run out, so that progress costs nothing.
-async fn overdue(wait: &Cell<Wait>, limits: &Limits) -> Failed {
-    loop {
-        let (since, limit) = match wait.get() {
-            Wait::Client(since) | Wait::Upstream(since) => (since, limits.body_stall_timeout),
-            Wait::Answer(since) => (since, limits.upstream_response_timeout),
-            Wait::Event => {
-                sleep(limits.body_stall_timeout).await;
-                continue;
-            }
-        };
-        let until = since + limit;
-        if until <= Instant::now() {
-            return match wait.get() {
-                Wait::Client(_) => Failed::Refused(Refused::RequestTimeout),
-                Wait::Upstream(_) | Wait::Answer(_) | Wait::Event => Failure::Timeout.into(),
-            };
-        }
-        sleep_until(until.into()).await;
     }
 }

@@ -6,13 +6,15 @@
 //! own capability.
 //!
 //! * this file: a connection's life and a stream's way through [`request::receive`]
-//! * [`exchange`]: a permitted message and its upstream, both directions at once ([`upload`], [`download`])
+//! * [`exchange`]: a permitted message and its upstream, both directions at once ([`upload`], [`download`]),
+//!   for as long as its capability stands ([`lease`])
 //! * [`answer`], [`body`]: what the client's stream gets
 
 mod answer;
 mod body;
 mod download;
 mod exchange;
+mod lease;
 #[cfg(test)]
 mod tests;
 mod upload;

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::exchange::Wait;
+use super::lease::Wait;
 use crate::head::Field;
 use crate::head::field::classify;
 use crate::http1::framing::FramingError;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
+use postern_capabilities::token::Unverified;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
@@ -421,6 +422,41 @@ async fn a_slow_client_slows_the_service() {
         let body = response.into_body().collect().await.expect("a whole body");
         assert_eq!(body.to_bytes().len(), LENGTH);
         writing.await.expect("all was written");
+    })
+    .await;
+}
+
+/// Law 6 on streams that are open at that moment: an event stream says why it ends, any other body breaks off.
+#[tokio::test]
+async fn a_revocation_ends_open_streams() {
+    local(async {
+        for (kind, is_event_stream) in [("text/event-stream", true), ("text/plain", false)] {
+            let (listener, upstream) = listen().await;
+            let gate = Gate::before(&upstream);
+            let mut client = gate.client().await;
+            let request = client.request("GET", "/orders").body(nothing()).expect("a request");
+            let answering = tokio::task::spawn_local(async move { (client.send(request).await, client) });
+            let (mut service, _) = listener.accept().await.expect("accepted");
+            read_request(&mut service).await.expect("a request");
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\ndata: 1\n\n");
+            service.write_all(head.as_bytes()).await.expect("written");
+            let (response, mut client) = answering.await.expect("answered");
+            let mut body = response.into_body();
+            let first = body.frame().await.expect("a frame").expect("data").into_data().expect("data");
+            assert_eq!(first, "data: 1\n\n");
+            let ids = Unverified::parse(&gate.token).expect("a token").revocation_ids().to_vec();
+            gate.worker.standing.revoke(&ids);
+            match body.collect().await {
+                Ok(rest) => {
+                    let rest = rest.to_bytes();
+                    assert!(is_event_stream && rest.starts_with(b"\n\nevent: revoked\ndata: "), "{rest:?}");
+                    assert!(rest.ends_with(b"\n\n"));
+                }
+                Err(_) => assert!(!is_event_stream),
+            }
+            assert_eq!(service.read(&mut [0; 16]).await.expect("the upstream exchange ends too"), 0);
+            assert_eq!(client.get("/orders").await.0.status, 401);
+        }
     })
     .await;
 }
