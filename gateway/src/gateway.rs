@@ -208,8 +208,9 @@ impl Parts {
         let (served, shutdown) = (Rc::clone(&worker), self.shutdown.clone());
         let serve = move |connection| serve(Rc::clone(&served), connection, shutdown.clone());
         LocalSet::new().block_on(&runtime, async {
-            let swept = Rc::clone(&worker);
-            let ticking = Rc::clone(&worker.http1).run(self.shutdown.clone(), move || swept.pool.sweep());
+            let (standing, swept) = (Arc::clone(&worker.standing), Rc::clone(&worker));
+            let shared = Rc::clone(&worker.http1);
+            let ticking = shared.run(self.shutdown.clone(), move || standing.version(), move || swept.pool.sweep());
             let ticking = tokio::task::spawn_local(ticking);
             let mut loops = JoinSet::new();
             for socket in self.sockets {

@@ -10,7 +10,8 @@
 //! 5. [`request::check`] makes a permit of the message and its capability; [`plans`] remembers what verified before.
 //! 6. [`request::forward`] consumes the permit and writes the upstream request, over a connection of the [`pool`].
 //! 7. [`request::respond`] writes the upstream's answer, or a problem from [`request::error`].
-//! 8. [`request::ticket`] tells [`telemetry`] how it went.
+//! 8. As long as bodies flow, the message hangs on its [`lease`].
+//! 9. [`request::ticket`] tells [`telemetry`] how it went.
 //!
 //! Around it: [`config`] says what there is, [`limits`] how much of it, [`state`] keeps the secrets, [`ledger`] remembers
 //! keys and revocations, [`admin`] changes them, and [`gateway`] starts and drains it all.
@@ -21,6 +22,7 @@ pub mod gateway;
 pub mod head;
 pub mod http1;
 pub mod http2;
+pub mod lease;
 pub mod ledger;
 pub mod limits;
 pub mod listener;

@@ -23,7 +23,7 @@ use crate::head::{Framing, Head, Spans, Version};
 use crate::limits::Limits;
 
 /// Sweeping idle upstream connections is done once in so many ticks.
-const TICKS_PER_SWEEP: u64 = 10;
+const TICKS_PER_SWEEP: u64 = 20;
 
 /// What the connections of one worker share.
 #[derive(Debug)]
@@ -45,15 +45,25 @@ impl Shared {
         Rc::new(Self { limits, clock: Rc::default(), is_draining: Cell::new(false), calls: RefCell::default() })
     }
 
-    /// Keeps the clock, calls `sweep` now and then, and begins the drain when `shutdown` says so. Runs as long as the worker.
-    pub async fn run(self: Rc<Self>, mut shutdown: watch::Receiver<bool>, sweep: impl Fn()) {
+    /// Keeps the clock, calls `sweep` now and then, and begins the drain when `shutdown` says so. Whenever `standing`, the
+    /// version of keys and revocations, has changed, everybody looks at their lease. Runs as long as the worker.
+    pub async fn run(
+        self: Rc<Self>,
+        mut shutdown: watch::Receiver<bool>,
+        standing: impl Fn() -> u64,
+        sweep: impl Fn(),
+    ) {
         let (mut ticks, begun, mut next_sweep) = (interval(TICK), Instant::now(), TICKS_PER_SWEEP);
+        let mut version = standing();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 // Asked of the clock and not counted: a worker that was busy for a while must not make deadlines longer.
                 now = ticks.tick() => self.clock.advance(ticks_in(now - begun)),
                 _ = shutdown.wait_for(|down| *down), if !self.is_draining.get() => self.drain(),
+            }
+            if std::mem::replace(&mut version, standing()) != version {
+                self.clock.wake_all();
             }
             if self.clock.ticks() >= next_sweep {
                 next_sweep = self.clock.ticks() + TICKS_PER_SWEEP;

@@ -16,7 +16,8 @@ use super::framing::{Decoder, Encoder, FramingError, Piece};
 use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
-use crate::pool::Upstream;
+use crate::lease::{EventStream, Fallen};
+use crate::pool::{Unreachable, Upstream};
 
 /// Input that a client may pile up while its request is being answered.
 const PIPELINED_BYTES_MAX: usize = 4 * 1024;
@@ -71,6 +72,10 @@ struct Exchange<W: Way> {
     /// Where in the output the final response begins, as long as none of it has been sent.
     unsent_at: Option<usize>,
     bytes_out: u64,
+    /// Where the response is a stream of events: whether the next byte begins an event.
+    events: Option<EventStream>,
+    /// The capability fell, and this is why the exchange ends.
+    fallen: Option<Fallen>,
 }
 
 impl<C, W> Connection<C, W>
@@ -103,7 +108,10 @@ where
             was_forwarded: false,
             unsent_at: None,
             bytes_out: 0,
+            events: None,
+            fallen: None,
         };
+        self.deadline.set_lease(self.way.lease(&exchange.ticket));
         let outcome = loop {
             match self.connect(&exchange).await {
                 Err(failure) => break Outcome::Failed(Fault::Upstream(failure)),
@@ -122,6 +130,7 @@ where
                 outcome => break outcome,
             }
         };
+        self.deadline.set_lease(None);
         if let Some(upstream) = exchange.call.end() {
             self.way.pool().put(upstream);
         }
@@ -151,7 +160,12 @@ where
             }
             Err(error) => {
                 telemetry.upstream_failed();
-                Err(Failure::Unreachable(error.to_string().into()))
+                Err(match error {
+                    Unreachable::Timeout { .. } => Failure::Timeout,
+                    Unreachable::Failed { .. } | Unreachable::NoUpstream => {
+                        Failure::Unreachable(error.to_string().into())
+                    }
+                })
             }
         }
     }
@@ -162,6 +176,7 @@ where
         let is_complete = exchange.decoder.has_ended();
         let mut after = exchange.after;
         match outcome {
+            Outcome::Done if exchange.fallen.is_some() => self.way.broken(&mut exchange.ticket, exchange.fallen),
             Outcome::Done => {}
             Outcome::Failed(fault) => {
                 if matches!(fault, Fault::Upstream(_)) {
@@ -175,7 +190,7 @@ where
                 }
             }
             Outcome::Broken | Outcome::Replay => {
-                self.way.broken(&mut exchange.ticket);
+                self.way.broken(&mut exchange.ticket, exchange.fallen);
                 self.way.close(exchange.ticket, exchange.decoder.received(), exchange.bytes_out);
                 self.shared.put_call(exchange.call);
                 return End::Abort;
@@ -194,6 +209,12 @@ where
     fn poll_exchange(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>) -> Poll<Outcome> {
         loop {
             let mut moved = false;
+            if x.fallen.is_none()
+                && let Some(fallen) = self.way.fallen(&x.ticket, self.deadline.lease_has_ended())
+                && let Some(outcome) = self.fall(x, fallen)
+            {
+                return Poll::Ready(outcome);
+            }
             if let Some(outcome) = self.move_up(cx, x, &mut moved) {
                 return Poll::Ready(outcome);
             }
@@ -211,8 +232,36 @@ where
         }
     }
 
+    /// The capability fell. Where no answer has begun the client gets the refusal; a stream of events ends with an event
+    /// that says so; any other body is cut, so that nobody takes it for whole.
+    fn fall(&mut self, x: &mut Exchange<W>, fallen: Fallen) -> Option<Outcome> {
+        x.fallen = Some(fallen);
+        x.after = After::Close;
+        match &mut x.down {
+            Down::Waiting => return Some(Outcome::Failed(Fault::Fallen(fallen))),
+            // All of it was permitted when it came; it may reach the client.
+            Down::Complete => return None,
+            Down::Body(encoder) => {
+                let out = &mut self.client.output.bytes;
+                if x.events.is_some_and(EventStream::is_between_events)
+                    && encoder.write(fallen.last_event().as_bytes(), out).is_ok()
+                    && encoder.finish(std::iter::empty(), out).is_ok()
+                {
+                    x.down = Down::Complete;
+                    x.up = Up::Refused;
+                    return None;
+                }
+            }
+        }
+        Some(Outcome::Broken)
+    }
+
     fn set_deadline(&self, x: &Exchange<W>) {
         let limits = &self.shared.limits;
+        // Events may be far apart: silence is what such a stream is made of.
+        if x.events.is_some() && x.up != Up::Sending && self.client.output.waiting() == 0 {
+            return self.deadline.unset();
+        }
         let waits_for_answer = matches!(x.down, Down::Waiting) && (x.up == Up::Refused || x.call.has_sent_request());
         self.deadline.set(if waits_for_answer { limits.upstream_response_timeout } else { limits.body_stall_timeout });
     }
@@ -372,6 +421,7 @@ where
             _ => After::Close,
         };
         x.unsent_at = Some(out.len());
+        x.events = EventStream::of(&head);
         self.way.respond(&mut x.ticket, &head, (delimiter, x.after), x.facts.http_1_0, out);
         x.down = match (head.framing(), delimiter) {
             (ResponseFraming::None, _) => Down::Complete,
@@ -389,6 +439,9 @@ where
             Body::Data => {
                 let data = x.call.data();
                 x.bytes_out += data.len() as u64;
+                if let Some(events) = &mut x.events {
+                    events.pass(data);
+                }
                 encoder.write(data, out)
             }
             Body::End { trailers } => {

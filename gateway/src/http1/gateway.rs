@@ -1,14 +1,15 @@
 //! The message's way behind the loop: a worker, and who is at the other end.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::serve as serve_connection;
 use super::framing::FramingError;
-use super::upstream::Failure;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::head::{Field, Head, ResponseHead};
+use crate::lease::{self, Fallen};
 use crate::pool::Pool;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
@@ -125,18 +126,25 @@ impl Way for Gateway {
             Fault::Body(FramingError::BodyTooLarge { max }) => Refused::BodyTooLarge { max: *max },
             Fault::Body(error) => Refused::Framing(error.to_string().into()),
             Fault::TooSlow => Refused::RequestTimeout,
-            Fault::Upstream(Failure::Unreachable(sentence)) => Refused::UpstreamUnreachable(sentence.clone()),
-            Fault::Upstream(Failure::Closed) => Refused::UpstreamClosed,
-            Fault::Upstream(Failure::Timeout) => Refused::UpstreamTimeout,
-            Fault::Upstream(
-                failure @ (Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched),
-            ) => Refused::UpstreamNonsense(failure.to_string().into()),
+            Fault::Upstream(failure) => Refused::from(failure),
+            Fault::Fallen(fallen) => Refused::Refusal(fallen.refusal()),
         };
         self.refuse(ticket, &refused, after, to_head, out);
     }
 
-    fn broken(&self, ticket: &mut Ticket) {
-        ticket.refused("broken-off");
+    fn lease(&self, ticket: &Ticket) -> Option<Duration> {
+        lease::holds_for(ticket.capability.as_deref()?)
+    }
+
+    fn fallen(&self, ticket: &Ticket, has_ended: bool) -> Option<Fallen> {
+        lease::fallen(ticket.capability.as_deref()?, &self.worker.standing, has_ended)
+    }
+
+    fn broken(&self, ticket: &mut Ticket, fallen: Option<Fallen>) {
+        if fallen.is_some() {
+            self.worker.telemetry.lease_fell();
+        }
+        ticket.refused(fallen.map_or("broken-off", |fallen| fallen.refusal().kind()));
     }
 
     fn close(&self, mut ticket: Ticket, bytes_in: u64, bytes_out: u64) {

@@ -4,9 +4,11 @@
 //! them keeps both testable alone: the loop's tests stand a way of ten lines behind it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::framing::FramingError;
 use super::upstream::Failure;
+use crate::lease::Fallen;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::pool::Pool;
 pub use crate::request::respond::{After, Delimiter};
@@ -23,6 +25,8 @@ pub enum Fault {
     TooSlow,
     /// The upstream failed.
     Upstream(Failure),
+    /// The capability fell while the message was under way.
+    Fallen(Fallen),
 }
 
 /// A message that may go up.
@@ -83,6 +87,10 @@ pub trait Way {
     ) -> Passage<Self::Route>;
     /// The request's head is on its way to this upstream.
     fn forwarded(&self, ticket: &mut Self::Ticket, upstream: &Rc<str>);
+    /// How long the message's capability holds by itself; `None`: until somebody ends it.
+    fn lease(&self, ticket: &Self::Ticket) -> Option<Duration>;
+    /// Whether the capability has fallen since the message was permitted. `has_ended`: the lease's own time is over.
+    fn fallen(&self, ticket: &Self::Ticket, has_ended: bool) -> Option<Fallen>;
     /// Writes a 1xx response's head.
     fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>);
     /// Writes the final response's head.
@@ -97,7 +105,7 @@ pub trait Way {
     /// Writes the answer to a fault.
     fn fail(&self, ticket: &mut Self::Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>);
     /// The exchange broke off after its final response had begun.
-    fn broken(&self, ticket: &mut Self::Ticket);
+    fn broken(&self, ticket: &mut Self::Ticket, fallen: Option<Fallen>);
     /// The exchange is over; so many body bytes went up and down.
     fn close(&self, ticket: Self::Ticket, bytes_in: u64, bytes_out: u64);
 }

@@ -11,6 +11,8 @@ use postern_capabilities::path::PathError;
 use postern_capabilities::token::{NotVerified, Unreadable};
 
 use crate::head::HeadError;
+use crate::http1::framing::FramingError;
+use crate::http1::upstream::Failure;
 
 /// A message that is not forwarded, or an exchange that the upstream failed.
 #[derive(Debug)]
@@ -56,6 +58,26 @@ pub enum Refused {
     UpstreamTimeout,
     /// The gateway itself is at a limit, or is shutting down.
     Unavailable(&'static str),
+}
+
+/// What the client reads when an upstream fails: not where the upstream is, nor what the system said. The log has both.
+impl From<&Failure> for Refused {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Unreachable(what) => {
+                tracing::warn!(error = %what, "an upstream cannot be reached");
+                Self::UpstreamUnreachable(
+                    "No connection to the service could be made; nothing was sent to it. Trying again later is safe."
+                        .into(),
+                )
+            }
+            Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
+            Failure::Timeout => Self::UpstreamTimeout,
+            Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {
+                Self::UpstreamNonsense(format!("{failure}.").into())
+            }
+        }
+    }
 }
 
 /// One refusal as the caller sees it: an RFC 9457 problem.

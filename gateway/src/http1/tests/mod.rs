@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::connection::{Shared, serve};
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
+use crate::lease::Fallen;
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
 use crate::limits::Limits;
 use crate::pool::Pool;
@@ -107,6 +109,14 @@ impl Way for TestWay {
         ticket.push_str(" forwarded");
     }
 
+    fn lease(&self, _: &String) -> Option<Duration> {
+        None
+    }
+
+    fn fallen(&self, _: &String, _: bool) -> Option<Fallen> {
+        None
+    }
+
     fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("HTTP/1.1 {} Info\r\n\r\n", head.status()).as_bytes());
     }
@@ -139,6 +149,7 @@ impl Way for TestWay {
             Fault::Body(super::framing::FramingError::BodyTooLarge { .. }) => 413,
             Fault::Body(_) => 400,
             Fault::TooSlow => 408,
+            Fault::Fallen(_) => 401,
             Fault::Upstream(super::upstream::Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         };
@@ -148,7 +159,7 @@ impl Way for TestWay {
         out.extend_from_slice(if to_head { b"" } else { b"!" });
     }
 
-    fn broken(&self, ticket: &mut String) {
+    fn broken(&self, ticket: &mut String, _: Option<Fallen>) {
         ticket.push_str(" broken");
     }
 
@@ -176,7 +187,7 @@ impl World {
         let way = TestWay { upstreams: [name].into(), pool, telemetry, body_max, log: Rc::default() };
         let shared = Shared::new(limits);
         let (shutdown, watch) = watch::channel(false);
-        spawn_local(Rc::clone(&shared).run(watch, || {}));
+        spawn_local(Rc::clone(&shared).run(watch, || 0, || {}));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (served, shared_by_all) = (way.clone(), Rc::clone(&shared));
