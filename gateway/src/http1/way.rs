@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::framing::FramingError;
 use super::upstream::Failure;
-use crate::lease::Fallen;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
+use crate::lease::Fallen;
 use crate::pool::Pool;
 pub use crate::request::respond::{After, Delimiter};
 use crate::telemetry::WorkerTelemetry;

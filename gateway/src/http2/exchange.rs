@@ -25,7 +25,6 @@ use super::download::Download;
 use super::lease::{Wait, watch};
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
-use crate::http1::framing::FramingError;
 use crate::http1::upstream::{Call, Failure};
 use crate::pool::{Unreachable, Upstream};
 use crate::request::Admitted;
@@ -78,7 +77,7 @@ impl Exchange {
         let refused = match self.attempts(&mut respond).await {
             Ok(()) => None,
             Err(Failed::Refused(refused)) => Some(refused),
-            Err(Failed::Upstream(failure)) => Some(refused_by(&failure)),
+            Err(Failed::Upstream(failure)) => Some(Refused::from(&failure)),
             Err(Failed::Fallen(refusal)) => Some(Refused::Refusal(refusal)),
             Err(Failed::Gone) => {
                 self.ticket.refused(CLIENT_GONE);
@@ -241,18 +240,6 @@ fn unreachable(error: &Unreachable) -> Refused {
         Unreachable::Failed { .. } | Unreachable::NoUpstream => Refused::UpstreamUnreachable(
             "No connection to the service could be made; nothing was sent to it. Trying again later is safe.".into(),
         ),
-    }
-}
-
-/// What the client reads when an upstream fails.
-fn refused_by(failure: &Failure) -> Refused {
-    match failure {
-        Failure::Unreachable(what) => Refused::UpstreamUnreachable(what.clone()),
-        Failure::Closed | Failure::Body(FramingError::Truncated) => Refused::UpstreamClosed,
-        Failure::Timeout => Refused::UpstreamTimeout,
-        Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {
-            Refused::UpstreamNonsense(format!("{failure}.").into())
-        }
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::connection::{Shared, serve};
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
-use crate::lease::Fallen;
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
+use crate::lease::Fallen;
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
