@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use super::facts::MessageFact;
 use super::operators::{self, Fault, Operand};
-use super::plan::{CheckView, Plan, PlannedCheck, PlannedPredicate, PlannedQuery, Slot, Source};
+use super::plan::{Plan, PlannedCheck, PlannedPredicate, PlannedQuery, Slot, Source};
 use super::program::{Expression, Kind, Lazy, Op, Query, Term, Value};
+use super::view::CheckView;
 use crate::message::{ArgValue, BodyItem, Message, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX};
 
 /// What the checks say of a message.

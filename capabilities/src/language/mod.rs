@@ -4,15 +4,15 @@
 //! A gateway that ran all of it would let every holder choose how long a decision takes. So Postern admits a subset
 //! (section 3 of the design), compiles it once for each token, and decides natively. In the order of a token's way:
 //!
-//! 1. [`wire`] walks the protobuf encoding and refuses whatever the schema does not know, because the library
+//! 1. `wire` walks the protobuf encoding and refuses whatever the schema does not know, because the library
 //!    skips it in silence: what is skipped is not understood, and what is not understood is refused;
-//! 2. [`block`] and [`expression`] read the blocks into a [`program`]: symbols and keys resolved, only admitted
+//! 2. `block` and `expression` read the blocks into a `program`: symbols and keys resolved, only admitted
 //!    constructs left;
-//! 3. [`plan`] compiles it: which facts each predicate can match under its scope, what the token needs to know of a
-//!    message, and by [`price`] how many steps a decision can take;
-//! 4. [`evaluate`] decides one message. Its steps are bounded by the price, whatever the message.
+//! 3. `plan` compiles it: which facts each predicate can match under its scope, what the token needs to know of a
+//!    message, and by `price` how many steps a decision can take;
+//! 4. `evaluate` decides one message. Its steps are bounded by the price, whatever the message.
 //!
-//! [`print`] shows a program to people, escaped; nothing that is shown is ever parsed again to be decided upon.
+//! `view` and `print` show a plan to people, escaped; nothing that is shown is ever parsed again to be decided upon.
 //!
 //! # Semantics
 //!
@@ -40,17 +40,20 @@ mod plan;
 mod price;
 mod print;
 mod program;
+mod schema;
 #[cfg(test)]
 mod testing;
+mod view;
 mod wire;
 
 use std::borrow::Cow;
 
 pub use evaluate::{FailedCheck, Undecidable, Verdict};
 pub use facts::is_reserved_name;
-pub use plan::{BlockView, CheckView, Plan};
+pub use plan::Plan;
 pub use print::quoted;
 pub use program::{Kind, Program};
+pub use view::{BlockView, CheckView};
 // For `explain`, which looks for what can never pass.
 pub(crate) use facts::{MessageFact, RIGHT};
 pub(crate) use program::{Binary, Check, Fact, Op, Predicate, Query, Scope, Term, Value};
