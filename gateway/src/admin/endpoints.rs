@@ -159,8 +159,8 @@ async fn rotate(admin: &Admin, by: By) -> Result<(), NotDone> {
     admin.state.finish_rotation().map_err(NotDone::State)
 }
 
-/// A page of the record. With `wait`, an empty page waits for the next record; then the permit is asked for again,
-/// since a capability that was revoked meanwhile must not learn what came after (law 6).
+/// A page of the record. With `wait`, an empty page waits for the next record. Before anything is answered the permit is
+/// asked for again: a capability that was revoked meanwhile must not learn what came after (law 6).
 async fn entries(admin: &Rc<Admin>, presenter: &Presenter<'_>, query: &str) -> Result<Answer, NotDone> {
     let page = Page::of_query(query, true)?;
     let after = Position(page.after);
@@ -173,10 +173,10 @@ async fn entries(admin: &Rc<Admin>, presenter: &Presenter<'_>, query: &str) -> R
             () = tokio::time::sleep(Duration::from_secs(page.wait_seconds)) => {}
             _ = shutdown.wait_for(|down| *down) => {}
         }
-        let message = Message { time: ledger::now(), ..presenter.message.clone() };
-        let _still: Permit<'_> = authorize(presenter.capability, message, admin.ledger.standing()).map_err(refused)?;
         found = read().await?;
     }
+    let message = Message { time: ledger::now(), ..presenter.message.clone() };
+    let _still: Permit<'_> = authorize(presenter.capability, message, admin.ledger.standing()).map_err(refused)?;
     let next = found.last().map_or(after, |entry| entry.position);
     let end = *admin.ledger.record().tail().borrow();
     Ok(Answer::json(StatusCode::OK, &json!({ "entries": found, "next": next, "end": end })))

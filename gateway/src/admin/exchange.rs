@@ -47,6 +47,7 @@ struct Seen {
     host: String,
     query_bytes: usize,
     capability: Option<String>,
+    asks_for_health: bool,
 }
 
 /// Answers one message, and counts and logs the decision in this one place.
@@ -64,6 +65,10 @@ pub(super) async fn answer(admin: &Rc<Admin>, peer: SocketAddr, request: Request
         Ok(answer) => respond(answer, head_only),
         Err(not_done) => not_done.response(head_only),
     };
+    if seen.asks_for_health && reason == ALLOWED {
+        // Nothing was decided, and a probe every second says nothing that the log should keep.
+        return response;
+    }
     admin.worker.decided(Some(ADMINISTRATION), reason);
     if admin.worker.logs() {
         let took = started.elapsed();
@@ -117,6 +122,7 @@ async fn exchange(
     let path = canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
     seen.path = path.as_ref().to_owned();
     if let Some(answer) = health(admin, head.method(), &path) {
+        seen.asks_for_health = true;
         return answer;
     }
     let capability = presented(admin, &head)?;

@@ -12,12 +12,21 @@ use time::OffsetDateTime;
 
 use super::Protocol;
 
-/// A path segment longer than this is cut: a token of one block alone is longer.
-const SEGMENT_BYTES_MAX: usize = 96;
-/// What is shown of a cut segment; too short to help anyone who looks for a token.
-const SEGMENT_BYTES_SHOWN: usize = 8;
-/// A path that is longer is cut as a whole.
-const PATH_BYTES_MAX: usize = 2048;
+/// What a client chose, where it may be cut: longer pieces could hide a token, whose first block alone is longer.
+struct Cut {
+    separator: u8,
+    piece_bytes_max: usize,
+    bytes_max: usize,
+}
+
+const PATH: Cut = Cut { separator: b'/', piece_bytes_max: 96, bytes_max: 2048 };
+/// A label of a host name has at most 63 bytes (RFC 1035 section 2.3.4).
+const HOST: Cut = Cut { separator: b'.', piece_bytes_max: 63, bytes_max: 260 };
+/// The longest registered method has 17 letters.
+const OPERATION: Cut = Cut { separator: b' ', piece_bytes_max: 20, bytes_max: 20 };
+/// What is shown of a cut piece; too short to help anyone who looks for a token.
+const PIECE_BYTES_SHOWN: usize = 8;
+
 /// What one line says. Everything is borrowed; nothing of the token but its short id can be put in.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLine<'a> {
@@ -62,18 +71,22 @@ impl AccessLine<'_> {
         append_time(out, self.at);
         // Writing to a Vec cannot fail.
         let _ = write!(out, "\",\"client\":\"{}\",\"protocol\":\"{}\"", self.client, self.protocol.as_str());
-        text(out, "host", cut(self.host.as_bytes(), 256));
-        text(out, "operation", cut(self.operation.as_bytes(), 32));
-        out.extend_from_slice(b",\"path\":\"");
-        append_path(out, self.path);
-        out.push(b'"');
+        for (name, value, cut) in [
+            ("host", self.host.as_bytes(), HOST),
+            ("operation", self.operation.as_bytes(), OPERATION),
+            ("path", self.path, PATH),
+        ] {
+            let _ = write!(out, ",\"{name}\":\"");
+            append_cut(out, value, &cut);
+            out.push(b'"');
+        }
         if self.query_bytes > 0 {
             let _ = write!(out, ",\"query_bytes\":{}", self.query_bytes);
         }
         for (name, value) in [("resource", self.resource), ("capability", self.capability), ("upstream", self.upstream)]
         {
             if let Some(value) = value {
-                text(out, name, cut(value.as_bytes(), 256));
+                text(out, name, value.as_bytes());
             }
         }
         text(out, "decision", self.decision.as_bytes());
@@ -113,25 +126,25 @@ fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'"');
 }
 
-fn cut(value: &[u8], bytes_max: usize) -> &[u8] {
-    &value[..value.len().min(bytes_max)]
-}
-
-/// The path, each segment that could hide a token cut to its beginning and length.
-fn append_path(out: &mut Vec<u8>, path: &[u8]) {
-    for (index, segment) in cut(path, PATH_BYTES_MAX).split(|byte| *byte == b'/').enumerate() {
+/// What the client chose, each piece that could hide a token cut to its beginning and length.
+fn append_cut(out: &mut Vec<u8>, value: &[u8], cut: &Cut) {
+    let mut shown = 0;
+    for (index, piece) in value.split(|byte| *byte == cut.separator).enumerate() {
+        shown += piece.len() + 1;
+        if shown > cut.bytes_max + 1 && index > 0 {
+            // Whole pieces only: the beginning of one would be the beginning of what it hides.
+            let _ = write!(out, "[{} bytes in all]", value.len());
+            return;
+        }
         if index > 0 {
-            out.push(b'/');
+            out.push(cut.separator);
         }
-        if segment.len() > SEGMENT_BYTES_MAX {
-            append_escaped(out, &segment[..SEGMENT_BYTES_SHOWN]);
-            let _ = write!(out, "[{} bytes]", segment.len());
+        if piece.len() > cut.piece_bytes_max {
+            append_escaped(out, &piece[..PIECE_BYTES_SHOWN]);
+            let _ = write!(out, "[{} bytes]", piece.len());
         } else {
-            append_escaped(out, segment);
+            append_escaped(out, piece);
         }
-    }
-    if path.len() > PATH_BYTES_MAX {
-        let _ = write!(out, "[{} bytes in all]", path.len());
     }
 }
 

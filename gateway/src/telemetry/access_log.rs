@@ -316,6 +316,25 @@ mod tests {
         assert!(!token.as_bytes().windows(16).any(|part| text.contains(std::str::from_utf8(part).unwrap())));
     }
 
+    /// Law 8: nor one in the host or the method, nor the beginning of one where a long path is cut.
+    #[test]
+    fn a_token_anywhere_in_the_request_line_is_cut() {
+        let token =
+            "EoYCCpsBCgZvcmRlcnMKA0dFVBgDIgkKBwgEEgMYgAgyJgokCgIIGxIGCAUSAggFGhYKBAoCCAUKCAoGIICSuMQGCgQaAggCEiQIABIg";
+        let absent = |text: String| {
+            let parts = token.as_bytes().windows(16);
+            assert!(parts.into_iter().all(|part| !text.contains(std::str::from_utf8(part).unwrap())), "{text}");
+        };
+        absent(written(&[AccessLine { host: token, operation: token, ..line(b"/") }]));
+        absent(written(&[AccessLine { host: &format!("{token}.example.com"), ..line(b"/") }]));
+        for before in 1900..2100 {
+            let path = format!("/{}/{token}", "a/".repeat(before / 2));
+            absent(written(&[line(path.as_bytes())]));
+        }
+        let text = written(&[line(format!("/{}", "ab/".repeat(2000)).as_bytes())]);
+        assert!(text.contains("[6001 bytes in all]"), "{text}");
+    }
+
     #[test]
     fn a_full_buffer_drops_and_counts() {
         let shared = Arc::new(Shared {
