@@ -14,9 +14,11 @@ from harness.wire import request
 
 
 def sentence(text):
-    """One clear sentence: it begins and ends like one, and names no source line of ours."""
+    """One clear sentence: it begins and ends like one, and names no source line of ours. On the command line it stands
+    behind `error: `, as the tools of this trade write it, without a full stop."""
     text = text.strip()
-    assert text and text[-1] in ".!?", text
+    assert len(text) > 15 and (text[-1] in ".!?" or text.startswith("error: ")), text
+    assert "\n" not in text, text
     for word in ("panicked", "RUST_BACKTRACE", "unwrap", ".rs:", "Os {", "Err(", "None", "Error {"):
         assert word not in text, text
     return text

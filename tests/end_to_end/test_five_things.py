@@ -58,7 +58,7 @@ def test_the_demo_stays_up_to_be_tried(folder):
 def test_a_proxy_needs_no_configuration(folder):
     port, admin = free_port(), free_port()
     with Recorder() as service:
-        proxy = Process("proxy", service.url, "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}", state=folder / "state", cwd=folder)
+        proxy = Process("proxy", service.url, "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", state=folder / "state", cwd=folder)
         try:
             until(lambda: is_open(port) or not proxy.is_running(), "the proxy listens")
             assert proxy.is_running(), proxy.output
@@ -77,7 +77,7 @@ def test_a_proxy_needs_no_configuration(folder):
             # Keys and ledger stay: a second start serves the same token.
             assert proxy.is_running()
             proxy.kill()
-            proxy = Process("proxy", service.url, "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}", state=folder / "state", cwd=folder)
+            proxy = Process("proxy", service.url, "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", state=folder / "state", cwd=folder)
             until(lambda: is_open(port), "the proxy listens again")
             assert once(port, request("GET", "/again", token=token)).status == 200
         finally:
@@ -87,7 +87,7 @@ def test_a_proxy_needs_no_configuration(folder):
 def test_a_proxy_of_several_named_services(folder):
     port, admin = free_port(), free_port()
     with Recorder() as one, Recorder() as two:
-        proxy = Process("proxy", f"orders={one.url}", f"stock={two.url}", "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}",
+        proxy = Process("proxy", f"orders={one.url}", f"stock={two.url}", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}",
                         state=folder / "state", cwd=folder)
         try:
             until(lambda: (folder / "state" / "stock.token").exists() and is_open(port), "the proxy is up")

@@ -68,7 +68,7 @@ def test_one_line_of_json_for_each_message():
             return [l for l in found if "decision" in l and l["path"].startswith("/orders")]
 
         until(lambda: len(lines()) >= 3, "three lines")
-        first, second, third = lines()[:3]
+        first, second, third = (next(l for l in lines() if l["path"] == path) for path in ("/orders/a", "/orders/b", "/orders/c"))
         assert (first["decision"], first["status"], first["operation"], first["resource"]) == ("allowed", 200, "GET", "orders")
         assert (second["decision"], second["status"]) == ("missing-capability", 401)
         assert (third["decision"], third["status"]) == ("not-permitted", 403)

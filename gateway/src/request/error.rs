@@ -134,7 +134,7 @@ impl Challenge {
 }
 
 fn problem(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem { status, kind, title, detail: detail.into(), challenge: None, caveats: Vec::new() }
+    Problem { status, kind, title, detail: sentence(detail.into()), challenge: None, caveats: Vec::new() }
 }
 
 impl Problem {
@@ -175,10 +175,10 @@ impl Refused {
                     505 => ("version-not-served", "This HTTP version is not served here"),
                     _ => ("malformed-request", "The request is not strict HTTP"),
                 };
-                problem(error.status(), kind, title, sentence(&error.to_string()))
+                problem(error.status(), kind, title, error.to_string())
             }
             Self::Framing(what) => {
-                problem(400, "malformed-request", "The request is not strict HTTP", sentence(what))
+                problem(400, "malformed-request", "The request is not strict HTTP", what.clone())
             }
             Self::Path(error) => problem(400, "bad-path", "The path is ambiguous", error.to_string()),
             Self::Misdirected => problem(
@@ -278,12 +278,17 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
     }
 }
 
-/// An error's text as the sentence that a caller reads.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let mut sentence: String = chars.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(chars).collect();
-    if !sentence.ends_with(['.', '?', ')']) {
+/// An error's text as the sentence that a caller reads: errors are written to be joined to others, a detail stands alone.
+fn sentence(text: Cow<'static, str>) -> Cow<'static, str> {
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) && text.ends_with(['.', '?', '!']) {
+        return text;
+    }
+    let mut sentence = text.into_owned();
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if !sentence.ends_with(['.', '?', '!']) {
         sentence.push('.');
     }
-    sentence
+    sentence.into()
 }
