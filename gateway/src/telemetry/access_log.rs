@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use crate::config::AccessLog as AccessLogTarget;
 
@@ -44,7 +44,8 @@ struct Shared {
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    lines: usize,
+    /// Where each line ends, and when its message came.
+    lines: Vec<(usize, SystemTime)>,
 }
 
 impl AccessLog {
@@ -132,13 +133,14 @@ impl Sink {
         let was_empty = {
             // Only this worker and, for the length of a pointer swap, the writer take this lock.
             let mut buffer = lock(buffer);
-            if buffer.lines >= shared.lines_max || buffer.bytes.len() >= shared.lines_max * LINE_BYTES_MEAN_MAX {
+            if buffer.lines.len() >= shared.lines_max || buffer.bytes.len() >= shared.lines_max * LINE_BYTES_MEAN_MAX {
                 shared.dropped.add(1);
                 return;
             }
             line.append_to(&mut buffer.bytes);
-            buffer.lines += 1;
-            buffer.lines == 1
+            let end = buffer.bytes.len();
+            buffer.lines.push((end, line.at));
+            buffer.lines.len() == 1
         };
         if was_empty {
             shared.wake();
@@ -220,26 +222,33 @@ impl Shared {
 
     /// Writes all that waits. A write that fails loses those lines, which is said and counted; it stops no message.
     fn drain(&self, output: &mut Output, dropped_said: &mut u64) {
-        let mut batch = Vec::new();
         let buffers = lock(&self.buffers).clone();
-        for buffer in buffers {
-            let taken = std::mem::take(&mut *lock(&buffer));
-            if taken.lines == 0 {
-                continue;
+        let taken: Vec<Buffer> = buffers.iter().map(|buffer| std::mem::take(&mut *lock(buffer))).collect();
+        let mut lines: Vec<(SystemTime, &[u8])> = Vec::new();
+        for buffer in &taken {
+            let mut start = 0;
+            for (end, at) in &buffer.lines {
+                lines.push((*at, &buffer.bytes[start..*end]));
+                start = *end;
             }
-            batch.clear();
-            let dropped = self.dropped.read();
-            if dropped > *dropped_said {
-                let lines = dropped - *dropped_said;
-                // Writing to a Vec cannot fail.
-                let _ = writeln!(batch, "{{\"event\":\"access-log-dropped\",\"lines\":{lines}}}");
-                *dropped_said = dropped;
-            }
-            batch.extend_from_slice(&taken.bytes);
-            if let Err(error) = output.write(&batch) {
-                self.dropped.add(taken.lines as u64);
-                tracing::error!(%error, lines = taken.lines, "access log lines could not be written and are lost");
-            }
+        }
+        if lines.is_empty() {
+            return;
+        }
+        // Workers take turns; whoever reads the log wants the messages in the order in which they came.
+        lines.sort_by_key(|(at, _)| *at);
+        let mut batch = Vec::with_capacity(taken.iter().map(|buffer| buffer.bytes.len()).sum());
+        let dropped = self.dropped.read();
+        if dropped > *dropped_said {
+            let lines = dropped - *dropped_said;
+            // Writing to a Vec cannot fail.
+            let _ = writeln!(batch, "{{\"event\":\"access-log-dropped\",\"lines\":{lines}}}");
+            *dropped_said = dropped;
+        }
+        lines.iter().for_each(|(_, line)| batch.extend_from_slice(line));
+        if let Err(error) = output.write(&batch) {
+            self.dropped.add(lines.len() as u64);
+            tracing::error!(%error, lines = lines.len(), "access log lines could not be written and are lost");
         }
     }
 }
@@ -355,6 +364,25 @@ mod tests {
         let text = String::from_utf8(lock(&memory).clone()).unwrap();
         assert!(text.starts_with("{\"event\":\"access-log-dropped\",\"lines\":3}\n"), "{text}");
         assert_eq!((text.lines().count(), said), (3, 3));
+    }
+
+    #[test]
+    fn lines_of_several_workers_come_in_the_order_of_their_messages() {
+        let memory = Arc::<Mutex<Vec<u8>>>::default();
+        let telemetry = Telemetry::new(AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap());
+        let (one, two) = (telemetry.worker(), telemetry.worker());
+        let shared = telemetry.access_log().shared.as_ref().unwrap();
+        // Nothing is drained while the list of buffers is held.
+        let held = lock(&shared.buffers);
+        for (index, worker) in [&two, &one, &two, &one].into_iter().enumerate() {
+            let path = format!("/{index}");
+            worker.log(&AccessLine { at: UNIX_EPOCH + Duration::from_secs(index as u64), ..line(path.as_bytes()) });
+        }
+        drop(held);
+        drop(telemetry);
+        let text = String::from_utf8(lock(&memory).clone()).unwrap();
+        let places: Vec<_> = (0..4).map(|index| text.find(&format!("\"/{index}\"")).unwrap()).collect();
+        assert!(places.is_sorted(), "{text}");
     }
 
     #[test]
