@@ -91,6 +91,15 @@ def answer(status=200, body=b"from the service", fields=(), reason="OK"):
     return head + b"\r\n" + body
 
 
+def close_listener(listener):
+    """Ends a listener for good: while another thread waits in `accept`, closing alone leaves it open."""
+    try:
+        listener.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    listener.close()
+
+
 class Recorder:
     """An HTTP/1.1 service that records. `respond(request) -> bytes | callable(sock) | None` may be replaced at any
     time; bytes are sent as they are, a callable gets the socket, None closes the connection without an answer."""
@@ -195,7 +204,7 @@ class Recorder:
 
     def stop(self):
         self.stopped = True
-        self.listener.close()
+        close_listener(self.listener)
         with self.lock:
             for sock in self.open_sockets:
                 try:
@@ -248,7 +257,7 @@ class Scripted:
             sock.close()
 
     def stop(self):
-        self.listener.close()
+        close_listener(self.listener)
 
     def __enter__(self):
         return self

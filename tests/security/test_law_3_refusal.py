@@ -29,7 +29,6 @@ NOT_ADMITTED = [
     ("reserved fact postern", "postern_x(1);", "postern|reserved"),
     ("right with one term", 'right("orders");', "right"),
     ("right with a number", 'right("orders", 1);', "right"),
-    ("right on a bad name", 'right("Orders!", "GET");', "right|resource|name"),
     ("date after 9999", "check if time($t), $t < 10000-01-01T00:00:00Z;", "date|9999"),
 ]
 
