@@ -100,7 +100,7 @@ def test_an_authorizer_in_python_agrees_with_the_gateway(gate, token, public):
             builder.set_limits(limits)
             builder.set_time()
             for name, value in [("resource", "orders"), ("operation", method), ("path", path), ("query_string", query),
-                                ("host", "localhost"), ("scheme", "http"), ("client", "127.0.0.1"), ("client_in", "127.0.0.0/8")]:
+                                ("host", "localhost"), ("scheme", "http"), ("client", "127.0.0.1"), ("client_in", "127.0.0.0/8"), ("upgrade", "")]:
                 builder.add_fact(biscuit_auth.Fact(f"{name}({{v}})", {"v": value}))
             builder.add_fact(biscuit_auth.Fact("body_size(0)"))
             for pair in filter(None, query.split("&")):

@@ -2,10 +2,9 @@
 // one JSON answer on stdout. Only npm's @biscuit-auth/biscuit-wasm is used, nothing of Postern.
 import { readFileSync } from "node:fs";
 
-const { init, Biscuit, PublicKey, PrivateKey, BlockBuilder, SignatureAlgorithm } = await import(process.argv[2]);
-init?.();
+const { Biscuit, PublicKey, BlockBuilder, SignatureAlgorithm } = await import(process.argv[2]);
 const ask = JSON.parse(readFileSync(0, "utf8"));
-const token = Biscuit.fromBase64(ask.token, PublicKey.fromString(ask.publicKey, SignatureAlgorithm?.Ed25519));
+const token = Biscuit.fromBase64(ask.token, PublicKey.fromString(ask.publicKey.replace("ed25519/", ""), SignatureAlgorithm.Ed25519));
 
 const block = (source) => {
   const builder = new BlockBuilder();
