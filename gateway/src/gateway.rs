@@ -197,14 +197,17 @@ impl Parts {
         let resources =
             self.resources.iter().enumerate().map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect();
         let limits = Rc::new(self.limits);
+        let routes = Routes::new(resources);
+        let worker =
+            Rc::new(Worker::new(routes, Rc::clone(&limits), self.standing, self.trusted_proxies, self.telemetry));
+        let refusing = Rc::clone(&worker);
         let settings = Settings {
+            refused: Rc::new(move || refusing.telemetry.connection_refused()),
             tls: self.tls,
             connections: self.connections,
-            limits: Rc::clone(&limits),
+            limits,
             shutdown: self.shutdown.clone(),
         };
-        let routes = Routes::new(resources);
-        let worker = Rc::new(Worker::new(routes, limits, self.standing, self.trusted_proxies, self.telemetry));
         let (served, shutdown) = (Rc::clone(&worker), self.shutdown.clone());
         let serve = move |connection| serve(Rc::clone(&served), connection, shutdown.clone());
         LocalSet::new().block_on(&runtime, async {

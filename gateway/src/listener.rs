@@ -236,6 +236,8 @@ pub struct Settings {
     pub limits: Rc<Limits>,
     /// True once the gateway is to drain.
     pub shutdown: watch::Receiver<bool>,
+    /// Told of each connection that was refused above a cap.
+    pub refused: Rc<dyn Fn()>,
 }
 
 /// Accepts until the shutdown, then waits for the connections under way, at most `drain_timeout`.
@@ -302,8 +304,11 @@ fn is_exhaustion(error: &io::Error) -> bool {
 /// A place for the connection, or a short refusal. On TLS there is no way to say it before a handshake: it just closes.
 fn admit(stream: &TcpStream, peer: SocketAddr, settings: &Settings) -> Option<Place> {
     let place = settings.connections.take(peer.ip().to_canonical());
-    if place.is_none() && settings.tls.is_none() {
-        let _ = stream.try_write(AT_CAPACITY);
+    if place.is_none() {
+        (settings.refused)();
+        if settings.tls.is_none() {
+            let _ = stream.try_write(AT_CAPACITY);
+        }
     }
     place
 }

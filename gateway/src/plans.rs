@@ -58,15 +58,17 @@ impl PlanCache {
         Some(Arc::clone(&slot.capability))
     }
 
-    /// Remembers what `text` verified to.
-    pub fn insert(&mut self, text: &str, capability: Arc<Capability>) {
+    /// Remembers what `text` verified to, and returns how many others were forgotten for it.
+    pub fn insert(&mut self, text: &str, capability: Arc<Capability>) -> usize {
         if text.len() > self.bytes_max {
-            return;
+            return 0;
         }
+        let mut forgotten = 0;
         while !self.slots.is_empty()
             && (self.slots.len() >= self.entries_max || self.bytes + text.len() > self.bytes_max)
         {
             self.evict_one();
+            forgotten += 1;
         }
         let hash = self.hasher.hash_one(text);
         let index = self.slots.len() as u32;
@@ -74,6 +76,7 @@ impl PlanCache {
         self.bytes += text.len();
         let slots = &self.slots;
         self.table.insert_unique(hash, index, |&i| slots[i as usize].hash);
+        forgotten
     }
 
     /// How many plans are remembered.
@@ -115,5 +118,56 @@ impl PlanCache {
         if let Ok(entry) = self.table.find_entry(hash, |&i| i == index) {
             entry.remove();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_capabilities::keys::{KeyId, KeyRing, SigningKey};
+    use postern_capabilities::mint;
+    use postern_capabilities::revocation::Standing;
+    use postern_capabilities::token::Unverified;
+
+    use super::*;
+
+    fn capability() -> Arc<Capability> {
+        let key = SigningKey::generate();
+        let resource = "orders".parse().expect("a name");
+        let rights = [postern_capabilities::Right { resource, operation: postern_capabilities::Operation::any() }];
+        let token = mint(&key, KeyId(0), &rights, &[]).expect("minted");
+        let standing = Standing::new(KeyRing::of(KeyId(0), key.public()));
+        Arc::new(Unverified::parse(token.expose()).expect("read").verify(&standing, 10_000).expect("verified"))
+    }
+
+    #[test]
+    fn exactly_the_same_bytes_are_found_again() {
+        let mut cache = PlanCache::new(4, 1000);
+        cache.insert("abc", capability());
+        assert!(cache.get("abc").is_some());
+        for other in ["abC", "abc=", "ab", "abcd", ""] {
+            assert!(cache.get(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn entries_and_bytes_are_bounded_and_what_is_used_stays() {
+        let capability = capability();
+        let mut cache = PlanCache::new(8, 64);
+        for n in 0..1000 {
+            cache.insert(&format!("token-{n:04}"), Arc::clone(&capability));
+            assert!(cache.get("token-0000").is_some(), "what is used at each step stays, at {n}");
+            assert!(cache.slots.len() <= 8 && cache.bytes <= 64 && cache.table.len() == cache.slots.len());
+        }
+        let kept: Vec<String> = cache.slots.iter().map(|slot| (**slot.text).to_owned()).collect();
+        for text in kept {
+            assert!(cache.get(&text).is_some(), "{text} can be found where it was moved to");
+        }
+    }
+
+    #[test]
+    fn a_text_beyond_the_bound_is_not_remembered() {
+        let mut cache = PlanCache::new(8, 2);
+        cache.insert("abc", capability());
+        assert!(cache.is_empty());
     }
 }

@@ -106,7 +106,7 @@ pub(crate) enum Command {
 
 /// Prints help where it was asked for, and otherwise what is wrong with the command line.
 pub(crate) fn explain(error: &clap::Error) -> Exit {
-    let wants_colour = |paint: output::Paint| paint.bold("") != "";
+    let wants_colour = |paint: output::Paint| !paint.bold("").is_empty();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();

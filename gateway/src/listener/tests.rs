@@ -25,7 +25,13 @@ where
     let socket = bind("127.0.0.1:0".parse().expect("an address"), 1).expect("bound").remove(0);
     let address = socket.local_addr().expect("bound");
     let (shutdown, receiver) = watch::channel(false);
-    let settings = Settings { tls, connections: Arc::clone(&connections), limits: Rc::new(limits), shutdown: receiver };
+    let settings = Settings {
+        tls,
+        connections: Arc::clone(&connections),
+        limits: Rc::new(limits),
+        shutdown: receiver,
+        refused: Rc::new(|| ()),
+    };
     let listener = TcpListener::from_std(socket).expect("a listener");
     let loop_ = tokio::task::spawn_local(run(listener, settings, serve));
     Up { address, connections, shutdown, loop_ }

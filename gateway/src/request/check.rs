@@ -29,7 +29,8 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
     let capability = unverified.verify(&worker.standing, worker.limits.price_budget).map_err(Refused::NotVerified)?;
     let capability = Arc::new(capability);
-    worker.plans.borrow_mut().insert(token.expose(), Arc::clone(&capability));
+    let forgotten = worker.plans.borrow_mut().insert(token.expose(), Arc::clone(&capability));
+    (0..forgotten).for_each(|_| worker.telemetry.plan_evicted());
     Ok(capability)
 }
 

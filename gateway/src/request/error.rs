@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use postern_capabilities::authorize::Refusal;
 use postern_capabilities::path::PathError;
 use postern_capabilities::token::{NotVerified, Unreadable};
+use serde::Serialize;
 
 use crate::head::HeadError;
 use crate::http1::framing::FramingError;
@@ -98,13 +99,14 @@ pub struct Problem {
 }
 
 /// One failed caveat as a problem shows it. The holder can read its own token, so this tells it nothing new.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct ProblemCaveat {
     /// The block that carries the caveat; 0 is the authority.
     pub block: usize,
     /// Its place in that block.
     pub check: usize,
     /// The caveat as the plan prints it.
+    #[serde(rename = "caveat")]
     pub text: String,
 }
 

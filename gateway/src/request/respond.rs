@@ -5,7 +5,9 @@
 
 use std::time::SystemTime;
 
-use super::error::{Problem, Refused};
+use serde::Serialize;
+
+use super::error::{Problem, ProblemCaveat, Refused};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
 use crate::head::ResponseHead;
@@ -121,20 +123,23 @@ pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
 
 /// The JSON of a problem (RFC 9457 section 3).
 pub fn problem_body(problem: &Problem) -> String {
-    let mut body = serde_json::json!({
-        "type": problem.kind,
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-    });
-    if !problem.caveats.is_empty() {
-        body["caveats"] = problem
-            .caveats
-            .iter()
-            .map(|c| serde_json::json!({ "block": c.block, "check": c.check, "caveat": c.text }))
-            .collect();
+    #[derive(Serialize)]
+    struct Body<'p> {
+        r#type: &'p str,
+        title: &'p str,
+        status: u16,
+        detail: &'p str,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        caveats: &'p [ProblemCaveat],
     }
-    let mut text = body.to_string();
+    let body = Body {
+        r#type: problem.kind,
+        title: problem.title,
+        status: problem.status,
+        detail: &problem.detail,
+        caveats: &problem.caveats,
+    };
+    let mut text = serde_json::to_string(&body).expect("texts and numbers are always expressible in JSON");
     text.push('\n');
     text
 }
