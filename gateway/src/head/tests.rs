@@ -260,7 +260,8 @@ fn assemble(target: &str, authority: &str, fields: &[(&str, &str)], ended: bool)
 fn decoded_http2_parts_go_through_the_same_rules() {
     assert_eq!(assemble("/a?b", "h:1", &[("x", "y")], false).as_deref(), Ok("POST /a Some(\"b\") h:1 Chunked 1"));
     assert_eq!(assemble("/a", "", &[("host", "h")], true).as_deref(), Ok("POST /a None h None 1"));
-    let cases: [(&str, &str, &[(&str, &str)], HeadError); 10] = [
+    type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], HeadError);
+    let cases: [Case; 10] = [
         ("/a", "h", &[("x", "a\r\n\r\nGET /__smuggled HTTP/1.1")], HeadError::FieldValue),
         ("/a", "h", &[("x\r\ny", "a")], HeadError::FieldName),
         ("/a", "h", &[("X", "a")], HeadError::FieldName),
@@ -278,7 +279,10 @@ fn decoded_http2_parts_go_through_the_same_rules() {
 }
 
 /// A reader after the letter of the rules and with no thought for speed: splits, copies, compares.
-fn naive(bytes: &[u8]) -> Option<(String, String, Vec<(String, Vec<u8>)>, Framing)> {
+/// Method, target, fields and framing.
+type Read = (String, String, Vec<(String, Vec<u8>)>, Framing);
+
+fn naive(bytes: &[u8]) -> Option<Read> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let whole = bytes[..end + 2].split_inclusive(|byte| *byte == b'\n');
     let mut lines: Vec<&[u8]> = whole.map(|line| line.strip_suffix(b"\r\n").unwrap_or(line)).collect();
