@@ -363,19 +363,26 @@ fn content_length(value: &[u8]) -> Option<u64> {
 
 /// Whether a field value is free of control bytes (HTAB is allowed, bytes above 0x7F are somebody's text).
 pub(super) fn is_value(value: &[u8]) -> bool {
-    // Whole blocks are folded without an early exit so that the compiler can use vector registers; the last block
-    // overlaps the one before it instead of going byte by byte.
+    !any_byte(value, is_control)
+}
+
+/// Whether any byte is as `is_wanted` says.
+///
+/// For texts that are nearly always fine: whole blocks are looked at without an early exit, lane by lane, so that the compiler
+/// can use vector registers; the last block overlaps the one before it instead of going byte by byte.
+pub(crate) fn any_byte(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> bool {
     const BLOCK: usize = 16;
-    if let Some(last) = value.last_chunk::<BLOCK>() {
-        let mut bad = false;
-        for block in value.chunks_exact(BLOCK) {
-            bad |= block.iter().fold(false, |bad, byte| bad | is_control(*byte));
+    let Some(last) = bytes.last_chunk::<BLOCK>() else { return bytes.iter().any(|byte| is_wanted(*byte)) };
+    let mut found = [false; BLOCK];
+    for block in bytes.chunks_exact(BLOCK) {
+        for lane in 0..BLOCK {
+            found[lane] |= is_wanted(block[lane]);
         }
-        bad |= last.iter().fold(false, |bad, byte| bad | is_control(*byte));
-        !bad
-    } else {
-        !value.iter().any(|byte| is_control(*byte))
     }
+    for lane in 0..BLOCK {
+        found[lane] |= is_wanted(last[lane]);
+    }
+    found.contains(&true)
 }
 
 fn is_control(byte: u8) -> bool {

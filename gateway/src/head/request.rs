@@ -14,16 +14,16 @@ type Range = (u32, u32);
 #[derive(Debug)]
 pub struct Head<'b> {
     fields: Fields<'b>,
-    method: Range,
-    path: Range,
-    query: Option<Range>,
-    authority: Range,
+    method: &'b str,
+    path: &'b str,
+    query: Option<&'b str>,
+    authority: &'b str,
     scheme: Option<Scheme>,
     version: Version,
     framing: Framing,
     keep_alive: bool,
     expects_continue: bool,
-    upgrade: Option<Range>,
+    upgrade: Option<&'b str>,
     length: usize,
 }
 
@@ -71,29 +71,24 @@ impl<'b> Head<'b> {
         Ok(read.with(Fields { bytes: buffer, spans }))
     }
 
-    fn text(&self, range: Range) -> &'b str {
-        // Every range taken as text was checked byte by byte to be ASCII; the check repeated here costs a few instructions.
-        std::str::from_utf8(slice(self.fields.bytes, range)).unwrap_or_default()
-    }
-
     /// The method: an upper-case token.
     pub fn method(&self) -> &'b str {
-        self.text(self.method)
+        self.method
     }
 
     /// The path as it was sent, ASCII out of RFC 3986's set, not yet canonical. Begins with `/`, or is `*` (OPTIONS).
     pub fn path(&self) -> &'b str {
-        if self.path.0 == self.path.1 { "/" } else { self.text(self.path) }
+        self.path
     }
 
     /// The query as it was sent, without its `?`; `None` where there was no `?`.
     pub fn query(&self) -> Option<&'b str> {
-        self.query.map(|query| self.text(query))
+        self.query
     }
 
     /// Host and port as they were sent.
     pub fn authority(&self) -> &'b str {
-        self.text(self.authority)
+        self.authority
     }
 
     /// The host without its port, as it was sent (brackets of an IPv6 address included).
@@ -132,7 +127,7 @@ impl<'b> Head<'b> {
 
     /// The protocol that the client would switch to.
     pub fn upgrade(&self) -> Option<&'b str> {
-        self.upgrade.map(|upgrade| self.text(upgrade))
+        self.upgrade
     }
 
     /// The fields, in order.
@@ -178,18 +173,21 @@ struct Read {
 
 impl Read {
     fn with(self, fields: Fields<'_>) -> Head<'_> {
+        // Every range taken as text was checked byte by byte to be ASCII; the check repeated here costs a few instructions.
+        let text = |range: Range| std::str::from_utf8(slice(fields.bytes, range)).unwrap_or_default();
+        let target = self.line.target;
         Head {
             fields,
-            method: self.line.method,
-            path: self.line.target.path,
-            query: self.line.target.query,
-            scheme: self.line.target.scheme,
+            method: text(self.line.method),
+            path: if target.path.0 == target.path.1 { "/" } else { text(target.path) },
+            query: target.query.map(text),
+            scheme: target.scheme,
             version: self.line.version,
-            authority: self.authority,
+            authority: text(self.authority),
             framing: self.framing,
             keep_alive: self.keep_alive,
             expects_continue: self.expects_continue,
-            upgrade: self.upgrade,
+            upgrade: self.upgrade.map(text),
             length: self.length,
         }
     }

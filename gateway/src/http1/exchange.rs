@@ -223,7 +223,11 @@ where
             }
             if moved {
                 self.set_deadline(x);
-                continue;
+                // Once more only where what moved may have made room: a body, up or down. Everything else has just said
+                // that it is not ready, and will wake this task when it is.
+                if x.up == Up::Sending || matches!(x.down, Down::Body(_)) {
+                    continue;
+                }
             }
             if self.deadline.has_passed(cx) {
                 return Poll::Ready(self.timed_out(x));

@@ -5,6 +5,7 @@
 //! refused, since two readers could each believe another one.
 
 use super::error::Refused;
+use crate::head::field::any_byte;
 use crate::head::{Head, Known};
 
 /// What a message presents.
@@ -87,7 +88,7 @@ fn token(value: &[u8]) -> Result<Secret<'_>, Refused> {
         return Err(Refused::UnreadableCarrier("The field carries no token."));
     }
     match std::str::from_utf8(value) {
-        Ok(text) if text.bytes().all(|b| b.is_ascii_graphic() && b != b',') => Ok(Secret(text)),
+        Ok(text) if !any_byte(value, |b| !b.is_ascii_graphic() | (b == b',')) => Ok(Secret(text)),
         _ => Err(Refused::UnreadableCarrier(
             "The field carries more than one token, or bytes that no token has: write exactly one token.",
         )),
