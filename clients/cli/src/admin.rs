@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hyper::Method;
+use postern_gateway::ledger::glance::in_use;
 use postern_gateway::state::{ADMIN_TOKEN, StateDir, read_secret_file};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -22,22 +23,27 @@ const ADDRESS_FILE: &str = "admin.address";
 #[derive(Args, Clone, Default)]
 pub(crate) struct AdminArgs {
     /// Administration of the running gateway [default: the one of this state folder, or http://127.0.0.1:7401]
-    #[arg(long, value_name = "URL", help_heading = "Gateway", env = "POSTERN_ADMIN")]
+    #[arg(long, value_name = "URL", help_heading = "Gateway", env = "POSTERN_ADMIN", global = true)]
     pub(crate) admin: Option<String>,
 
     /// The capability for administration [default: admin.token in the state folder]
-    #[arg(long, value_name = "FILE", help_heading = "Gateway")]
+    #[arg(long, value_name = "FILE", help_heading = "Gateway", global = true)]
     pub(crate) admin_token_file: Option<PathBuf>,
 }
 
 impl AdminArgs {
-    /// Whether one certain gateway is meant, and no ledger will do in its place.
-    pub(crate) fn names_a_gateway(&self) -> bool {
-        self.admin.is_some()
-    }
-
-    /// The gateway that these arguments mean.
-    pub(crate) fn gateway(&self, state: &StateArg) -> Result<AdminClient, Stop> {
+    /// The gateway that these arguments mean; or the state folder itself, where no gateway runs on it.
+    ///
+    /// Whether one runs is asked of the ledger's lock and not of a port: whoever listens on the usual port may be
+    /// another gateway, which is not to be shown this one's capability.
+    pub(crate) fn reach(&self, state: &StateArg) -> Result<Reach, Stop> {
+        if self.admin.is_none()
+            && let Ok(folder) = state.open()
+            && folder.has_root_key()
+            && !in_use(&folder.ledger_path())
+        {
+            return Ok(Reach::Folder(folder));
+        }
         let token = match &self.admin_token_file {
             Some(path) => read_secret_file(path).map_err(Stop::failed)?,
             None => state.open().and_then(|state| state.token(ADMIN_TOKEN)).map_err(|error| {
@@ -46,15 +52,23 @@ impl AdminArgs {
                 ))
             })?,
         };
-        AdminClient::new(&self.url(state), token)
+        Ok(Reach::Gateway(AdminClient::new(&self.url(state), token)?))
     }
 
     /// Its URL.
-    pub(crate) fn url(&self, state: &StateArg) -> String {
+    fn url(&self, state: &StateArg) -> String {
         let noted = || std::fs::read_to_string(state.path().join(ADDRESS_FILE)).ok();
         let url = self.admin.clone().or_else(noted).unwrap_or_else(|| ADMIN_URL_DEFAULT.to_owned());
         url.trim().to_owned()
     }
+}
+
+/// Through what administration is done.
+pub(crate) enum Reach {
+    /// A running gateway.
+    Gateway(AdminClient),
+    /// The state folder, no gateway running on it.
+    Folder(StateDir),
 }
 
 /// Notes where administration is, for the commands that look for it.
@@ -83,8 +97,6 @@ pub(crate) struct AdminClient {
 /// Why administration did not do what was asked.
 #[derive(Debug)]
 pub(crate) enum AdminError {
-    /// No gateway runs there; nothing was done.
-    NotRunning(String),
     /// The answer is no.
     Refused(String),
     /// It did not work out.
@@ -94,7 +106,7 @@ pub(crate) enum AdminError {
 impl From<AdminError> for Stop {
     fn from(error: AdminError) -> Self {
         match error {
-            AdminError::NotRunning(sentence) | AdminError::Failed(sentence) => Stop::failed(sentence),
+            AdminError::Failed(sentence) => Stop::failed(sentence),
             AdminError::Refused(sentence) => Stop::refused(sentence),
         }
     }
@@ -131,7 +143,7 @@ impl AdminClient {
 
     fn unanswered(&self, error: &HttpError) -> AdminError {
         match error {
-            HttpError::NotListening(url) => AdminError::NotRunning(format!(
+            HttpError::NotListening(url) => AdminError::Failed(format!(
                 "the gateway at {url} does not answer: start it with `postern serve` or `postern proxy`, or say with --admin where it is"
             )),
             other => AdminError::Failed(other.to_string()),

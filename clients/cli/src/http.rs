@@ -39,7 +39,14 @@ impl BaseUrl {
         if authority.as_str().contains('@') || uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
             return Err(format!("{text:?} has more than a host and a port; {advice}"));
         }
-        Ok(Self { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(80) })
+        let behind_host = authority.as_str().strip_prefix(authority.host()).unwrap_or(authority.as_str());
+        let port = match behind_host.strip_prefix(':') {
+            None if behind_host.is_empty() => Some(80),
+            None => None,
+            Some(digits) => digits.parse().ok().filter(|port| *port != 0),
+        };
+        let port = port.ok_or_else(|| format!("{text:?} has no valid port; {advice}"))?;
+        Ok(Self { host: authority.host().to_owned(), port })
     }
 
     /// Whether the other end can only be this machine.
@@ -150,7 +157,18 @@ mod tests {
     fn only_plain_addresses_are_taken() {
         assert_eq!(BaseUrl::parse("http://127.0.0.1:7401/").unwrap().to_string(), "http://127.0.0.1:7401");
         assert_eq!(BaseUrl::parse("http://[::1]:7401").unwrap().to_string(), "http://[::1]:7401");
-        for wrong in ["127.0.0.1:7401", "https://a:1", "http://a:1/keys", "http://u:p@a:1", "", "http://a:1?x", "x y"] {
+        for wrong in [
+            "127.0.0.1:7401",
+            "https://a:1",
+            "http://a:1/keys",
+            "http://u:p@a:1",
+            "",
+            "http://a:1?x",
+            "x y",
+            "http://a:xx",
+            "http://a:",
+            "http://a:0",
+        ] {
             assert!(BaseUrl::parse(wrong).is_err(), "{wrong}");
         }
         assert!(BaseUrl::parse("http://[::1]:1").unwrap().is_loopback());

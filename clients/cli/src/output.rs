@@ -58,6 +58,37 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
+/// Longer than any option, resource or part of a file name that a message has to repeat; shorter than any token or key.
+const SECRET_CHARACTERS_MIN: usize = 60;
+
+/// A message without what in it could be a token or a key: whatever was mistyped, no terminal, log or ticket is to
+/// remember one.
+pub(crate) fn without_secrets(message: &str) -> String {
+    hide_secrets(message, &std::env::args().collect::<Vec<_>>())
+}
+
+/// A run of hexadecimal digits can be a public key or a revocation id, and then belongs into the message; unless somebody
+/// typed it, since then it can be the digits of a secret key as well.
+fn hide_secrets(message: &str, arguments: &[String]) -> String {
+    let of_token = |character: char| character.is_ascii_alphanumeric() || "-_=".contains(character);
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(of_token) {
+        let (before, from) = rest.split_at(start);
+        let (run, after) = from.split_at(from.find(|character| !of_token(character)).unwrap_or(from.len()));
+        let is_public = run.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_typed = || arguments.iter().any(|argument| argument.contains(run));
+        shown.push_str(before);
+        if run.len() >= SECRET_CHARACTERS_MIN && (!is_public || is_typed()) {
+            shown.push_str("<something that looks like a token>");
+        } else {
+            shown.push_str(run);
+        }
+        rest = after;
+    }
+    shown + rest
+}
+
 /// Colours, where somebody sees them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paint {
@@ -73,6 +104,11 @@ impl Paint {
     /// For everything else.
     pub(crate) fn for_stderr() -> Self {
         Self { on: wanted() && io::stderr().is_terminal() }
+    }
+
+    /// Whether there are colours.
+    pub(crate) fn is_on(self) -> bool {
+        self.on
     }
 
     pub(crate) fn bold(self, text: &str) -> String {
@@ -116,6 +152,19 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2Jb\r\nc"), "a\\u{1b}[2Jb\\u{d}\\u{a}c");
         assert_eq!(plain("\u{202e}gnp.exe"), "\\u{202e}gnp.exe");
         assert_eq!(plain("grüße, 世界"), "grüße, 世界");
+    }
+
+    #[test]
+    fn a_message_does_not_repeat_a_token_or_a_secret_key() {
+        let token = "CAAShwEKHQoG".repeat(20);
+        let hidden = hide_secrets(&format!("error: unexpected argument '--tokn={token}' found"), &[]);
+        assert_eq!(hidden, "error: unexpected argument '<something that looks like a token>' found");
+        let key = "0f".repeat(32);
+        let message = format!("the key ed25519/{key} is retired");
+        assert_eq!(hide_secrets(&message, &[]), message);
+        let typed = [format!("ed25519-private/{key}")];
+        assert!(!hide_secrets(&format!("{:?} is not a file", typed[0]), &typed).contains("0f0f"));
+        assert_eq!(hide_secrets("no such 'foo', or déjà vu", &["foo".into()]), "no such 'foo', or déjà vu");
     }
 
     #[test]

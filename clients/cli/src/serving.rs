@@ -1,6 +1,7 @@
 //! What `serve`, `proxy` and `demo` share: starting the gateway, staying up until a signal, and draining.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use postern_gateway::config::Config;
 use postern_gateway::gateway::{self, Running};
@@ -14,6 +15,9 @@ use crate::stop::Stop;
 
 /// Which events are shown: `POSTERN_LOG`, in the syntax of `RUST_LOG`.
 const LOG_VARIABLE: &str = "POSTERN_LOG";
+
+/// Within this time a signal that comes again is the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts the gateway, and notes where its administration is.
 pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, Stop> {
@@ -33,10 +37,20 @@ pub(crate) async fn until_signal(running: Running, state: &StateDir) -> Result<(
     }
     output::note("Draining: no new connections, what is under way may finish. A second signal ends it at once.");
     admin::forget_address(state);
+    let second = async {
+        // Some wrappers send one signal to the process and to its group; that is one signal, not two.
+        tokio::time::sleep(SAME_SIGNAL).await;
+        // Takes what came meanwhile, if anything did.
+        let repeated = async { tokio::join!(interrupt.recv(), terminate.recv()) };
+        let _ = tokio::time::timeout(Duration::ZERO, repeated).await;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
     tokio::select! {
         () = running.drain() => Ok(()),
-        _ = interrupt.recv() => Err(Stop::failed("ended before everything under way was finished")),
-        _ = terminate.recv() => Err(Stop::failed("ended before everything under way was finished")),
+        () = second => Err(Stop::failed("ended before everything under way was finished")),
     }
 }
 

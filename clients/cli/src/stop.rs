@@ -58,7 +58,8 @@ impl Stop {
     pub(crate) fn report(&self) {
         if !self.sentence.is_empty() {
             let paint = output::Paint::for_stderr();
-            output::note(&format!("{} {}", paint.red("error:"), self.sentence));
+            let sentence = output::without_secrets(&self.sentence);
+            output::note(&format!("{} {sentence}", paint.red("error:")));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::stop::Stop;
 
 /// What to do with a new token.
 #[derive(Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct TokenOutput {
     /// Write the token to this new file (mode 0600) instead of standard output
     #[arg(long, value_name = "FILE")]

@@ -1,11 +1,19 @@
 //! One look at the state that a ledger yields, without holding it: for commands beside a running gateway.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::embedded::replay::{self, ReplayError};
 use super::embedded::{OpenError, schema};
 use super::projection::Projection;
 use super::record::{Damage, Position};
+
+/// Whether a gateway, or a command in its place, holds this ledger now. Asking makes no file and holds nothing.
+pub fn in_use(file: &Path) -> bool {
+    // Shared, so that two who ask at once do not take each other for a gateway.
+    File::open(file.with_extension("lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
 
 /// The keys and revocations by the record in this file, as of this moment. Reads only; a damaged record is an error.
 pub fn glance(file: &Path) -> Result<Projection, OpenError> {

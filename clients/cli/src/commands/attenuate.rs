@@ -18,8 +18,8 @@ Examples:
   postern mint orders | postern attenuate - --client 10.0.0.0/8
   postern attenuate --token-file mcp.token --tool search --arg table=orders
 
-The result allows what the token allowed and the caveats do not prohibit. Nothing is sent anywhere: hand the
-result on, and keep the original. Several caveats must all hold; several values of one are alternatives.")]
+The result allows what the token allowed and the caveats do not prohibit. Nothing is sent anywhere:
+hand the result on, and keep the original. Several caveats must all hold.")]
 pub(crate) struct AttenuateArgs {
     #[command(flatten)]
     token: TokenInput,

@@ -20,11 +20,11 @@ Examples:
   postern check --token-file read.token --resource orders --method GET --path /v1/orders/42
   postern check --token-file read.token --resource orders --path /v1/orders --query page=2 --client 10.1.2.3
   postern check --token-file read.token --resource orders --time 2030-01-01T00:00:00Z
-  postern check --token-file mcp.token --resource tools --method POST --tool search --arg table=orders --body-size 90
+  postern check --token-file mcp.token --resource tools --method POST --tool search --body-size 90
   postern check - --public-key \"$(cat root.pub)\" --resource orders < read.token
 
-The exit code is 0 if the message would be allowed, and 1 if not. Keys and revocations are those of the state
-folder, unless --public-key names the root's key.
+The exit code is 0 if the message would be allowed, and 1 if not. Keys and revocations are those of
+the state folder, unless --public-key names the root's key.
 JSON: {\"allowed\": false, \"type\": \"not-permitted\", \"reason\": …, \"caveats\": [{\"block\", \"check\", \"text\"}]}")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]

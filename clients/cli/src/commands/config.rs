@@ -28,7 +28,7 @@ enum ConfigAction {
 Examples:
   postern config check --config postern.toml
 
-JSON: {\"ok\": false, \"mistakes\": [{\"line\": 3 or null, \"key\": \"resource.orders.upstream\", \"sentence\": …}]}")]
+JSON: {\"ok\": false, \"mistakes\": [{\"line\": 3 or null, \"key\": …, \"sentence\": …}]}")]
     Check {
         /// The file
         #[arg(long, value_name = "FILE", default_value = "postern.toml")]

@@ -20,8 +20,8 @@ Examples:
   postern mint orders --expires 10m | postern inspect -
   postern inspect --token-file read.token --json | jq -r '.blocks[].revocation_id'
 
-It shows the blocks, their facts and checks, and the id by which each can be revoked; never the token itself. The
-exit code is 0 for every token that can be read; `postern check` says whether a message would pass.
+It shows the blocks, their facts and checks, and the id by which each can be revoked; never the token
+itself. The exit code is 0 for every token that can be read; `postern check` says what would pass.
 JSON: {\"root_key_id\", \"sealed\", \"signature\": {\"state\": …}, \"content\": {\"state\", \"rights\", \"price\", …},
        \"blocks\": [{\"block\", \"revocation_id\", \"facts\", \"checks\": [{\"check\", \"text\", …}]}]}")]
 pub(crate) struct InspectArgs {

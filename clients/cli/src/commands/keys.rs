@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{block_on, init, own_ledger};
-use crate::admin::{AdminArgs, AdminError};
+use crate::admin::{AdminArgs, Reach};
 use crate::cli::StateArg;
 use crate::output;
 use crate::stop::{Exit, Stop};
@@ -77,25 +77,16 @@ pub(crate) fn run(args: &KeysArgs, state: &StateArg) -> Result<Exit, Stop> {
 }
 
 async fn act(args: &KeysArgs, state: &StateArg) -> Result<Keys, Stop> {
-    let no_gateway = match args.admin.gateway(state) {
-        Err(stop) => stop,
-        Ok(gateway) => {
-            let answer = match &args.action {
-                KeysAction::List => gateway.get("/keys").await,
-                KeysAction::Rotate => gateway.post("/keys", &json!({ "action": "rotate" })).await,
-                KeysAction::Retire { id } => gateway.post("/keys", &json!({ "action": "retire", "id": id })).await,
-            };
-            match answer {
-                Ok(answer) => return read(answer),
-                Err(AdminError::NotRunning(sentence)) => Stop::failed(sentence),
-                Err(error) => return Err(error.into()),
-            }
+    let folder = match args.admin.reach(state)? {
+        Reach::Folder(folder) => folder,
+        Reach::Gateway(gateway) => {
+            return read(match &args.action {
+                KeysAction::List => gateway.get("/keys").await?,
+                KeysAction::Rotate => gateway.post("/keys", &json!({ "action": "rotate" })).await?,
+                KeysAction::Retire { id } => gateway.post("/keys", &json!({ "action": "retire", "id": id })).await?,
+            });
         }
     };
-    if args.admin.names_a_gateway() {
-        return Err(no_gateway);
-    }
-    let folder = state.open().map_err(Stop::failed)?;
     let ring = match &args.action {
         KeysAction::List => folder.key_ring().map_err(Stop::failed)?,
         KeysAction::Rotate => {

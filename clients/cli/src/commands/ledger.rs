@@ -26,7 +26,7 @@ Example:
   postern ledger verify
 
 It reads only, and works beside a running gateway.
-JSON: {\"file\", \"folded_until\", \"good_until\", \"keys_live\", \"revoked\", \"damage\": [sentences, empty if sound]}")]
+JSON: {\"file\", \"folded_until\", \"good_until\", \"keys_live\", \"revoked\", \"damage\": [sentences]}")]
     Verify {
         /// Print the result as JSON
         #[arg(long)]

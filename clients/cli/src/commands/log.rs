@@ -2,11 +2,12 @@
 
 use clap::Args;
 use postern_gateway::ledger::Position;
+use postern_gateway::state::StateDir;
 use serde_json::{Map, Value};
 
 use super::inspect::printed_time;
 use super::{block_on, own_ledger};
-use crate::admin::{AdminArgs, AdminClient, AdminError};
+use crate::admin::{AdminArgs, AdminClient, AdminError, Reach};
 use crate::cli::StateArg;
 use crate::output::{self, Paint, plain};
 use crate::stop::{Exit, Stop};
@@ -26,7 +27,7 @@ Examples:
   postern log --follow
   postern log --after 120 --json | jq 'select(.event == \"revoked\")'
 
-JSON: one object a line: {\"position\", \"at\": seconds since 1970, \"by\", \"event\", and what belongs to that event}")]
+JSON: one object a line: {\"position\", \"at\": seconds since 1970, \"by\", \"event\", …}")]
 pub(crate) struct LogArgs {
     /// Stay, and show what is recorded from now on; Ctrl-C ends it
     #[arg(long, short)]
@@ -56,27 +57,19 @@ pub(crate) fn run(args: &LogArgs, state: &StateArg) -> Result<Exit, Stop> {
 
 async fn show(args: &LogArgs, state: &StateArg) -> Result<Exit, Stop> {
     let mut table = Table { json: args.json, paint: Paint::for_stdout(), any: false };
-    let gateway = match args.admin.gateway(state) {
-        Ok(gateway) => gateway,
-        Err(_) if !args.admin.names_a_gateway() && state.open().is_ok_and(|state| state.has_root_key()) => {
-            return from_file(args, state, &mut table).await;
-        }
-        Err(stop) => return Err(stop),
+    let gateway = match args.admin.reach(state)? {
+        Reach::Gateway(gateway) => gateway,
+        Reach::Folder(folder) => return from_file(args, &folder, &mut table).await,
     };
     let mut after = args.after;
     loop {
-        match page(&gateway, after, args.follow).await {
-            Ok(events) if events.is_empty() && !args.follow => return table.end(),
-            Ok(events) => {
-                for event in &events {
-                    after = after.max(event.get("position").and_then(Value::as_u64).unwrap_or(after));
-                    table.row(event)?;
-                }
-            }
-            Err(AdminError::NotRunning(_)) if !table.any && !args.follow && !args.admin.names_a_gateway() => {
-                return from_file(args, state, &mut table).await;
-            }
-            Err(error) => return Err(error.into()),
+        let events = page(&gateway, after, args.follow).await?;
+        if events.is_empty() && !args.follow {
+            return table.end();
+        }
+        for event in &events {
+            after = after.max(event.get("position").and_then(Value::as_u64).unwrap_or(after));
+            table.row(event)?;
         }
     }
 }
@@ -90,16 +83,15 @@ async fn page(gateway: &AdminClient, after: u64, follow: bool) -> Result<Vec<Map
 }
 
 /// Where no gateway runs: the ledger itself.
-async fn from_file(args: &LogArgs, state: &StateArg, table: &mut Table) -> Result<Exit, Stop> {
+async fn from_file(args: &LogArgs, folder: &StateDir, table: &mut Table) -> Result<Exit, Stop> {
     if args.follow {
         return Err(Stop::failed("no gateway is running, so nothing will be recorded; leave out --follow"));
     }
-    let folder = state.open().map_err(Stop::failed)?;
     if !folder.ledger_path().exists() {
         output::note("Nothing has been recorded: no gateway has started with this state folder yet.");
         return Ok(Exit::Done);
     }
-    let ledger = own_ledger(&folder).await?;
+    let ledger = own_ledger(folder).await?;
     let mut after = Position(args.after);
     loop {
         let entries = ledger.record().read(after, PAGE).await.map_err(Stop::failed)?;
@@ -159,6 +151,9 @@ fn written(event: &Map<String, Value>) -> String {
 }
 
 fn shortened(value: &Value) -> String {
+    if let Value::Array(values) = value {
+        return values.iter().map(shortened).collect::<Vec<_>>().join(" ");
+    }
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let text = plain(&text);
     let (prefix, digits) = text.rsplit_once('/').map_or(("", &*text), |(prefix, digits)| (prefix, digits));
@@ -188,5 +183,6 @@ mod tests {
         let key = format!("ed25519/{}", "a".repeat(64));
         assert_eq!(shortened(&Value::from(key)), "ed25519/aaaaaaaaaaaaaaaa…");
         assert_eq!(shortened(&Value::from(3)), "3");
+        assert_eq!(shortened(&serde_json::json!(["a".repeat(128), "b"])), "aaaaaaaaaaaaaaaa… b");
     }
 }

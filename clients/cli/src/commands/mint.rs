@@ -24,13 +24,13 @@ Examples:
   postern mint orders                                     everything on the resource orders
   postern mint orders --allow GET,HEAD --expires 30d      reading, for 30 days
   postern mint orders invoices --allow GET --out read.token
-  postern mint postern --path '/revocations' --out revoker.token
-                                                          administration, but revoking only
+  postern mint postern --path /revocations --out revoker.token
+      administration, but revoking only
   postern mint orders --via http://127.0.0.1:7401 --token-file minter.token
-                                                          through a gateway, with a capability for that
+      through a gateway, with a capability that permits it
 
-Rights are what the capability can be used for at most; caveats are what it can be used for at all. Both stay
-with it whoever it is handed on to. The token is printed on standard output and nowhere else.")]
+Whoever holds a token can use it, narrow it and hand it on, but never widen it. It is printed on
+standard output, or written to --out, and goes nowhere else.")]
 pub(crate) struct MintArgs {
     /// The resources that it is for
     #[arg(value_name = "RESOURCE", required = true)]

@@ -28,8 +28,8 @@ Examples:
                                                          two, mounted at /shop and /mail
   postern proxy http://127.0.0.1:3000 --listen 0.0.0.0:8080 --admin 127.0.0.1:8081
 
-Keys and ledger are made in the state folder if they are not there. For each service a capability for everything
-is written to <state>/<name>.token, for you alone; narrow it before you hand it on:
+Keys and ledger are made in the state folder if they are not there. For each service a capability for
+everything is written to <state>/<name>.token, for you alone; narrow it before you hand it on:
   postern attenuate --token-file .postern/service.token --method GET --expires 10m")]
 pub(crate) struct ProxyArgs {
     /// The services: URL, or name=URL for several

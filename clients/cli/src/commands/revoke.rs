@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{block_on, own_ledger};
-use crate::admin::{AdminArgs, AdminError};
+use crate::admin::{AdminArgs, Reach};
 use crate::cli::StateArg;
 use crate::output;
 use crate::stop::{Exit, Stop};
@@ -21,14 +21,14 @@ use crate::token_input::TokenInput;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern revoke --token-file read.token              what this token added last, and all that came from it
-  postern revoke --token-file read.token --block 0    everything that was ever derived from the same mint
-  postern revoke 5b0c…                                a revocation id, as `postern inspect` prints them
-  postern revoke --token-file read.token --admin http://127.0.0.1:7401 --admin-token-file revoker.token
+  postern revoke --token-file read.token              what its last block added, and all below
+  postern revoke --token-file read.token --block 0    all that was ever derived from its mint
+  postern revoke 5b0c…             a revocation id, as `postern inspect` prints them
+  postern revoke --token-file read.token --admin-token-file revoker.token
 
-The token itself does not leave this machine, only ids do. When the command is done the revocation is on disk and,
-if a gateway runs, in force there, also on connections that are open. Without a gateway it is written into the
-ledger of the state folder, and in force from the next start.
+The token itself does not leave this machine, only ids do. When the command is done the revocation
+is on disk and, if a gateway runs, in force there, also on connections that are open. Without a
+gateway it is written into the ledger of the state folder, and in force from the next start.
 JSON: {\"revoked\": [ids], \"in_force\": \"now\" or \"at the next start\"}")]
 pub(crate) struct RevokeArgs {
     /// The token (or `-` for standard input), or a revocation id of 128 hexadecimal digits
@@ -70,11 +70,11 @@ pub(crate) fn run(args: &RevokeArgs, state: &StateArg) -> Result<Exit, Stop> {
 
 /// The id to revoke: given as such, or that of one of the token's blocks.
 fn id_of(text: &str, block: Option<usize>) -> Result<RevocationId, Stop> {
-    if text.len() == 128 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         if block.is_some() {
             return Err(Stop::usage("--block chooses one of a token's ids, but a single id was given"));
         }
-        return text.parse().map_err(Stop::usage);
+        return text.parse().map_err(|error| Stop::usage(format!("this one has {} digits, and {error}", text.len())));
     }
     let token = Unverified::parse(text).map_err(Stop::usage)?;
     let ids = token.revocation_ids();
@@ -85,29 +85,16 @@ fn id_of(text: &str, block: Option<usize>) -> Result<RevocationId, Stop> {
 }
 
 async fn revoke(id: RevocationId, args: &RevokeArgs, state: &StateArg) -> Result<&'static str, Stop> {
-    let gateway = args.admin.gateway(state);
-    let no_gateway = match gateway {
-        Ok(gateway) => match gateway.post("/revocations", &json!({ "ids": [id] })).await {
-            Ok(_) => return Ok("now"),
-            Err(AdminError::NotRunning(sentence)) => Stop::failed(sentence),
-            Err(error) => return Err(error.into()),
-        },
-        Err(stop) => stop,
-    };
-    if args.admin.names_a_gateway() || state.open().is_err() {
-        return Err(no_gateway);
+    match args.admin.reach(state)? {
+        Reach::Gateway(gateway) => {
+            gateway.post("/revocations", &json!({ "ids": [id] })).await?;
+            Ok("now")
+        }
+        Reach::Folder(folder) => {
+            own_ledger(&folder).await?.revoke(&[id], By::presenter("root key")).await.map_err(Stop::failed)?;
+            Ok("at the next start")
+        }
     }
-    let folder = state.open().map_err(Stop::failed)?;
-    let ledger = own_ledger(&folder).await.map_err(|stop| match folder.has_root_key() {
-        // A gateway holds the ledger, so that one would have to be asked; why it could not be is the answer.
-        true => Stop::failed(format!(
-            "{}; and the ledger could not be used directly: {}",
-            no_gateway.sentence, stop.sentence
-        )),
-        false => stop,
-    })?;
-    ledger.revoke(&[id], By::presenter("root key")).await.map_err(Stop::failed)?;
-    Ok("at the next start")
 }
 
 #[cfg(test)]
@@ -126,6 +113,7 @@ mod tests {
         assert_eq!(id_of(&id.to_string(), None).unwrap(), id);
         assert!(id_of(token.expose(), Some(1)).unwrap_err().sentence.contains("0 to 0"));
         assert_eq!(id_of(&id.to_string(), Some(0)).unwrap_err().exit, Exit::Usage);
+        assert!(id_of("00ff", None).unwrap_err().sentence.contains("128"));
         assert_eq!(id_of("nonsense!", None).unwrap_err().exit, Exit::Usage);
     }
 }
