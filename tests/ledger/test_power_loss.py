@@ -64,10 +64,6 @@ def disk():
         yield None
         return
     missing = [tool for tool in NEEDED if not shutil.which(tool)]
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        shell("apt-get", "update")
-        shell("apt-get", "install", "-y", "--no-install-recommends", "xfsprogs", "mount")
-        missing = [tool for tool in NEEDED if not shutil.which(tool)]
     assert not missing and os.geteuid() == 0, (
         f"this test needs root and {', '.join(missing) or 'nothing more'} (Debian: xfsprogs); "
         "set POSTERN_WITHOUT_LOOP_DEVICES=1 where that cannot be had"
