@@ -54,6 +54,20 @@ pub(crate) async fn until_signal(running: Running, state: &StateDir) -> Result<(
     }
 }
 
+/// Answers SIGHUP, by which other servers read their configuration anew and of which an unprepared process dies.
+pub(crate) fn answer_hangups() -> Result<(), Stop> {
+    let hangup = signal(SignalKind::hangup());
+    let mut hangup = hangup.map_err(|error| Stop::failed(format!("cannot wait for signals: {error}")))?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            output::note(
+                "This version does not read its configuration anew; the old one stays in force until a restart.",
+            );
+        }
+    });
+    Ok(())
+}
+
 /// Sends what the gateway has to say to standard error: for people on a terminal, as JSON lines otherwise.
 pub(crate) fn log_to_stderr(default: &str) {
     let filter = std::env::var(LOG_VARIABLE).ok().and_then(|text| EnvFilter::try_new(text).ok());

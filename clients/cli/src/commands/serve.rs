@@ -46,6 +46,7 @@ pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
     let folder = folder.map_err(Stop::failed)?;
     serving::log_to_stderr("info");
     block_on(async {
+        serving::answer_hangups()?;
         let running = serving::start(config, folder.clone()).await?;
         for address in running.data_addresses() {
             output::note(&format!("Messages: {address}"));
