@@ -118,7 +118,7 @@ impl Known {
 }
 
 /// Token characters in their compared form (lower case, `_` as `-`); 0 for bytes that no token has.
-const NORMAL: [u8; 256] = {
+static NORMAL: [u8; 256] = {
     let mut table = [0u8; 256];
     let tokens = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz";
     let mut i = 0;
@@ -368,21 +368,10 @@ pub(super) fn is_value(value: &[u8]) -> bool {
 
 /// Whether any byte is as `is_wanted` says.
 ///
-/// For texts that are nearly always fine: whole blocks are looked at without an early exit, lane by lane, so that the compiler
-/// can use vector registers; the last block overlaps the one before it instead of going byte by byte.
+/// For texts that are nearly always fine: a plain fold without an early exit, which the compiler turns into vector
+/// instructions (looking at fixed blocks by hand keeps it from doing so).
 pub(crate) fn any_byte(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> bool {
-    const BLOCK: usize = 16;
-    let Some(last) = bytes.last_chunk::<BLOCK>() else { return bytes.iter().any(|byte| is_wanted(*byte)) };
-    let mut found = [false; BLOCK];
-    for block in bytes.chunks_exact(BLOCK) {
-        for lane in 0..BLOCK {
-            found[lane] |= is_wanted(block[lane]);
-        }
-    }
-    for lane in 0..BLOCK {
-        found[lane] |= is_wanted(last[lane]);
-    }
-    found.contains(&true)
+    bytes.iter().fold(false, |found, byte| found | is_wanted(*byte))
 }
 
 fn is_control(byte: u8) -> bool {

@@ -263,7 +263,7 @@ fn check_method(method: &[u8]) -> Result<(), HeadError> {
 const METHOD_BYTES_MAX: usize = 32;
 
 /// `pchar`, `/` and `?` (RFC 3986), with `[` and `]`, which browsers leave unescaped in queries, marked apart.
-const TARGET: [u8; 256] = {
+static TARGET: [u8; 256] = {
     let mut table = [0u8; 256];
     let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%";
     let mut i = 0;
