@@ -3,12 +3,17 @@
 //! None of them knows the right answer for an input. They hold the readers to what must be true of any answer: no panic, no
 //! other answer under another split, nothing dangerous in what was accepted, and the same reading again after writing.
 
+pub mod driver;
+
 use postern_gateway::head::{Field, Framing, Head, ResponseHead, Spans};
 use postern_gateway::http1::framing::{Decoder, Encoder, FramingError, Piece};
 use postern_gateway::limits::Limits;
 
+/// What holds a reader to what must be true.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 3] = [("head", head), ("response", response), ("body", body)];
+pub const TARGETS: [(&str, Target); 3] = [("head", head), ("response", response), ("body", body)];
 
 fn clean(field: &Field<'_>) {
     assert!(!field.name.is_empty() && field.name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':'));
@@ -65,7 +70,9 @@ pub fn response(bytes: &[u8]) {
         let whole = ResponseHead::read(bytes, method, &mut spans, &limits).map(|head| head.map(|head| head.length()));
         let mut spans = Spans::new();
         for end in cuts(bytes) {
-            match ResponseHead::read(&bytes[..end], method, &mut spans, &limits).map(|head| head.map(|head| head.length())) {
+            match ResponseHead::read(&bytes[..end], method, &mut spans, &limits)
+                .map(|head| head.map(|head| head.length()))
+            {
                 Ok(None) => {}
                 early => assert_eq!(early, whole, "a split at {end} changes the reading"),
             }

@@ -1,94 +1,19 @@
-//! The bounded driver: mutates a few good messages for a while. No coverage guidance, no nightly toolchain, the same
-//! targets. A finding prints the input that makes it, which becomes a test.
+//! Runs the bounded driver: `postern-fuzz --seconds 60 --seed 1`.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use postern_fuzz::TARGETS;
-
-/// Good messages, to be spoiled.
-const SEEDS: [&[u8]; 9] = [
-    b"GET /orders/42?page=2 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer x\r\nAccept: */*\r\n\r\n",
-    b"POST /a HTTP/1.1\r\nHost: a:80\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
-    b"PUT http://a/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close, X-Gone\r\nX-Gone: 1\r\n\r\n",
-    b"OPTIONS * HTTP/1.0\r\nHost: [::1]:80\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Sum\r\n\r\n",
-    b"HTTP/1.0 304 Not Modified\r\nETag: \"a\"\r\n\r\n",
-    b"\x015\r\nhello\r\n00A;name=\"value\"\r\n0123456789\r\n0\r\nSum: 1\r\n\r\n",
-    b"\x08hello world",
-];
-
-/// What attackers put into messages.
-const WORDS: [&[u8]; 24] = [
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"\0", b":", b"_", b"\x7f", b"\xe9", b";", b"0", b"FFFFFFFFFFFFFFFF",
-    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 0\r\n", b"Host: b\r\n", b"chunked", b"Transfer_Encoding: chunked\r\n",
-    b"Connection: Host\r\n", b"0\r\n\r\n", b"http://", b"GET / HTTP/1.1\r\n", b",",
-];
-
-/// A small generator of good enough numbers (xorshift64*), so that a seed repeats a run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % below.max(1)
-    }
-}
-
-fn spoil(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], numbers: &mut Numbers) {
-    for _ in 0..=numbers.next(4) {
-        let at = numbers.next(bytes.len() + 1);
-        let end = (at + numbers.next(8)).min(bytes.len());
-        match numbers.next(7) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << numbers.next(8),
-            1 if at < bytes.len() => bytes[at] = numbers.next(256) as u8,
-            2 => drop(bytes.drain(at..end)),
-            3 => {
-                let piece = bytes[at..end].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            4 => {
-                let other = &corpus[numbers.next(corpus.len())];
-                bytes.truncate(at);
-                bytes.extend_from_slice(&other[numbers.next(other.len())..]);
-            }
-            _ => drop(bytes.splice(at..at, WORDS[numbers.next(WORDS.len())].iter().copied())),
-        }
-    }
-    bytes.truncate(4096);
-}
+use postern_fuzz::driver::Run;
 
 fn main() {
     let argument = |name: &str, default: u64| {
         let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
         arguments.next().map_or(default, |value| value.parse().expect("a whole number"))
     };
-    let (seconds, seed) = (argument("--seconds", 10), argument("--seed", 1));
-    let mut numbers = Numbers(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut corpus: Vec<Vec<u8>> = SEEDS.iter().map(|seed| seed.to_vec()).collect();
-    let (end, mut runs) = (Instant::now() + Duration::from_secs(seconds), 0u64);
+    let end = Instant::now() + Duration::from_secs(argument("--seconds", 10));
+    let mut run = Run::new(argument("--seed", 1));
     while Instant::now() < end {
-        for _ in 0..200 {
-            let mut bytes = corpus[numbers.next(corpus.len())].clone();
-            spoil(&mut bytes, &corpus, &mut numbers);
-            for (name, target) in TARGETS {
-                if std::panic::catch_unwind(|| target(&bytes)).is_err() {
-                    let mut text = String::new();
-                    bytes.iter().for_each(|byte| write!(text, "{}", byte.escape_ascii()).expect("text grows"));
-                    eprintln!("target {name}, seed {seed}, run {runs}: b\"{text}\"");
-                    std::process::exit(1);
-                }
-            }
-            runs += 1;
-            // Spoiled messages are spoiled further, so that several faults meet in one.
-            if numbers.next(50) == 0 {
-                let place = SEEDS.len() + numbers.next(500);
-                if place < corpus.len() { corpus[place] = bytes } else { corpus.push(bytes) }
-            }
-        }
+        (0..200).for_each(|_| run.step());
     }
-    println!("{runs} messages, {} targets, no finding", TARGETS.len());
+    println!("{} messages, {} targets, no finding", run.messages, TARGETS.len());
 }
