@@ -249,10 +249,11 @@ fn refuse_hidden(plain: &str) -> Result<(), PathError> {
 }
 
 /// Refuses `.` and `..` between any two separators that some service knows, with parameters (`..;x`) or spaces
-/// (`.. `, which some file systems drop) behind them.
+/// (`.. `, which some file systems drop) behind them. An escaped `?` or `#` ends the path for a service that decodes it
+/// and then reads it as a URL again, so `..%3F` is a dot segment too.
 fn refuse_dot_segments(plain: &str) -> Result<(), PathError> {
     let hidden = |piece: &str| {
-        let name = piece.split(';').next().unwrap_or(piece);
+        let name = piece.split([';', '?', '#']).next().unwrap_or(piece);
         matches!(name.trim_matches(' '), "." | "..")
     };
     if plain.split(['/', '\\']).any(hidden) {
@@ -274,6 +275,14 @@ mod tests {
 
     fn refuse(raw: &str) -> PathError {
         canonical_path(raw.as_bytes(), EncodedSlash::Refuse).expect_err(raw)
+    }
+
+    #[test]
+    fn an_escaped_end_of_the_path_hides_no_dot_segment() {
+        for path in ["/a/..%3F", "/a/..%23x", "/a/%2e%2e%3Fx/b", "/a/.%23", "/a/..%3Bx%3F"] {
+            assert_eq!(refuse(path), PathError::DotSegment, "{path}");
+        }
+        assert!(canonical_path(b"/a/b..%3Fc", EncodedSlash::Refuse).is_ok());
     }
 
     #[test]
