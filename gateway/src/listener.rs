@@ -131,7 +131,9 @@ impl Connections {
                 "the limit of open files allows fewer connections than connections_max"
             );
         }
-        Self::capped(limits.connections_max.min(affordable.max(1)), limits.connections_per_client_max)
+        let max = limits.connections_max.min(affordable.max(1));
+        // However few can be afforded, no one address takes them all.
+        Self::capped(max, limits.connections_per_client_max.min(max - max / 4))
     }
 
     fn capped(max: usize, per_client_max: usize) -> Arc<Self> {

@@ -15,7 +15,8 @@ use super::values::{self, Upstream};
 const OWN_PATHS: [&str; 2] = ["/.well-known/postern", "/.well-known/biscuit-web-keys"];
 
 /// Fields that some services obey in place of the request line, and that are removed unless a resource names them.
-const ALLOWABLE_HEADERS: [&str; 6] = [
+const ALLOWABLE_HEADERS: [&str; 7] = [
+    "destination",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",

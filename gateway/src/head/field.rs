@@ -1,8 +1,9 @@
 //! Fields: the strict reading of field lines, and what the gateway knows about a field by its name.
 //!
 //! A field is classified once, when it is read, and everybody after that decides by [`Known`] instead of comparing names
-//! again: a second list of spellings is where a header slips through. Since CGI and its heirs fold `-` and `_` into one,
-//! names are compared with `_` taken for `-`; what is known but spelled so is an [`Known::Imitation`] and never means anything.
+//! again: a second list of spellings is where a header slips through. Since CGI and its heirs fold `-`, `_` and other
+//! punctuation into one, names are compared with all of it taken for `-`; what is known but spelled so is an
+//! [`Known::Imitation`] and never means anything.
 
 use super::error::HeadError;
 use crate::limits::Limits;
@@ -13,7 +14,7 @@ use crate::limits::Limits;
 pub enum Known {
     /// Nothing: end-to-end, passed on as it is.
     Other,
-    /// One of the names below spelled with `_`: never read, never passed on.
+    /// One of the names below spelled with other punctuation than `-`: never read, never passed on.
     Imitation,
     /// Named by `Connection`, so it ends here.
     Nominated,
@@ -57,7 +58,7 @@ pub enum Known {
     SecWebSocketProtocol,
     /// `X-HTTP-Method*`, `X-Method-Override`: would change the operation behind the check.
     MethodOverride,
-    /// `X-Original-*`, `X-Rewrite-*`: would change the path behind the check.
+    /// `X-Original-*`, `X-Rewrite-*`, WebDAV's `Destination`: would bring in a path that nobody checked.
     TargetOverride,
     /// `Content-Type`.
     ContentType,
@@ -117,17 +118,19 @@ impl Known {
     }
 }
 
-/// Token characters in their compared form (lower case, `_` as `-`); 0 for bytes that no token has.
+/// Token characters in their compared form (lower case, punctuation as `-`); 0 for bytes that no token has. CGI and some
+/// of its heirs turn every character that is no letter and no digit into `_`, so `X.Original.URL` is `X-Original-URL` to
+/// them.
 static NORMAL: [u8; 256] = {
     let mut table = [0u8; 256];
     let tokens = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz";
     let mut i = 0;
     while i < tokens.len() {
-        table[tokens[i] as usize] = tokens[i];
-        table[tokens[i].to_ascii_uppercase() as usize] = tokens[i];
+        let normal = if tokens[i].is_ascii_alphanumeric() { tokens[i] } else { b'-' };
+        table[tokens[i] as usize] = normal;
+        table[tokens[i].to_ascii_uppercase() as usize] = normal;
         i += 1;
     }
-    table[b'_' as usize] = b'-';
     table
 };
 
@@ -149,7 +152,8 @@ fn begins(name: &[u8], lower: &str) -> bool {
 /// What the gateway knows about `name`, in any spelling.
 pub fn classify(name: &[u8]) -> Known {
     let known = by_normal_name(name);
-    if known != Known::Other && name.contains(&b'_') { Known::Imitation } else { known }
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    if known != Known::Other && !name.iter().all(is_plain) { Known::Imitation } else { known }
 }
 
 fn by_normal_name(name: &[u8]) -> Known {
@@ -162,7 +166,10 @@ fn by_normal_name(name: &[u8]) -> Known {
         b'c' if is(name, "content-length") => Known::ContentLength,
         b'c' if is(name, "content-encoding") => Known::ContentEncoding,
         b'c' if is(name, "client-ip") || is(name, "cf-connecting-ip") => Known::XForwarded,
+        // What a TLS terminator says of the client's certificate (RFC 9440): the gateway is one, and says it by a fact.
+        b'c' if is(name, "client-cert") || is(name, "client-cert-chain") => Known::XForwarded,
         b'd' if is(name, "date") => Known::Date,
+        b'd' if is(name, "destination") => Known::TargetOverride,
         b'e' if is(name, "expect") => Known::Expect,
         b'f' if is(name, "forwarded") => Known::Forwarded,
         b'f' if is(name, "fastly-client-ip") || is(name, "forwarded-for") => Known::XForwarded,
@@ -200,11 +207,20 @@ fn by_normal_x_name(name: &[u8]) -> Known {
         "x-host",
         "x-proxyuser-ip",
     ];
-    if begins(name, "x-forwarded-") || is(name, "x-forwarded") || CLIENT_CLAIMS.iter().any(|claim| is(name, claim)) {
+    if begins(name, "x-forwarded-")
+        || is(name, "x-forwarded")
+        || begins(name, "x-ssl-client-")
+        || CLIENT_CLAIMS.iter().any(|claim| is(name, claim))
+    {
         Known::XForwarded
     } else if begins(name, "x-http-method") || is(name, "x-method-override") {
         Known::MethodOverride
-    } else if begins(name, "x-original-") || begins(name, "x-rewrite-") || is(name, "x-override-url") {
+    } else if begins(name, "x-original-")
+        || begins(name, "x-rewrite-")
+        || is(name, "x-override-url")
+        || is(name, "x-envoy-original-path")
+        || is(name, "x-replaced-path")
+    {
         Known::TargetOverride
     } else {
         Known::Other
@@ -454,8 +470,9 @@ impl<'b> Fields<'b> {
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Field<'b>> + ExactSizeIterator + use<'b> {
         let bytes = self.bytes;
         self.spans.fields.iter().map(move |field| Field {
-            name: &bytes[field.name.0 as usize..field.name.1 as usize],
-            value: &bytes[field.value.0 as usize..field.value.1 as usize],
+            // Spans and bytes belong together by construction; if they ever did not, a field is missing and nothing stops.
+            name: bytes.get(field.name.0 as usize..field.name.1 as usize).unwrap_or_default(),
+            value: bytes.get(field.value.0 as usize..field.value.1 as usize).unwrap_or_default(),
             known: field.known,
         })
     }

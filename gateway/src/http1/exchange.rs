@@ -16,7 +16,7 @@ use super::framing::{Decoder, Encoder, FramingError, Piece};
 use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
-use crate::lease::{EventStream, Fallen};
+use crate::lease::{self, EventStream, Fallen};
 use crate::pool::{Unreachable, Upstream};
 
 /// Input that a client may pile up while its request is being answered.
@@ -248,7 +248,7 @@ where
             Down::Body(encoder) => {
                 let out = &mut self.client.output.bytes;
                 if x.events.is_some_and(EventStream::is_between_events)
-                    && encoder.write(fallen.last_event().as_bytes(), out).is_ok()
+                    && encoder.write(lease::last_event(&fallen.refusal()).as_bytes(), out).is_ok()
                     && encoder.finish(std::iter::empty(), out).is_ok()
                 {
                     x.down = Down::Complete;
@@ -304,8 +304,10 @@ where
                     *moved = true;
                 }
                 Ok(Piece::End { consumed, trailers }) => {
-                    let fields = Fields::of(self.client.input.filled(), &self.spans);
-                    let fields = fields.iter().filter(|field| trailers && W::passes_up(field, &x.order.route));
+                    // Without trailers the spans still hold some other section, of bytes that are gone.
+                    let section = trailers.then(|| Fields::of(self.client.input.filled(), &self.spans));
+                    let fields = section.iter().flat_map(Fields::iter);
+                    let fields = fields.filter(|field| W::passes_up(field, &x.order.route));
                     if let Err(error) = x.call.finish_body(fields) {
                         return Some(self.client_fault(x, error));
                     }
@@ -449,8 +451,8 @@ where
                 encoder.write(data, out)
             }
             Body::End { trailers } => {
-                let fields = x.call.trailers();
-                encoder.finish(fields.iter().filter(|field| trailers && W::passes_down(field)), out)?;
+                let section = trailers.then(|| x.call.trailers());
+                encoder.finish(section.iter().flat_map(Fields::iter).filter(W::passes_down), out)?;
                 x.down = Down::Complete;
                 Ok(())
             }

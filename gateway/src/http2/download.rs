@@ -12,8 +12,9 @@ use super::answer;
 use super::body::{Answer, Sender};
 use super::exchange::Failed;
 use super::lease::Wait;
-use crate::head::{Known, ResponseFraming};
+use crate::head::ResponseFraming;
 use crate::http1::upstream::{Body, Call, Failure};
+use crate::lease::EventStream;
 
 /// An answer that is being read.
 pub(super) struct Download<'a> {
@@ -27,8 +28,8 @@ pub(super) struct Begun {
     pub(super) response: Response<Answer>,
     /// Whether no body follows.
     pub(super) is_all: bool,
-    /// Whether silence belongs to this kind of body.
-    pub(super) is_event_stream: bool,
+    /// Where a stream of events has got to; silence belongs to this kind of body.
+    pub(super) events: Option<EventStream>,
 }
 
 impl Download<'_> {
@@ -44,15 +45,15 @@ impl Download<'_> {
             return Ok(Begun {
                 response: answer::from_upstream(&head, Answer::empty()),
                 is_all: matches!(head.framing(), ResponseFraming::None | ResponseFraming::Length(0)),
-                is_event_stream: head.value(Known::ContentType).is_some_and(is_event_stream),
+                events: EventStream::of(&head),
             });
         }
     }
 
     /// Passes the body on to its end, as fast as the client takes it.
-    pub(super) async fn body(&self, is_event_stream: bool, sender: &mut Sender) -> Result<(), Failed> {
+    pub(super) async fn body(&self, events: &Cell<Option<EventStream>>, sender: &mut Sender) -> Result<(), Failed> {
         loop {
-            self.wait.set(if is_event_stream { Wait::Event } else { Wait::Upstream(Instant::now()) });
+            self.wait.set(if events.get().is_some() { Wait::Event } else { Wait::Upstream(Instant::now()) });
             let found = tokio::select! {
                 found = poll_fn(|context| self.call.borrow_mut().poll_body(context)) => found?,
                 () = sender.gone() => return Err(Failed::Gone),
@@ -61,6 +62,10 @@ impl Download<'_> {
                 Body::Data => {
                     let data = Bytes::copy_from_slice(self.call.borrow().data());
                     self.bytes_out.set(self.bytes_out.get() + data.len() as u64);
+                    if let Some(mut stream) = events.get() {
+                        stream.pass(&data);
+                        events.set(Some(stream));
+                    }
                     Some(Frame::data(data))
                 }
                 Body::End { trailers: false } => None,
@@ -79,9 +84,4 @@ impl Download<'_> {
             }
         }
     }
-}
-
-fn is_event_stream(content_type: &[u8]) -> bool {
-    const KIND: &[u8] = b"text/event-stream";
-    content_type.get(..KIND.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
 }

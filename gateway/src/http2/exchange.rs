@@ -22,10 +22,11 @@ use tokio::time::timeout;
 use super::Active;
 use super::body::Answer;
 use super::download::Download;
-use super::lease::{Wait, watch};
+use super::lease::{Wait, fallen, watch};
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
 use crate::http1::upstream::{Call, Failure};
+use crate::lease::{self, EventStream};
 use crate::pool::{Unreachable, Upstream};
 use crate::request::Admitted;
 use crate::request::error::Refused;
@@ -171,6 +172,11 @@ impl Exchange {
         upstream: Upstream,
         respond: &mut Option<Respond>,
     ) -> Result<(), Failed> {
+        // Much time may have passed since the permit: the body's first byte, a connection. Nothing goes up after a
+        // revocation that was acknowledged in between.
+        if let Some(refusal) = self.ticket.capability.as_deref().and_then(|it| fallen(it, &self.worker)) {
+            return Err(Failed::Fallen(refusal));
+        }
         let wait = Cell::new(Wait::Upstream(Instant::now()));
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
         call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, self.is_head);
@@ -203,12 +209,13 @@ impl Exchange {
             sender = Some(writing);
         }
         let delivered = respond.take().is_some_and(|respond| respond.send(Ok(begun.response)).is_ok());
+        let events = Cell::new(begun.events);
         let ended = match &mut sender {
             _ if !delivered => Err(Failed::Gone),
             None => Ok(()),
             Some(sender) => tokio::select! {
                 biased;
-                ended = upload.beside(download.body(begun.is_event_stream, sender)) => ended,
+                ended = upload.beside(download.body(&events, sender)) => ended,
                 end = &mut watch => Err(end),
             },
         };
@@ -216,7 +223,9 @@ impl Exchange {
         self.ticket.bytes_out = bytes_out.get();
         match (&ended, sender) {
             (Ok(()), Some(sender)) => sender.finish(),
-            (Err(Failed::Fallen(refusal)), Some(sender)) if begun.is_event_stream => {
+            (Err(Failed::Fallen(refusal)), Some(sender))
+                if events.get().is_some_and(EventStream::is_between_events) =>
+            {
                 sender.finish_with(Frame::data(last_event(refusal)));
             }
             _ => {}
@@ -227,9 +236,7 @@ impl Exchange {
 
 /// An event stream's last word, so that its reader does not take the end for a lost connection and come back.
 fn last_event(refusal: &Refusal) -> Bytes {
-    let event = if matches!(refusal, Refusal::Expired { .. }) { "expired" } else { "revoked" };
-    // The blank line ends whatever event the upstream had begun.
-    Bytes::from(format!("\n\nevent: {event}\ndata: {refusal}\n\n"))
+    Bytes::from_static(lease::last_event(refusal).as_bytes())
 }
 
 /// What the client reads of it: not where the upstream is, nor what the system said. The log has both.

@@ -59,7 +59,7 @@ pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, capability: Option
 }
 
 /// Why the capability holds no longer.
-fn fallen(capability: &Capability, worker: &Worker) -> Option<Refusal> {
+pub(super) fn fallen(capability: &Capability, worker: &Worker) -> Option<Refusal> {
     let expired = || capability.expired_at(worker.now()).map(|at| Refusal::Expired { at });
     capability.standing(&worker.standing).err().or_else(expired)
 }

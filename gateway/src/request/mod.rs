@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use postern_capabilities::message::{Message, Scheme};
 use postern_capabilities::path::{EncodedSlash, canonical_path};
-use postern_capabilities::token::{Capability, Unverified};
+use postern_capabilities::token::{Capability, Unreadable};
 
 use self::bearer::{Carriers, Secret};
 use self::error::Refused;
@@ -94,7 +94,7 @@ pub fn receive(
     let found = routes.find(&host, &full_path);
     let now = worker.now();
 
-    let (capability, token) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
+    let (capability, presented) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
     ticket.capability = Some(Arc::clone(&capability));
     let Some(found) = found else { return Err(check::nowhere(&capability, &worker.standing, now)) };
     let resource = found.resource;
@@ -132,7 +132,7 @@ pub fn receive(
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
         canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
     }
-    let inputs = Inputs { head, resource, token, full_path: &full_path, trusted };
+    let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted };
     forward::compose(out, permit, &inputs, &worker.trace_ids);
     Ok(Received::Forward(Admitted {
         resource: Rc::clone(resource),
@@ -142,25 +142,40 @@ pub fn receive(
     }))
 }
 
+/// A token that was presented, and where.
+#[derive(Clone, Copy)]
+pub struct Presented<'h> {
+    /// Its text.
+    pub token: Secret<'h>,
+    /// Whether `Authorization` carried it: then that field is not the service's own, wherever it goes.
+    pub in_authorization: bool,
+}
+
 /// The capability that a message presents: its token's, or the resource's anonymous one where it presents none.
 fn present<'h>(
     worker: &Worker,
     resource: Option<&Resource>,
     carriers: &Carriers<'h>,
-) -> Result<(Arc<Capability>, Option<Secret<'h>>), Refused> {
-    let passes = resource.is_some_and(|r| r.authorization == AuthorizationUse::Pass);
-    let token = match (carriers.capability, carriers.authorization) {
-        (Some(token), _) => Some(token),
-        // A bearer credential that is no token of this kind is the service's own business there.
-        (None, Some(token)) if passes && Unverified::parse(token.expose()).is_err() => None,
-        (None, token) => token,
+) -> Result<(Arc<Capability>, Option<Presented<'h>>), Refused> {
+    let presented = match (carriers.capability, carriers.authorization) {
+        (Some(token), _) => Some(Presented { token, in_authorization: false }),
+        (None, Some(token)) => Some(Presented { token, in_authorization: true }),
+        (None, None) => None,
     };
-    match token {
-        Some(token) => check::verify(worker, token).map(|capability| (capability, Some(token))),
-        None => match resource.and_then(|r| r.anonymous.as_ref()) {
-            Some(anonymous) => Ok((Arc::clone(anonymous), None)),
-            None => Err(Refused::MissingCapability),
-        },
+    let anonymous = resource.and_then(|r| r.anonymous.as_ref());
+    let Some(presented) = presented else {
+        return anonymous.map(|anonymous| (Arc::clone(anonymous), None)).ok_or(Refused::MissingCapability);
+    };
+    match (check::verify(worker, presented.token), anonymous) {
+        // Where the service has an `Authorization` of its own, a credential that is no token of this kind, not even a cut
+        // one, is none of the gateway's business. Everywhere else, and where nobody is let in without a token, the answer
+        // is the same as for a path that does not exist.
+        (Err(Refused::Unreadable(Unreadable::NotBase64 | Unreadable::NotAToken)), Some(anonymous))
+            if presented.in_authorization && resource.is_some_and(|r| r.authorization == AuthorizationUse::Pass) =>
+        {
+            Ok((Arc::clone(anonymous), None))
+        }
+        (verified, _) => verified.map(|capability| (capability, Some(presented))),
     }
 }
 

@@ -449,7 +449,7 @@ async fn a_revocation_ends_open_streams() {
             match body.collect().await {
                 Ok(rest) => {
                     let rest = rest.to_bytes();
-                    assert!(is_event_stream && rest.starts_with(b"\n\nevent: revoked\ndata: "), "{rest:?}");
+                    assert!(is_event_stream && rest.starts_with(b"event: revoked\ndata: "), "{rest:?}");
                     assert!(rest.ends_with(b"\n\n"));
                 }
                 Err(_) => assert!(!is_event_stream),

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use postern_capabilities::authorize::Permit;
 
-use super::bearer::Secret;
+use super::Presented;
 use super::resource::Resource;
 use crate::config::{AuthorizationUse, ForwardToken};
 use crate::head::{Framing, Head, Known, Version};
@@ -42,7 +42,7 @@ pub struct Inputs<'a> {
     /// The resource it goes to.
     pub resource: &'a Resource,
     /// The token as presented, for resources that are holders themselves.
-    pub token: Option<Secret<'a>>,
+    pub presented: Option<Presented<'a>>,
     /// The canonical path with the mount prefix, for resources that keep it.
     pub full_path: &'a str,
     /// Whether the sender is a trusted proxy, whose word on earlier hops is passed on.
@@ -72,6 +72,8 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
         match f.known {
             Known::Te => trailers_wanted |= names_trailers(f.value),
             Known::Traceparent if trace.is_none() => trace = trace::parse(f.value),
+            // A capability is not shown to a service that has an `Authorization` of its own.
+            Known::Authorization if inputs.presented.is_some_and(|presented| presented.in_authorization) => {}
             _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
             _ => {}
         }
@@ -98,7 +100,7 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
 
 /// What the upstream gets in place of the token.
 fn forward_token(out: &mut Vec<u8>, inputs: &Inputs<'_>) {
-    match (inputs.resource.forward_token, inputs.token) {
+    match (inputs.resource.forward_token, inputs.presented.map(|presented| presented.token)) {
         (ForwardToken::None, _) | (_, None) => {}
         (ForwardToken::Original, Some(token)) => match inputs.resource.authorization {
             AuthorizationUse::Pass => field(out, b"postern-capability", token.expose().as_bytes()),
