@@ -5,55 +5,43 @@ use std::time::Duration;
 
 use http::{StatusCode, request};
 use hyper::body::Incoming;
-use postern_capabilities::authorize::{Permit, authorize};
+use postern_capabilities::authorize::Permit;
 use postern_capabilities::keys::{KeyId, KeyRing};
-use postern_capabilities::message::Message;
 use postern_capabilities::revocation::RevocationId;
-use postern_capabilities::token::Capability;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::body::{self, KeyRequest, Page, RevokeRequest};
-use super::exchange::{Answer, refused};
+use super::exchange::Answer;
+use super::presenter::Presenter;
 use super::problem::NotDone;
 use super::{Admin, mint, openapi};
-use crate::ledger::{self, AppendError, By, LedgerError, Position};
+use crate::ledger::{AppendError, LedgerError, Position};
 use crate::limits;
 use crate::telemetry::prometheus;
 
-/// Who asks: the verified capability, and the message that was checked with it, to check it again after a wait.
-pub(super) struct Presenter<'p> {
-    pub(super) capability: &'p Capability,
-    pub(super) message: Message<'p>,
-}
-
-impl Presenter<'_> {
-    fn by(&self) -> By {
-        By::presenter(self.capability.short_id())
-    }
-}
-
-/// Does what the permitted message asks.
+/// Does what the permitted message asks. A body may take its time, so after each one the permit is asked for again; what
+/// changes something asks once more right before it does.
 pub(super) async fn serve(
     admin: &Rc<Admin>,
     permit: Permit<'_>,
-    presenter: &Presenter<'_>,
+    presenter: &Rc<Presenter>,
     parts: &request::Parts,
     body: Incoming,
 ) -> Result<Answer, NotDone> {
     let message = permit.message();
     let (method, path, query) = (message.operation, message.path, message.query_string);
-    let bytes_max = admin.limits.admin_body_bytes_max;
     let reads = ["GET", "HEAD"].contains(&method);
     match path {
         "/revocations" if reads => revocations(admin, query),
         "/revocations" if method == "POST" => {
-            let asked: RevokeRequest = body::json(parts, body, bytes_max).await?;
+            let asked: RevokeRequest = read(admin, presenter, parts, body).await?;
             revoke(admin, presenter, asked).await
         }
         "/keys" if reads => Ok(keys(&admin.ledger.standing().keys())),
         "/keys" if method == "POST" => {
-            let asked: KeyRequest = body::json(parts, body, bytes_max).await?;
-            change_keys(admin, presenter.by(), asked).await
+            let asked: KeyRequest = read(admin, presenter, parts, body).await?;
+            change_keys(admin, presenter, asked).await
         }
         "/ledger" if reads => entries(admin, presenter, query).await,
         "/resources" if reads => Ok(resources(admin)),
@@ -70,8 +58,8 @@ pub(super) async fn serve(
         _ => match path.strip_prefix("/capabilities/") {
             Some(name) if !name.contains('/') && method == "POST" => {
                 let resource = mint::resource(admin, name)?;
-                let asked = body::json(parts, body, bytes_max).await?;
-                mint::mint(admin, presenter.capability, resource, asked).await
+                let asked = read(admin, presenter, parts, body).await?;
+                mint::mint(admin, presenter, resource, asked).await
             }
             Some(name) if !name.contains('/') => Err(NotDone::Method("POST")),
             _ => Err(NotDone::NoSuchPath),
@@ -79,8 +67,21 @@ pub(super) async fn serve(
     }
 }
 
+/// The body, and that its sender is still permitted what the head was.
+async fn read<T: DeserializeOwned>(
+    admin: &Admin,
+    presenter: &Presenter,
+    parts: &request::Parts,
+    body: Incoming,
+) -> Result<T, NotDone> {
+    let asked = body::json(parts, body, admin.limits.admin_body_bytes_max).await;
+    // Before what is wrong with the body: who is no longer permitted learns nothing else.
+    presenter.still_permitted(admin)?;
+    asked
+}
+
 /// Acknowledged only when durable and in force: `Ledger::revoke` returns no sooner.
-async fn revoke(admin: &Rc<Admin>, presenter: &Presenter<'_>, asked: RevokeRequest) -> Result<Answer, NotDone> {
+async fn revoke(admin: &Admin, presenter: &Presenter, asked: RevokeRequest) -> Result<Answer, NotDone> {
     let wrong = |what: String| NotDone::Invalid("bad-revocation-id", what);
     if asked.ids.is_empty() {
         return Err(wrong("`ids` is empty: name at least one revocation id.".into()));
@@ -95,6 +96,7 @@ async fn revoke(admin: &Rc<Admin>, presenter: &Presenter<'_>, asked: RevokeReque
         .enumerate()
         .map(|(index, text)| text.parse().map_err(|error| wrong(format!("ids[{index}]: {error}."))))
         .collect::<Result<_, _>>()?;
+    presenter.still_permitted(admin)?;
     let fresh = admin.ledger.revoke(&ids, presenter.by()).await?;
     Ok(Answer::json(StatusCode::OK, &json!({ "revoked": ids.len(), "new": fresh })))
 }
@@ -121,13 +123,16 @@ fn keys(ring: &KeyRing) -> Answer {
 }
 
 /// Changes of keys go on when the caller leaves: a rotation has files and a ledger to change, and must not stop between.
-async fn change_keys(admin: &Rc<Admin>, by: By, asked: KeyRequest) -> Result<Answer, NotDone> {
-    let admin = Rc::clone(admin);
+/// Whoever waits for their turn may have been revoked by the change before, so each is permitted when its turn has come.
+async fn change_keys(admin: &Rc<Admin>, presenter: &Rc<Presenter>, asked: KeyRequest) -> Result<Answer, NotDone> {
+    let (admin, presenter) = (Rc::clone(admin), Rc::clone(presenter));
     let work = tokio::task::spawn_local(async move {
         let _one_at_a_time = admin.changing_keys.lock().await;
+        presenter.still_permitted(&admin)?;
+        let by = presenter.by();
         match asked {
             KeyRequest::Rotate {} => {
-                rotate(&admin, by.clone()).await?;
+                rotate(&admin, &presenter).await?;
                 mint::renew_admin_token(&admin, by).await?;
             }
             KeyRequest::Retire { id } => admin.ledger.retire(KeyId(id), by).await?,
@@ -143,9 +148,14 @@ async fn change_keys(admin: &Rc<Admin>, by: By, asked: KeyRequest) -> Result<Ans
 }
 
 /// Stage the secret, record the public half, put the secret in place: interrupted anywhere, the next start settles it.
-async fn rotate(admin: &Admin, by: By) -> Result<(), NotDone> {
+async fn rotate(admin: &Admin, presenter: &Presenter) -> Result<(), NotDone> {
     let key = admin.state.stage_rotation().map_err(NotDone::State)?;
-    match admin.ledger.rotate(key.public(), by).await {
+    if let Err(refused) = presenter.still_permitted(admin) {
+        // Writing the key took a moment too.
+        admin.state.forget_rotation().map_err(NotDone::State)?;
+        return Err(refused);
+    }
+    match admin.ledger.rotate(key.public(), presenter.by()).await {
         Ok(_) => {}
         // It may be recorded: then the staged key is needed, and the next start finds out.
         Err(error @ LedgerError::Append(AppendError::Unknown)) => return Err(error.into()),
@@ -161,7 +171,7 @@ async fn rotate(admin: &Admin, by: By) -> Result<(), NotDone> {
 
 /// A page of the record. With `wait`, an empty page waits for the next record. Before anything is answered the permit is
 /// asked for again: a capability that was revoked meanwhile must not learn what came after (law 6).
-async fn entries(admin: &Rc<Admin>, presenter: &Presenter<'_>, query: &str) -> Result<Answer, NotDone> {
+async fn entries(admin: &Rc<Admin>, presenter: &Presenter, query: &str) -> Result<Answer, NotDone> {
     let page = Page::of_query(query, true)?;
     let after = Position(page.after);
     let read = || async { admin.ledger.record().read(after, page.limit).await.map_err(LedgerError::from) };
@@ -175,8 +185,7 @@ async fn entries(admin: &Rc<Admin>, presenter: &Presenter<'_>, query: &str) -> R
         }
         found = read().await?;
     }
-    let message = Message { time: ledger::now(), ..presenter.message.clone() };
-    let _still: Permit<'_> = authorize(presenter.capability, message, admin.ledger.standing()).map_err(refused)?;
+    presenter.still_permitted(admin)?;
     let next = found.last().map_or(after, |entry| entry.position);
     let end = *admin.ledger.record().tail().borrow();
     Ok(Answer::json(StatusCode::OK, &json!({ "entries": found, "next": next, "end": end })))

@@ -11,16 +11,15 @@ use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{Request, Response, StatusCode, request};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
-use postern_capabilities::authorize::{Refusal, authorize};
-use postern_capabilities::message::Message;
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::resource::ADMINISTRATION;
 use postern_capabilities::token::{Capability, Unverified};
 
+use super::presenter::Presenter;
 use super::problem::NotDone;
 use super::{Admin, endpoints};
 use crate::head::{Framing, Head, HeadError, Parts, Scheme, Spans};
-use crate::ledger::{self, Condition};
+use crate::ledger::Condition;
 use crate::limits;
 use crate::request::bearer;
 use crate::request::error::Refused;
@@ -127,28 +126,21 @@ async fn exchange(
     }
     let capability = presented(admin, &head)?;
     seen.capability = Some(capability.short_id().to_owned());
-    let host = head.host().to_ascii_lowercase();
-    let message = Message {
-        query_string: head.query().unwrap_or(""),
-        host: &host,
+    let presenter = Rc::new(Presenter {
+        capability,
+        operation: head.method().to_owned(),
+        path: path.into_owned(),
+        query: head.query().unwrap_or("").to_owned(),
+        host: head.host().to_ascii_lowercase(),
+        client,
         body_size: match head.framing() {
             Framing::None => Some(0),
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         },
-        ..Message::new(ADMINISTRATION, head.method(), &path, ledger::now(), client)
-    };
-    let permit = authorize(&capability, message.clone(), admin.ledger.standing()).map_err(refused)?;
-    let presenter = endpoints::Presenter { capability: &capability, message };
+    });
+    let permit = presenter.permit(admin)?;
     endpoints::serve(admin, permit, &presenter, parts, body).await
-}
-
-/// A right that is not held reads like a path that is not there, as everywhere.
-pub(super) fn refused(refusal: Refusal) -> NotDone {
-    NotDone::Refused(match refusal {
-        Refusal::NoRight => Refused::NotFound,
-        refusal => Refused::Refusal(refusal),
-    })
 }
 
 /// The message's head by the same strict rules as on the data listener. hyper has read it leniently and handles the

@@ -25,6 +25,7 @@ use serde_json::json;
 use super::Admin;
 use super::body::{MintRequest, without_echo};
 use super::exchange::Answer;
+use super::presenter::Presenter;
 use super::problem::NotDone;
 use crate::ledger::{self, By};
 use crate::request::error::Refused;
@@ -45,13 +46,15 @@ pub(super) fn resource(admin: &Admin, name: &str) -> Result<ResourceName, NotDon
     Ok(name)
 }
 
-/// Mints, records, answers; in this order.
+/// Mints, records, answers; in this order. The presented capability is looked at again before it mints and before what
+/// it minted is handed out: revoked, expired or with its key retired, it has nothing to hand out.
 pub(super) async fn mint(
-    admin: &Rc<Admin>,
-    presented: &Capability,
+    admin: &Admin,
+    presenter: &Presenter,
     resource: ResourceName,
     asked: MintRequest,
 ) -> Result<Answer, NotDone> {
+    let presented = &presenter.capability;
     let now = ledger::now();
     let rights = rights(&resource, asked.operations)?;
     let mut caveats = Vec::new();
@@ -74,13 +77,14 @@ pub(super) async fn mint(
         }
         (None, asked) => asked,
     };
+    presenter.still_permitted(admin)?;
     let token = signed(admin, &rights, &caveats)?;
     let ids = Unverified::parse(token.expose()).map(|token| token.revocation_ids().to_vec());
     let id = *ids.map_err(Refused::Unreadable)?.first().ok_or(NotDone::TooSlow)?;
-    let by = By::presenter(presented.short_id());
-    admin.ledger.minted(resource.clone(), id, presented.revocation_ids(), by).await?;
+    admin.ledger.minted(resource.clone(), id, presented.revocation_ids(), presenter.by()).await?;
+    presenter.still_permitted(admin)?;
     if admin.ledger.standing().is_revoked(&id) {
-        // The presented capability was revoked while this was being recorded.
+        // It was revoked itself while it was being recorded.
         return Err(NotDone::Refused(Refused::Refusal(postern_capabilities::authorize::Refusal::Revoked { block: 0 })));
     }
     let body = json!({ "token": token.expose(), "revocation_id": id, "resource": resource, "expires": end });

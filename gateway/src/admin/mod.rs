@@ -13,6 +13,7 @@ mod endpoints;
 mod exchange;
 mod mint;
 mod openapi;
+mod presenter;
 mod problem;
 
 use std::cell::RefCell;

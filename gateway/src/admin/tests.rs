@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::ledger::{EmbeddedOptions, now};
 
+mod held_bodies;
+
 struct Gateway {
     started: Option<Started>,
     shutdown: watch::Sender<bool>,
