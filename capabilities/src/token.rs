@@ -20,7 +20,7 @@ use crate::resource::Right;
 use crate::revocation::{RevocationId, Standing};
 use crate::text;
 
-pub use crate::language::{BLOCKS_MAX, FACTS_MAX, NotAdmitted};
+pub use crate::language::{BLOCKS_MAX, CONTENT_BYTES_MAX, FACTS_MAX, NotAdmitted};
 pub use crate::text::TOKEN_TEXT_BYTES_MAX;
 
 /// Most evaluation steps that one decision may take, in the worst case, unless a gateway is configured otherwise.

@@ -1,5 +1,7 @@
 //! What a check asks for, where it has one of the usual shapes: the values of one fact of the message that it lets pass.
 
+use std::sync::Arc;
+
 use crate::language::{Binary, Check, MessageFact, Op, Predicate, Program, Query, RIGHT, Scope, Term, Value, quoted};
 use crate::path::{EncodedSlash, canonical_path};
 use crate::resource::{Operation, ResourceName};
@@ -20,13 +22,13 @@ pub(super) struct Selection {
     pub(super) block: usize,
     pub(super) check: usize,
     pub(super) fact: MessageFact,
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     patterns: Vec<Pattern>,
 }
 
 enum Pattern {
-    Exact(Box<str>),
-    Prefix(Box<str>),
+    Exact(Arc<str>),
+    Prefix(Arc<str>),
 }
 
 impl Selection {

@@ -5,7 +5,9 @@
 //! is given to the library's own reader too, for what depends on a block's version: whatever it refuses, a
 //! gateway that goes by another implementation would refuse, and so do we.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use biscuit_auth::builder::Algorithm;
 use biscuit_auth::datalog::SymbolTable;
@@ -17,7 +19,7 @@ use super::expression;
 use super::facts::{MessageFact, RIGHT, is_reserved_name};
 use super::program::{Block, Check, DATE_MAX, Fact, Key, Kind, Predicate, Program, Query, Scope, Term, Value};
 use super::wire::SignedBlock;
-use super::{FACTS_MAX, NotAdmitted};
+use super::{CONTENT_BYTES_MAX, FACTS_MAX, NotAdmitted};
 
 /// Indices below this one name the symbols that every token shares (section "Symbol table" of the specification).
 const FIRST_OWN_SYMBOL: u64 = 1024;
@@ -31,10 +33,11 @@ pub(crate) fn read(signed: &[SignedBlock<'_>]) -> Result<Program, NotAdmitted> {
     let defaults = SymbolTable::new();
     let mut main = Tables::default();
     let mut facts = 0;
+    let content = Cell::new(0);
     let mut blocks = Vec::with_capacity(signed.len());
     for (block, signed) in signed.iter().enumerate() {
         let proto = schema::Block::decode(signed.payload)
-            .map_err(|error| NotAdmitted::new("a malformed block", block, error.to_string()))?;
+            .map_err(|error| NotAdmitted::new("a malformed block", block, super::excerpt(error.to_string())))?;
         facts += proto.facts.len();
         if facts > FACTS_MAX {
             return Err(NotAdmitted::new("a fact too many", block, format!("a token holds at most {FACTS_MAX} facts")));
@@ -43,7 +46,13 @@ pub(crate) fn read(signed: &[SignedBlock<'_>]) -> Result<Program, NotAdmitted> {
         let mut own = Tables::default();
         let tables = if signed.external_key.is_some() { &mut own } else { &mut main };
         tables.extend(&proto, block)?;
-        let reader = Reader { block, defaults: &defaults, tables, third_party: signed.external_key.is_some() };
+        let reader = Reader {
+            block,
+            defaults: &defaults,
+            tables,
+            third_party: signed.external_key.is_some(),
+            content: &content,
+        };
         blocks.push(reader.block(&proto, signed.external_key)?);
         accepted_by_library(&proto, signed.external_key, block)?;
     }
@@ -54,13 +63,13 @@ fn accepted_by_library(proto: &schema::Block, key: Option<Key>, block: usize) ->
     let key = key.map(|key| biscuit_auth::PublicKey::from_bytes(&key, Algorithm::Ed25519)).transpose();
     key.and_then(|key| convert::proto_block_to_token_block(proto, key))
         .map(|_| ())
-        .map_err(|error| NotAdmitted::new("something that biscuit refuses", block, error.to_string()))
+        .map_err(|error| NotAdmitted::new("something that biscuit refuses", block, super::excerpt(error.to_string())))
 }
 
 /// The symbols and keys that a block's numbers stand for.
 #[derive(Default)]
 struct Tables {
-    symbols: Vec<String>,
+    symbols: Vec<Arc<str>>,
     keys: Vec<Key>,
 }
 
@@ -68,9 +77,9 @@ impl Tables {
     /// Adds a block's tables. A block that repeats what an earlier one has is refused, as biscuit does: a table with
     /// two numbers for one thing is read differently by readers that compare numbers.
     fn extend(&mut self, proto: &schema::Block, block: usize) -> Result<(), NotAdmitted> {
-        let earlier: HashSet<&str> = self.symbols.iter().map(String::as_str).collect();
+        let earlier: HashSet<&str> = self.symbols.iter().map(|symbol| &**symbol).collect();
         if let Some(symbol) = proto.symbols.iter().find(|symbol| earlier.contains(symbol.as_str())) {
-            let reason = format!("an earlier block has {} already", super::quoted(symbol));
+            let reason = format!("an earlier block has {} already", super::excerpt(super::quoted(symbol)));
             return Err(NotAdmitted::new("a repeated symbol", block, reason));
         }
         for key in &proto.public_keys {
@@ -84,7 +93,7 @@ impl Tables {
             }
             self.keys.push(key);
         }
-        self.symbols.extend(proto.symbols.iter().cloned());
+        self.symbols.extend(proto.symbols.iter().map(|symbol| Arc::from(symbol.as_str())));
         Ok(())
     }
 }
@@ -95,6 +104,8 @@ pub(super) struct Reader<'r> {
     defaults: &'r SymbolTable,
     tables: &'r Tables,
     third_party: bool,
+    /// The bytes of content read so far, of all blocks.
+    content: &'r Cell<usize>,
 }
 
 impl Reader<'_> {
@@ -130,15 +141,15 @@ impl Reader<'_> {
                 _ => self.value(term),
             })
             .collect::<Result<_, _>>()?;
-        let is_right = self.block == 0 && name == RIGHT && matches!(*values, [Value::Text(_), Value::Text(_)]);
-        if is_reserved_name(name) && !is_right {
-            let reason = match name == RIGHT {
+        let is_right = self.block == 0 && &*name == RIGHT && matches!(*values, [Value::Text(_), Value::Text(_)]);
+        if is_reserved_name(&name) && !is_right {
+            let reason = match &*name == RIGHT {
                 true => "rights are `right(resource, operation)`, two texts, in the authority block",
                 false => "only the gateway says what is true of a message",
             };
             return Err(self.refuse(format!("the fact `{name}`"), reason));
         }
-        Ok(Fact { name: name.into(), values })
+        Ok(Fact { name, values })
     }
 
     fn check(&self, proto: &schema::Check) -> Result<Check, NotAdmitted> {
@@ -176,15 +187,10 @@ impl Reader<'_> {
             .iter()
             .map(|expression| expression::read(self, &expression.ops, &variables))
             .collect::<Result<_, _>>()?;
-        let variables = variables.into_iter().map(Into::into).collect();
-        Ok(Query { variables, predicates, expressions, scopes: self.scopes(&proto.scope)? })
+        Ok(Query { variables: variables.into(), predicates, expressions, scopes: self.scopes(&proto.scope)? })
     }
 
-    fn predicate<'s>(
-        &'s self,
-        proto: &schema::Predicate,
-        variables: &mut Vec<&'s str>,
-    ) -> Result<Predicate, NotAdmitted> {
+    fn predicate(&self, proto: &schema::Predicate, variables: &mut Vec<Arc<str>>) -> Result<Predicate, NotAdmitted> {
         let name = self.name(proto.name)?;
         let mut terms = Vec::with_capacity(proto.terms.len());
         for term in &proto.terms {
@@ -200,18 +206,18 @@ impl Reader<'_> {
                 _ => Term::Value(self.value(term)?),
             });
         }
-        if MessageFact::from_name(name) == Some(MessageFact::ClientIn) {
+        if MessageFact::from_name(&name) == Some(MessageFact::ClientIn) {
             let literal = matches!(&*terms, [Term::Value(Value::Text(text))] if Cidr::parse_canonical(text).is_some());
             if !literal {
                 let reason = "it takes one literal block of addresses in its canonical form, such as \"10.0.0.0/8\"";
                 return Err(self.refuse("`client_in` of something else", reason));
             }
         }
-        Ok(Predicate { name: name.into(), terms: terms.into() })
+        Ok(Predicate { name, terms: terms.into() })
     }
 
     /// Reads a term of an expression: one of the query's variables, or a value.
-    pub(super) fn term(&self, proto: &schema::Term, variables: &[&str]) -> Result<Term, NotAdmitted> {
+    pub(super) fn term(&self, proto: &schema::Term, variables: &[Arc<str>]) -> Result<Term, NotAdmitted> {
         let Some(schema::term::Content::Variable(symbol)) = proto.content else {
             return self.value(proto).map(Term::Value);
         };
@@ -227,14 +233,17 @@ impl Reader<'_> {
         use schema::term::Content;
         Ok(match proto.content.as_ref() {
             Some(Content::Integer(number)) => Value::Integer(*number),
-            Some(Content::String(symbol)) => Value::Text(self.symbol(*symbol)?.into()),
+            Some(Content::String(symbol)) => Value::Text(self.symbol(*symbol)?),
             Some(Content::Date(seconds)) if *seconds <= DATE_MAX => Value::Date(*seconds),
             Some(Content::Date(_)) => {
                 return Err(
                     self.refuse("a date after the year 9999", "it cannot be written down, so nobody could see it")
                 );
             }
-            Some(Content::Bytes(bytes)) => Value::Bytes(bytes.as_slice().into()),
+            Some(Content::Bytes(bytes)) => {
+                self.count(bytes.len())?;
+                Value::Bytes(bytes.as_slice().into())
+            }
             Some(Content::Bool(truth)) => Value::Bool(*truth),
             Some(Content::Set(set)) => self.set(set)?,
             Some(Content::Null(_)) => return Err(self.refuse("`null`", "a fact is there or not")),
@@ -271,9 +280,11 @@ impl Reader<'_> {
                 Some(Content::ScopeType(number)) if number == ScopeType::Previous as i32 => Ok(Scope::Previous),
                 Some(Content::PublicKey(number)) => {
                     let key = usize::try_from(number).ok().and_then(|number| self.tables.keys.get(number));
-                    key.copied().map(Scope::Key).ok_or_else(|| {
+                    let key = key.ok_or_else(|| {
                         self.refuse(format!("trusting the key number {number}"), "the token has no key of that number")
-                    })
+                    })?;
+                    self.count(key.len())?;
+                    Ok(Scope::Key(*key))
                 }
                 Some(Content::ScopeType(_)) | None => {
                     Err(self.refuse("an unknown scope", "whom it would trust is not known"))
@@ -283,22 +294,38 @@ impl Reader<'_> {
     }
 
     /// A symbol that is a name: whatever biscuit's own syntax could not write might mislead whoever reads it.
-    fn name(&self, symbol: u64) -> Result<&str, NotAdmitted> {
+    fn name(&self, symbol: u64) -> Result<Arc<str>, NotAdmitted> {
         let name = self.symbol(symbol)?;
         let writable = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
         if name.is_empty() || !name.bytes().all(writable) {
-            let construct = format!("the name {}", super::quoted(name));
+            let construct = format!("the name {}", super::excerpt(super::quoted(&name)));
             return Err(self.refuse(construct, "names have letters, digits, `_` and `:`"));
         }
         Ok(name)
     }
 
-    fn symbol(&self, number: u64) -> Result<&str, NotAdmitted> {
+    fn symbol(&self, number: u64) -> Result<Arc<str>, NotAdmitted> {
         let symbol = match number.checked_sub(FIRST_OWN_SYMBOL) {
-            None => self.defaults.get_symbol(number),
-            Some(own) => usize::try_from(own).ok().and_then(|own| self.tables.symbols.get(own)).map(String::as_str),
+            None => self.defaults.get_symbol(number).map(Arc::from),
+            Some(own) => usize::try_from(own).ok().and_then(|own| self.tables.symbols.get(own)).cloned(),
         };
-        symbol.ok_or_else(|| self.refuse(format!("the unknown symbol {number}"), "no table of the token has it"))
+        let symbol = symbol
+            .ok_or_else(|| self.refuse(format!("the unknown symbol {number}"), "no table of the token has it"))?;
+        self.count(symbol.len())?;
+        Ok(symbol)
+    }
+
+    /// Counts content as large as it will be shown, before it is kept.
+    fn count(&self, bytes: usize) -> Result<(), NotAdmitted> {
+        self.content.set(self.content.get().saturating_add(bytes));
+        if self.content.get() <= CONTENT_BYTES_MAX {
+            return Ok(());
+        }
+        let reason = format!(
+            "with every use of a text or name counted, a token says at most {CONTENT_BYTES_MAX} bytes; \
+             use long texts fewer times"
+        );
+        Err(self.refuse("content beyond the bound", reason))
     }
 
     pub(super) fn refuse(
@@ -441,6 +468,68 @@ mod tests {
         let authority = facts(FACTS_MAX);
         let chain = crafted_chain(&[(&authority, None), (&facts(1), Some(POINT))]);
         assert_eq!(admit(&chain).unwrap_err().block, Some(1));
+    }
+
+    #[test]
+    fn content_is_bounded_with_every_use_of_a_symbol_counted() {
+        let long = "s".repeat(1024);
+        let stated = |uses: usize| {
+            let texts = vec![term(Content::String(OWN + 1)); uses];
+            let checked = query(vec![predicate(OWN, texts.clone())], vec![vec![value(Content::String(OWN + 1))]]);
+            schema::Block {
+                symbols: vec!["foo".to_owned(), long.clone()],
+                facts: vec![fact(OWN, texts)],
+                ..block_with(checked)
+            }
+        };
+        let uses = CONTENT_BYTES_MAX / 1024 / 2;
+        assert_eq!(construct(&stated(uses)), "content beyond the bound", "facts, terms and expressions all count");
+        let program = admit(&crafted(&stated(uses - 1))).unwrap();
+        let Value::Text(stated_text) = &program.blocks[0].facts[0].values[0] else { panic!("a text") };
+        let Term::Value(Value::Text(checked_text)) =
+            &program.blocks[0].checks[0].alternatives[0].predicates[0].terms[uses - 2]
+        else {
+            panic!("a text")
+        };
+        assert!(Arc::ptr_eq(stated_text, checked_text), "one symbol is held once");
+        // What an appended block says counts on top of it.
+        let more = |uses| {
+            let body = vec![predicate(OWN, vec![term(Content::String(OWN + 1)); uses])];
+            schema::Block { symbols: Vec::new(), ..block_with(query(body, Vec::new())) }
+        };
+        assert!(admit(&crafted_chain(&[(&stated(uses - 1), None), (&more(0), None)])).is_ok());
+        let refused = admit(&crafted_chain(&[(&stated(uses - 1), None), (&more(1), None)])).unwrap_err();
+        assert_eq!((&*refused.construct, refused.block), ("content beyond the bound", Some(1)));
+    }
+
+    #[test]
+    fn names_bytes_and_trusted_keys_count_too() {
+        let named = |uses| {
+            let body = vec![predicate(OWN, Vec::new()); uses];
+            schema::Block { symbols: vec!["n".repeat(4096)], ..block_with(query(body, Vec::new())) }
+        };
+        assert!(admit(&crafted(&named(15))).is_ok());
+        assert_eq!(construct(&named(16)), "content beyond the bound", "the head's name is the last straw");
+        let bytes = |length| {
+            let stated = vec![fact(OWN, vec![term(Content::Bytes(vec![0; length]))])];
+            schema::Block { facts: stated, ..block(&["f"]) }
+        };
+        assert!(admit(&crafted(&bytes(CONTENT_BYTES_MAX - 1))).is_ok());
+        assert_eq!(construct(&bytes(CONTENT_BYTES_MAX)), "content beyond the bound");
+        let trusting = |count| {
+            let scope = vec![schema::Scope { content: Some(schema::scope::Content::PublicKey(0)) }; count];
+            let key = schema::PublicKey { algorithm: 0, key: POINT.to_vec() };
+            schema::Block { scope, public_keys: vec![key], ..block(&[]) }
+        };
+        assert!(admit(&crafted(&trusting(CONTENT_BYTES_MAX / 32))).is_ok());
+        assert_eq!(construct(&trusting(CONTENT_BYTES_MAX / 32 + 1)), "content beyond the bound");
+    }
+
+    #[test]
+    fn a_refusal_quotes_no_more_than_an_excerpt() {
+        let stated = schema::Block { facts: vec![fact(OWN, Vec::new())], ..block(&[&"\u{1}".repeat(5000)]) };
+        assert!(construct(&stated).len() < 300);
+        assert!(construct(&stated).ends_with('…'));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! the left; the library then takes the right operand for the first. A lazy operator over plain operands, an eager one with
 //! a closure, and a closure that is left over are errors of evaluation in the library, hence refused here.
 
+use std::sync::Arc;
+
 use biscuit_auth::format::schema::{self, op, op_binary, op_unary};
 
 use super::NotAdmitted;
@@ -25,12 +27,12 @@ enum Operator {
 }
 
 /// Reads one expression of a query with these variables.
-pub(super) fn read(reader: &Reader<'_>, ops: &[schema::Op], variables: &[&str]) -> Result<Expression, NotAdmitted> {
+pub(super) fn read(reader: &Reader<'_>, ops: &[schema::Op], variables: &[Arc<str>]) -> Result<Expression, NotAdmitted> {
     Ok(Expression { ops: code(reader, ops, variables)?.into() })
 }
 
 /// Reads operations. Closures nest as deep as the decoder lets them, which is below fifty.
-fn code(reader: &Reader<'_>, ops: &[schema::Op], variables: &[&str]) -> Result<Vec<Op>, NotAdmitted> {
+fn code(reader: &Reader<'_>, ops: &[schema::Op], variables: &[Arc<str>]) -> Result<Vec<Op>, NotAdmitted> {
     let malformed = |reason| reader.refuse("a malformed expression", reason);
     let mut stack: Vec<Operand> = Vec::new();
     for op in ops {

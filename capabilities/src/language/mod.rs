@@ -51,6 +51,7 @@ use std::borrow::Cow;
 pub use evaluate::{FailedCheck, Undecidable, Verdict};
 pub use facts::is_reserved_name;
 pub use plan::Plan;
+pub(crate) use print::excerpt;
 pub use print::quoted;
 pub use program::{Kind, Program};
 pub use view::{BlockView, CheckView};
@@ -63,6 +64,12 @@ pub const BLOCKS_MAX: usize = 24;
 
 /// Most facts of a token, all blocks together.
 pub const FACTS_MAX: usize = 200;
+
+/// Most bytes of a token's content, all blocks together, where each use of a symbol counts with the symbol's length, each
+/// key that a scope trusts and each byte string with its own. A symbol is named by two bytes however long it is, so
+/// without this bound a token of 8 KiB could stand for megabytes: to be held, compared and shown. A token that repeats no
+/// long symbol cannot come near it.
+pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Reads a token's bytes into a program, or says why it is outside the language.
 ///

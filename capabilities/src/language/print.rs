@@ -7,6 +7,7 @@
 //! and characters that cannot be seen are shown by their number.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -25,6 +26,22 @@ pub fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+/// Most bytes of one printed check, or of a name, where a refusal quotes it.
+const EXCERPT_BYTES_MAX: usize = 256;
+
+/// As much of a text as a refusal quotes. Whoever appends a check chooses its length, and refusals are sent and logged
+/// at every message; the whole text is for whoever looks at the token itself.
+pub(crate) fn excerpt(mut text: String) -> String {
+    const ELLIPSIS: &str = "…";
+    if text.len() > EXCERPT_BYTES_MAX {
+        let room = EXCERPT_BYTES_MAX - ELLIPSIS.len();
+        text.truncate((0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+        text.push_str(ELLIPSIS);
+        text.shrink_to_fit();
+    }
+    text
 }
 
 pub(super) fn check(check: &Check) -> String {
@@ -61,12 +78,12 @@ fn query(query: &Query) -> String {
     format!("{}{}", parts.join(", "), scopes(&query.scopes))
 }
 
-fn predicate(predicate: &Predicate, variables: &[Box<str>]) -> String {
+fn predicate(predicate: &Predicate, variables: &[Arc<str>]) -> String {
     let terms: Vec<String> = predicate.terms.iter().map(|it| term(it, variables)).collect();
     format!("{}({})", predicate.name, terms.join(", "))
 }
 
-fn term(term: &Term, variables: &[Box<str>]) -> String {
+fn term(term: &Term, variables: &[Arc<str>]) -> String {
     match term {
         Term::Variable(slot) => format!("${}", variables[*slot]),
         Term::Value(it) => value(it),
@@ -134,11 +151,11 @@ impl Piece {
     }
 }
 
-fn expression(expression: &Expression, variables: &[Box<str>]) -> String {
+fn expression(expression: &Expression, variables: &[Arc<str>]) -> String {
     code(&expression.ops, variables).text
 }
 
-fn code(ops: &[Op], variables: &[Box<str>]) -> Piece {
+fn code(ops: &[Op], variables: &[Arc<str>]) -> Piece {
     let mut stack: Vec<Piece> = Vec::new();
     let mut at = 0;
     while let Some(op) = ops.get(at) {

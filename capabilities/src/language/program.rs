@@ -4,6 +4,8 @@
 //! evaluation, with the body of a lazy operator behind it. Flat code cannot overflow a stack, however deep a
 //! holder nests it.
 
+use std::sync::Arc;
+
 /// The last second of the year 9999, the latest date that RFC 3339 can write. A later one could not be shown.
 pub(crate) const DATE_MAX: u64 = 253_402_300_799;
 
@@ -11,7 +13,8 @@ pub(crate) const DATE_MAX: u64 = 253_402_300_799;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Value {
     Integer(i64),
-    Text(Box<str>),
+    /// Shared among all uses of one symbol: a token names a long symbol in few bytes, any number of times.
+    Text(Arc<str>),
     /// Whole seconds since the epoch, at most [`DATE_MAX`].
     Date(u64),
     Bytes(Box<[u8]>),
@@ -31,14 +34,14 @@ pub(crate) enum Term {
 /// A ground fact of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fact {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) values: Box<[Value]>,
 }
 
 /// A pattern that facts have to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Predicate {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) terms: Box<[Term]>,
 }
 
@@ -123,7 +126,7 @@ pub(crate) enum Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Query {
     /// The names of the variables by number, for showing.
-    pub(crate) variables: Box<[Box<str>]>,
+    pub(crate) variables: Box<[Arc<str>]>,
     pub(crate) predicates: Box<[Predicate]>,
     pub(crate) expressions: Box<[Expression]>,
     pub(crate) scopes: Box<[Scope]>,
