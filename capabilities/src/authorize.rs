@@ -90,7 +90,7 @@ fn refusal_of(capability: &Capability, message: &Message<'_>, failed: Vec<Failed
     if unread && failed.iter().all(reads) {
         return Refusal::BodyFactsRequired;
     }
-    Refusal::Caveat(FailedCaveats(failed.into_iter().map(FailedCaveat::of).collect()))
+    Refusal::Caveat(FailedCaveats::of(failed))
 }
 
 /// Why a message is not allowed. Prints in words; [`Refusal::kind`] is for programs.
@@ -162,24 +162,43 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The caveats that stop a message, in the order of the token: at least one.
+/// Most caveats that a refusal lists: a holder may append hundreds, and a refusal is sent and logged for every message.
+pub const FAILED_CAVEATS_MAX: usize = 16;
+
+/// The caveats that stop a message, in the order of the token: at least one, and the first [`FAILED_CAVEATS_MAX`] of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedCaveats(Box<[FailedCaveat]>);
+pub struct FailedCaveats {
+    listed: Box<[FailedCaveat]>,
+    unlisted: usize,
+}
 
 impl FailedCaveats {
-    /// One after the other.
+    fn of(failed: Vec<FailedCheck>) -> Self {
+        let unlisted = failed.len().saturating_sub(FAILED_CAVEATS_MAX);
+        Self { listed: failed.into_iter().take(FAILED_CAVEATS_MAX).map(FailedCaveat::of).collect(), unlisted }
+    }
+
+    /// One after the other, as far as they are listed.
     pub fn iter(&self) -> std::slice::Iter<'_, FailedCaveat> {
-        self.0.iter()
+        self.listed.iter()
+    }
+
+    /// How many fail besides those that are listed.
+    pub fn unlisted(&self) -> usize {
+        self.unlisted
     }
 }
 
 impl fmt::Display for FailedCaveats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, failed) in self.0.iter().enumerate() {
+        for (at, failed) in self.listed.iter().enumerate() {
             if at > 0 {
                 f.write_str("; ")?;
             }
             write!(f, "{failed}")?;
+        }
+        if self.unlisted > 0 {
+            write!(f, "; and {} more", self.unlisted)?;
         }
         Ok(())
     }
@@ -192,7 +211,7 @@ pub struct FailedCaveat {
     pub block: usize,
     /// Which of its block's checks it is, from 0.
     pub check: usize,
-    /// The check as text, escaped. For people: it was not decided by this text.
+    /// The check as text, escaped; of a long one the beginning. For people: it was not decided by this text.
     pub text: Box<str>,
     /// For an expiry, the last second at which it passes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,6 +303,21 @@ mod tests {
         assert!(matches!(refusal(&scene, Message { path: "/b", ..sized(Some(9)) }), Refusal::Caveat(_)));
         let items = [BodyItem { rpc: "tools/run".to_owned(), ..BodyItem::default() }];
         assert!(matches!(refusal(&scene, Message { items: &items, ..sized(Some(9)) }), Refusal::Caveat(_)));
+    }
+
+    #[test]
+    fn a_refusal_is_short_however_long_the_caveats_are() {
+        let long = format!("/{}", "ä".repeat(400));
+        let paths = vec![("path", long.as_str()); 20];
+        let scene = scene(&paths);
+        let refusal = refusal(&scene, asked("orders", NOW));
+        assert!(refusal.to_string().len() < FAILED_CAVEATS_MAX * 320, "{}", refusal.to_string().len());
+        assert!(refusal.to_string().ends_with("…` fails; and 4 more"), "{refusal}");
+        let Refusal::Caveat(failed) = refusal else { panic!("caveats fail") };
+        assert_eq!((failed.iter().count(), failed.unlisted()), (FAILED_CAVEATS_MAX, 4));
+        assert!(failed.iter().all(|it| it.text.len() <= 256 && it.text.starts_with("check if path(\"/")));
+        let shown = scene.0.plan().checks().next().map(|check| check.text().len());
+        assert!(shown > Some(800), "whoever inspects the token sees all of it");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct FailedCheck {
     pub block: usize,
     /// Which of its block's checks it is, from 0.
     pub index: usize,
-    /// Its text, escaped.
+    /// Its text, escaped; of a long one the beginning.
     pub text: String,
     /// The date, if it is an expiry (see [`CheckView::expires_at`]).
     pub expires_at: Option<u64>,
@@ -50,7 +50,7 @@ pub struct Undecidable {
     pub block: usize,
     /// Which of its block's checks it is, from 0.
     pub index: usize,
-    /// Its text, escaped.
+    /// Its text, escaped; of a long one the beginning.
     pub text: String,
     /// What went wrong, in words.
     pub reason: String,
@@ -87,12 +87,12 @@ pub(super) fn decide(plan: &Plan, message: &Message<'_>, query: &QueryFacts<'_>)
 impl CheckView<'_> {
     fn failed(&self) -> FailedCheck {
         let (block, index) = (self.block(), self.index());
-        FailedCheck { block, index, text: self.text(), expires_at: self.expires_at() }
+        FailedCheck { block, index, text: self.excerpt().to_owned(), expires_at: self.expires_at() }
     }
 
     fn undecidable(&self, fault: Fault) -> Undecidable {
         let (block, index) = (self.block(), self.index());
-        Undecidable { block, index, text: self.text(), reason: fault.to_string() }
+        Undecidable { block, index, text: self.excerpt().to_owned(), reason: fault.to_string() }
     }
 }
 

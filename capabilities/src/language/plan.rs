@@ -13,6 +13,7 @@ use super::view::{BlockView, CheckView};
 use crate::message::{Message, Needs};
 use crate::resource::{Operation, ResourceName, Right};
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 /// A token's checks, ready to decide any message; and what else is known of the token from its content.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(super) struct PlannedCheck {
     /// Whether it reads facts of a body's items, so that it is decided for each of them.
     pub(super) reads_item: bool,
     pub(super) check: Check,
+    /// What refusals quote of it, printed when the first one does.
+    pub(super) excerpt: OnceLock<Box<str>>,
     /// One for each alternative of the check.
     pub(super) queries: Box<[PlannedQuery]>,
 }
@@ -120,7 +123,7 @@ impl Plan {
                     check.alternatives.iter().map(|query| compiler.query(query, default, block)).collect();
                 let mut predicates = queries.iter().flat_map(|query: &PlannedQuery| &query.predicates);
                 let reads_item = predicates.any(|it| matches!(it.source, Source::Message(fact) if fact.is_of_item()));
-                PlannedCheck { block, index, reads_item, check, queries }
+                PlannedCheck { block, index, reads_item, check, excerpt: OnceLock::new(), queries }
             })
             .collect();
         Self {

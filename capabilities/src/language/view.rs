@@ -35,6 +35,11 @@ impl CheckView<'_> {
         print::check(&self.0.check)
     }
 
+    /// Its text, cut to what a refusal quotes.
+    pub fn excerpt(&self) -> &str {
+        self.0.excerpt.get_or_init(|| print::excerpt(self.text()).into())
+    }
+
     /// The date of a check that is exactly `check if time($t), $t <= D`: that and nothing else is called an expiry.
     pub fn expires_at(&self) -> Option<u64> {
         let Check { kind: Kind::If, alternatives } = &self.0.check else { return None };

@@ -144,9 +144,21 @@ pub fn problem_body(problem: &Problem) -> String {
     text
 }
 
+/// Most bytes of `error_description`: a client's header limits are smaller than what a token can make a reason quote. The
+/// body has the reason in full.
+const DESCRIPTION_BYTES_MAX: usize = 256;
+
 /// What RFC 6750 section 3 allows in `error_description`: `%x20-21 / %x23-5B / %x5D-7E`.
 fn quotable(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, ' '..='!' | '#'..='[' | ']'..='~') { c } else { '\'' }).collect()
+    const ELLIPSIS: &str = "...";
+    let allowed = |c| if matches!(c, ' '..='!' | '#'..='[' | ']'..='~') { c } else { '\'' };
+    // One more than the most is enough to see that there is more; after this every character is one byte.
+    let mut quotable: String = text.chars().map(allowed).take(DESCRIPTION_BYTES_MAX + 1).collect();
+    if quotable.len() > DESCRIPTION_BYTES_MAX {
+        quotable.truncate(DESCRIPTION_BYTES_MAX - ELLIPSIS.len());
+        quotable.push_str(ELLIPSIS);
+    }
+    quotable
 }
 
 /// The standard phrase of a status this gateway answers with itself.
@@ -159,4 +171,18 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_short_and_quotable() {
+        assert_eq!(quotable("a \"b\" \\ é\n"), "a 'b' ' ''");
+        let most = "a".repeat(DESCRIPTION_BYTES_MAX);
+        assert_eq!(quotable(&most), most);
+        let cut = quotable(&"é".repeat(10_000));
+        assert!(cut.len() == DESCRIPTION_BYTES_MAX && cut.ends_with("'..."), "{cut}");
+    }
 }

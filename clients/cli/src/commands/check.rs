@@ -52,6 +52,13 @@ struct Verdict {
     /// The caveats that stop the message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     caveats: Vec<FailedCaveat>,
+    /// How many more do.
+    #[serde(skip_serializing_if = "is_none")]
+    more: usize,
+}
+
+fn is_none(more: &usize) -> bool {
+    *more == 0
 }
 
 pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
@@ -68,7 +75,7 @@ pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
         Ok(unverified) => match unverified.verify(&standing, PRICE_BUDGET_DEFAULT) {
             Err(error) => Verdict::refused(error.kind(), error.to_string()),
             Ok(capability) => match authorize(&capability, message.message(), &standing) {
-                Ok(_permit) => Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new() },
+                Ok(_permit) => Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new(), more: 0 },
                 Err(refusal) => Verdict::of_refusal(&refusal),
             },
         },
@@ -83,15 +90,15 @@ pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
 
 impl Verdict {
     fn refused(kind: &'static str, reason: String) -> Self {
-        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new() }
+        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new(), more: 0 }
     }
 
     fn of_refusal(refusal: &Refusal) -> Self {
-        let caveats = match refusal {
-            Refusal::Caveat(failed) => failed.iter().cloned().collect(),
-            _ => Vec::new(),
+        let (caveats, more) = match refusal {
+            Refusal::Caveat(failed) => (failed.iter().cloned().collect(), failed.unlisted()),
+            _ => (Vec::new(), 0),
         };
-        Self { caveats, ..Self::refused(refusal.kind(), refusal.to_string()) }
+        Self { caveats, more, ..Self::refused(refusal.kind(), refusal.to_string()) }
     }
 
     fn written(&self, paint: Paint) -> String {
@@ -103,6 +110,11 @@ impl Verdict {
             return format!("{denied} ({kind}): {}", plain(self.reason.as_deref().unwrap_or_default()));
         }
         let caveats = self.caveats.iter().map(|caveat| format!("\n  {}", plain(&caveat.to_string())));
-        format!("{denied} ({kind}): the right is held, and this stops the message:{}", caveats.collect::<String>())
+        let more = match self.more {
+            0 => String::new(),
+            more => format!("\n  and {more} more"),
+        };
+        let caveats: String = caveats.chain([more]).collect();
+        format!("{denied} ({kind}): the right is held, and this stops the message:{caveats}")
     }
 }
