@@ -1,24 +1,26 @@
-//! Verified plans, remembered by the token's exact bytes.
+//! Verified plans, and refusals that were as dear to come by, remembered by the token's exact bytes.
 //!
 //! What is remembered is that a text verified and what it says, never a verdict: every message is decided afresh, with
-//! its own time, against the revocations and live keys of that moment (law 5, law 6). Two spellings of one token are two
+//! its own time, against the revocations and live keys of that moment (law 5, law 6). A refusal is remembered only where the
+//! bytes alone are the reason ([`Inadmissible`]), and only as long as no key and no revocation changes. Two spellings of one token are two
 //! entries. Each worker has its own cache, so a look-up takes no lock.
 //!
 //! Eviction is CLOCK: one bit an entry, set on use, cleared as the hand passes. A flood of fresh tokens costs its sender
-//! a signature check each and pushes out only what was not used since the hand last came by.
+//! a signature check each and pushes out only what was not used since the hand last came by. Plans and refusals have a
+//! cache each, so that refused tokens push out no plan.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use postern_capabilities::token::Capability;
+use postern_capabilities::token::{Capability, NotVerified};
 use zeroize::Zeroizing;
 
-/// A bounded map from token text to its verified plan.
-pub struct PlanCache {
+/// A bounded map from token text to what was found out about it.
+pub struct TokenCache<V> {
     hasher: foldhash::quality::RandomState,
     table: HashTable<u32>,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<V>>,
     hand: usize,
     entries_max: usize,
     bytes: usize,
@@ -26,15 +28,53 @@ pub struct PlanCache {
 }
 
 /// The text is secret while it lives here, and wiped when it leaves.
-struct Slot {
+struct Slot<V> {
     hash: u64,
     text: Zeroizing<Box<str>>,
-    capability: Arc<Capability>,
+    value: V,
     used: bool,
 }
 
-impl PlanCache {
-    /// A cache of at most `entries_max` plans with `bytes_max` bytes of token text between them.
+/// Token text to its verified plan.
+pub type PlanCache = TokenCache<Arc<Capability>>;
+
+/// Token text to the reason why it is not accepted.
+pub type RefusalCache = TokenCache<Inadmissible>;
+
+impl RefusalCache {
+    /// A cache of a fixed size: whoever holds a token can make refused ones of it, and nobody has much use for them.
+    pub fn of_refusals() -> Self {
+        Self::new(256, 1024 * 1024)
+    }
+}
+
+/// A refusal that is about the token's bytes, and the standing under which their signature was verified.
+#[derive(Clone)]
+pub struct Inadmissible {
+    error: NotVerified,
+    version: u64,
+}
+
+impl Inadmissible {
+    /// The refusal, if it is one that these bytes meet each time. What depends on the live keys is none: a key may be
+    /// added at any moment. `version` is the standing's, read before the token was verified.
+    pub fn of(error: &NotVerified, version: u64) -> Option<Self> {
+        match error {
+            NotVerified::NotAdmitted(_) | NotVerified::OverBudget { .. } | NotVerified::ReservedMixed { .. } => {
+                Some(Self { error: error.clone(), version })
+            }
+            NotVerified::UnknownKey(_) | NotVerified::RetiredKey(_) | NotVerified::BadSignature => None,
+        }
+    }
+
+    /// The refusal, if the standing is still the same: under other keys there might be another one, which comes first.
+    pub fn under(self, version: u64) -> Option<NotVerified> {
+        (self.version == version).then_some(self.error)
+    }
+}
+
+impl<V: Clone> TokenCache<V> {
+    /// A cache of at most `entries_max` texts with `bytes_max` bytes of token text between them.
     pub fn new(entries_max: usize, bytes_max: usize) -> Self {
         Self {
             hasher: foldhash::quality::RandomState::default(),
@@ -47,20 +87,28 @@ impl PlanCache {
         }
     }
 
-    /// The plan that was verified from exactly this text.
-    pub fn get(&mut self, text: &str) -> Option<Arc<Capability>> {
-        let hash = self.hasher.hash_one(text);
+    /// What was found out about exactly this text.
+    pub fn get(&mut self, text: &str) -> Option<V> {
+        let slot = self.find(self.hasher.hash_one(text), text)?;
+        slot.used = true;
+        Some(slot.value.clone())
+    }
+
+    fn find(&mut self, hash: u64, text: &str) -> Option<&mut Slot<V>> {
         let slots = &self.slots;
         // The bytes are compared in full: a hash is an index, not an identity.
         let index = *self.table.find(hash, |&i| &**slots[i as usize].text == text)?;
-        let slot = &mut self.slots[index as usize];
-        slot.used = true;
-        Some(Arc::clone(&slot.capability))
+        self.slots.get_mut(index as usize)
     }
 
-    /// Remembers what `text` verified to, and returns how many others were forgotten for it.
-    pub fn insert(&mut self, text: &str, capability: Arc<Capability>) -> usize {
+    /// Remembers this of `text`, in place of what was known of it, and returns how many others were forgotten for it.
+    pub fn insert(&mut self, text: &str, value: V) -> usize {
         if text.len() > self.bytes_max {
+            return 0;
+        }
+        let hash = self.hasher.hash_one(text);
+        if let Some(slot) = self.find(hash, text) {
+            slot.value = value;
             return 0;
         }
         let mut forgotten = 0;
@@ -70,16 +118,15 @@ impl PlanCache {
             self.evict_one();
             forgotten += 1;
         }
-        let hash = self.hasher.hash_one(text);
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { hash, text: Zeroizing::new(text.into()), capability, used: false });
+        self.slots.push(Slot { hash, text: Zeroizing::new(text.into()), value, used: false });
         self.bytes += text.len();
         let slots = &self.slots;
         self.table.insert_unique(hash, index, |&i| slots[i as usize].hash);
         forgotten
     }
 
-    /// How many plans are remembered.
+    /// How many texts are remembered.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
@@ -161,6 +208,25 @@ mod tests {
         let kept: Vec<String> = cache.slots.iter().map(|slot| (**slot.text).to_owned()).collect();
         for text in kept {
             assert!(cache.get(&text).is_some(), "{text} can be found where it was moved to");
+        }
+    }
+
+    #[test]
+    fn what_is_found_out_later_replaces_what_was_known() {
+        let mut cache = TokenCache::new(8, 1000);
+        cache.insert("abc", 1);
+        cache.insert("abc", 2);
+        assert_eq!((cache.get("abc"), cache.len(), cache.bytes), (Some(2), 1, 3));
+    }
+
+    #[test]
+    fn only_what_the_bytes_alone_are_refused_for_is_remembered() {
+        let over = NotVerified::OverBudget { price: 2, budget: 1 };
+        let remembered = Inadmissible::of(&over, 7).expect("the price is the token's own");
+        assert_eq!(remembered.clone().under(7), Some(over));
+        assert_eq!(remembered.under(8), None, "a key may have been retired since");
+        for error in [NotVerified::UnknownKey(KeyId(1)), NotVerified::RetiredKey(KeyId(1)), NotVerified::BadSignature] {
+            assert!(Inadmissible::of(&error, 7).is_none(), "{error}");
         }
     }
 

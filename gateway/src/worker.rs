@@ -13,7 +13,7 @@ use postern_capabilities::revocation::Standing;
 use crate::config::TrustedProxies;
 use crate::http1;
 use crate::limits::Limits;
-use crate::plans::PlanCache;
+use crate::plans::{PlanCache, RefusalCache};
 use crate::pool::Pool;
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
@@ -29,6 +29,8 @@ pub struct Worker {
     pub standing: Arc<Standing>,
     /// Verified plans by token text.
     pub plans: RefCell<PlanCache>,
+    /// Tokens that verified and are refused for what they say.
+    pub refusals: RefCell<RefusalCache>,
     /// Whose word on earlier hops is believed.
     pub trusted_proxies: TrustedProxies,
     /// This worker's counters, and its way to the access log.
@@ -55,6 +57,7 @@ impl Worker {
             routes: Rc::new(routes).into(),
             standing,
             plans: plans.into(),
+            refusals: RefusalCache::of_refusals().into(),
             trusted_proxies,
             telemetry,
             trace_ids: TraceIds::new(rand::random()),

@@ -14,9 +14,11 @@ use postern_capabilities::token::{Capability, Unverified};
 use super::bearer::Secret;
 use super::error::Refused;
 use super::resource::Resource;
+use crate::plans::Inadmissible;
 use crate::worker::Worker;
 
-/// Reads and verifies a presented token, or remembers that exactly these bytes verified before.
+/// Reads and verifies a presented token, or remembers that exactly these bytes verified before, or that they verified and
+/// say what is never accepted.
 ///
 /// # Errors
 /// [`Refused::Unreadable`] and [`Refused::NotVerified`]: the 401 family.
@@ -26,8 +28,19 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
         return Ok(known);
     }
     worker.telemetry.plan_cache(false);
+    // Read before anything is verified: a change in between then leads to another look, never to a missed one.
+    let version = worker.standing.version();
+    let known = worker.refusals.borrow_mut().get(token.expose());
+    if let Some(error) = known.and_then(|known| known.under(version)) {
+        return Err(Refused::NotVerified(error));
+    }
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
-    let capability = unverified.verify(&worker.standing, worker.limits.price_budget).map_err(Refused::NotVerified)?;
+    let capability = unverified.verify(&worker.standing, worker.limits.price_budget).map_err(|error| {
+        if let Some(inadmissible) = Inadmissible::of(&error, version) {
+            worker.refusals.borrow_mut().insert(token.expose(), inadmissible);
+        }
+        Refused::NotVerified(error)
+    })?;
     let capability = Arc::new(capability);
     let forgotten = worker.plans.borrow_mut().insert(token.expose(), Arc::clone(&capability));
     (0..forgotten).for_each(|_| worker.telemetry.plan_evicted());
@@ -68,4 +81,53 @@ pub fn check<'m>(
         Refusal::NoRight => Refused::NotFound,
         refusal => Refused::Refusal(refusal),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use postern_capabilities::caveat::Caveat;
+    use postern_capabilities::keys::{KeyId, KeyRing, SigningKey};
+    use postern_capabilities::mint;
+    use postern_capabilities::token::NotVerified;
+
+    use super::*;
+    use crate::config::TrustedProxies;
+    use crate::limits::Limits;
+    use crate::request::route::Routes;
+    use crate::telemetry::Telemetry;
+
+    #[test]
+    fn a_refusal_is_remembered_until_the_standing_changes() {
+        let key = SigningKey::generate();
+        let standing = Arc::new(Standing::new(KeyRing::of(KeyId(1), key.public())));
+        let caveats = Caveat::of_flag("path", &["/a"], 0).expect("a caveat");
+        let resource = "orders".parse().expect("a name");
+        let right = postern_capabilities::Right { resource, operation: postern_capabilities::Operation::any() };
+        let token = mint(&key, KeyId(1), &[right], &caveats).expect("minted");
+        let token = Secret::for_tests(token.expose());
+        let worker = Worker::new(
+            Routes::new(Vec::new()),
+            Rc::new(Limits { price_budget: 0, ..Limits::default() }),
+            Arc::clone(&standing),
+            TrustedProxies::default(),
+            Telemetry::without_log().worker(),
+        );
+        let refused = || match verify(&worker, token) {
+            Err(Refused::NotVerified(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        let first = refused();
+        assert!(matches!(first, NotVerified::OverBudget { .. }), "{first}");
+        assert_eq!((worker.refusals.borrow().len(), worker.plans.borrow().len()), (1, 0));
+        assert_eq!(refused(), first);
+        // Whatever was remembered of it, the keys of this moment decide first.
+        let other = SigningKey::generate();
+        standing.set_keys(KeyRing::of(KeyId(2), other.public()));
+        assert_eq!(refused(), NotVerified::UnknownKey(KeyId(1)));
+        standing.set_keys(KeyRing::of(KeyId(1), key.public()));
+        assert_eq!(refused(), first);
+        assert_eq!(worker.refusals.borrow().len(), 1, "one entry, whatever happened in between");
+    }
 }
