@@ -26,7 +26,7 @@ use crate::request::Peer;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
 use crate::state::{StateDir, read_secret_file};
-use crate::telemetry::{AccessLog, Telemetry, WorkerTelemetry};
+use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, WorkerTelemetry};
 use crate::tls::Tls;
 use crate::worker::Worker;
 use crate::{admin, http1, http2};
@@ -118,7 +118,7 @@ impl Drop for Running {
 pub async fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
     let access_log = open_access_log(&config)?;
     let telemetry = Telemetry::new(access_log);
-    let ledger = open_ledger(&state, &config.limits, &telemetry).await?;
+    let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
     let standing = Arc::clone(ledger.standing());
     let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let connections = Connections::new(&config.limits);
@@ -159,16 +159,25 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
     Ok(running)
 }
 
-/// The ledger, replayed, with the state folder's root key as the one that mints.
-async fn open_ledger(state: &StateDir, limits: &Limits, telemetry: &Telemetry) -> Result<Ledger, StartError> {
+/// The ledger, replayed, with the state folder's root key as the one that mints. Commands that take the place of a gateway
+/// which does not run use it too.
+///
+/// # Errors
+/// Also where the folder was in use and its ledger is gone or has lost its records: a fresh one would have forgotten every
+/// revocation.
+pub async fn open_ledger(state: &StateDir, limits: &Limits, metrics: Arc<LedgerMetrics>) -> Result<Ledger, StartError> {
     let root = state.root_key()?;
+    state.expect_ledger()?;
     let options = EmbeddedOptions { queue_max: limits.ledger_queue_max, ..EmbeddedOptions::new(state.ledger_path()) };
-    let ledger = Ledger::open(&options, Arc::clone(telemetry.ledger()))?;
+    let ledger = Ledger::open(&options, metrics)?;
     // A rotation that was cut short is settled first; only then can the root key and the record agree.
     let minting = ledger.standing().keys().minting().map(|entry| entry.key);
     match minting {
         Some(minting) => state.settle_rotation(&minting)?,
-        None => drop(ledger.adopt_root_key(root.public()).await?),
+        None => {
+            state.expect_ledger_unused()?;
+            ledger.adopt_root_key(root.public()).await?;
+        }
     }
     state.record_key_ring(&ledger.standing().keys())?;
     Ok(ledger)

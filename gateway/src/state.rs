@@ -89,6 +89,30 @@ impl StateDir {
         self.dir.join(LEDGER)
     }
 
+    /// Fails where a gateway has run with this folder and the ledger is not there any more: without it every revocation
+    /// would be forgotten. The copy of the keys is written only after the ledger has them.
+    pub fn expect_ledger(&self) -> Result<(), StateError> {
+        // The keys are looked at first: whoever starts the first gateway meanwhile writes the ledger before them.
+        if self.has(KEYS) && !self.has(LEDGER) {
+            return Err(self.ledger_lost());
+        }
+        Ok(())
+    }
+
+    /// The same for a ledger that is there and names no key that mints, as a copy without its write-ahead log may.
+    pub fn expect_ledger_unused(&self) -> Result<(), StateError> {
+        if self.has(KEYS) { Err(self.ledger_lost()) } else { Ok(()) }
+    }
+
+    fn ledger_lost(&self) -> StateError {
+        StateError::LedgerLost { keys: self.dir.join(KEYS), ledger: self.ledger_path() }
+    }
+
+    /// Whether there is something of this name, readable or not.
+    fn has(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.dir.join(name)).is_ok()
+    }
+
     /// Where the capability of this name lies, `admin` being the one for administration.
     pub fn token_path(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.token"))
@@ -96,7 +120,7 @@ impl StateDir {
 
     /// Whether there is a root key, readable or not.
     pub fn has_root_key(&self) -> bool {
-        fs::symlink_metadata(self.dir.join(ROOT_KEY)).is_ok()
+        self.has(ROOT_KEY)
     }
 
     /// The secret key that mints, if nobody else can have read it.
@@ -104,8 +128,13 @@ impl StateDir {
         self.secret_key(ROOT_KEY)
     }
 
-    /// Makes a root key where there is none. A key that is there already stays, and is an error.
+    /// Makes a root key where there is none. A key that is there already stays, and is an error; so is a folder that was
+    /// in use with another key, which must not be buried under a new one.
     pub fn create_root_key(&self) -> Result<SigningKey, StateError> {
+        let witness = [LEDGER, KEYS].into_iter().find(|name| self.has(name));
+        if let Some(witness) = witness.filter(|_| !self.has_root_key()) {
+            return Err(StateError::RootKeyLost { path: self.dir.join(ROOT_KEY), witness: self.dir.join(witness) });
+        }
         let key = SigningKey::generate();
         let text = line(&key.to_secret_text());
         write_secret_file(&self.dir.join(ROOT_KEY), &text, Existing::Refuse)?;
@@ -187,7 +216,7 @@ impl StateDir {
     /// Finishes a rotation that an earlier run had to leave half done, given the key that mints by the ledger's word;
     /// or forgets it, if the ledger never heard of it. Then the files must agree with the ledger, or it is an error.
     pub fn settle_rotation(&self, minting: &PublicKey) -> Result<(), StateError> {
-        if fs::symlink_metadata(self.dir.join(ROOT_KEY_NEXT)).is_ok() {
+        if self.has(ROOT_KEY_NEXT) {
             if self.secret_key(ROOT_KEY_NEXT)?.public() == *minting {
                 self.finish_rotation()?;
             } else {
@@ -344,6 +373,30 @@ mod tests {
         chmod(state.path(), 0o755);
         StateDir::open(state.path()).unwrap();
         assert!(matches!(StateDir::open(state.path().join("none")), Err(StateError::NoFolder { .. })));
+    }
+
+    #[test]
+    fn a_folder_that_was_in_use_gets_no_new_root_key_and_misses_its_ledger() {
+        let (_parent, state) = state();
+        state.create_root_key().unwrap();
+        state.expect_ledger().unwrap();
+        state.expect_ledger_unused().unwrap();
+        state.record_key_ring(&state.key_ring().unwrap()).unwrap();
+        let sentence = state.expect_ledger().unwrap_err().to_string();
+        assert!(sentence.contains("ledger.db") && sentence.contains("keys.json"), "{sentence}");
+        fs::write(state.ledger_path(), "x").unwrap();
+        state.expect_ledger().unwrap();
+        assert!(matches!(state.expect_ledger_unused(), Err(StateError::LedgerLost { .. })));
+
+        fs::remove_file(state.path().join(ROOT_KEY)).unwrap();
+        fs::remove_file(state.path().join(ROOT_PUB)).unwrap();
+        for witness in [LEDGER, KEYS] {
+            let sentence = state.root_key_or_create().err().unwrap().to_string();
+            assert!(sentence.contains("root.key") && sentence.contains(witness), "{sentence}");
+            assert!(!state.has_root_key() && !state.has(ROOT_PUB));
+            fs::remove_file(state.path().join(witness)).unwrap();
+        }
+        state.root_key_or_create().unwrap();
     }
 
     #[test]

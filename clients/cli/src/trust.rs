@@ -30,6 +30,7 @@ impl TrustArgs {
             return Ok(None);
         }
         let folder = state.open().map_err(Stop::failed)?;
+        folder.expect_ledger().map_err(Stop::failed)?;
         if folder.ledger_path().exists() {
             let known = glance(&folder.ledger_path()).map_err(Stop::failed)?;
             if known.keys().minting().is_some() {
@@ -38,6 +39,7 @@ impl TrustArgs {
                 standing.revoke(&revoked);
                 return Ok(Some(standing));
             }
+            folder.expect_ledger_unused().map_err(Stop::failed)?;
         }
         Ok(Some(Standing::new(folder.key_ring().map_err(Stop::failed)?)))
     }

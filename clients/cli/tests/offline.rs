@@ -380,3 +380,57 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// A state folder on which revocations were recorded.
+fn used() -> (Place, String) {
+    let place = Place::with_state();
+    place.mint("t", &["orders"]);
+    place.done(&["revoke", "--token-file", "t"]);
+    let key = fs::read_to_string(place.path(".postern/root.key")).unwrap();
+    (place, key)
+}
+
+#[test]
+fn a_lost_ledger_is_not_replaced_by_one_that_has_forgotten_every_revocation() {
+    let (place, _) = used();
+    let ledger = place.path(".postern/ledger.db");
+    let lines: [&[&str]; 5] = [
+        &["revoke", "--token-file", "t"],
+        &["keys", "rotate"],
+        &["log"],
+        &["ledger", "verify"],
+        &["check", "--token-file", "t", "--resource", "orders"],
+    ];
+    fs::remove_file(&ledger).unwrap();
+    for line in lines {
+        let sentence = place.fails(3, line);
+        assert!(sentence.contains("ledger.db") && sentence.contains("keys.json"), "{sentence}");
+        assert!(!ledger.exists(), "{line:?}");
+    }
+    fs::write(&ledger, "").unwrap();
+    for line in lines {
+        let sentence = place.fails(3, line);
+        assert!(sentence.contains("is empty") && sentence.contains("keys.json"), "{line:?}: {sentence}");
+    }
+    // What the sentence says works.
+    fs::remove_file(&ledger).unwrap();
+    fs::remove_file(place.path(".postern/keys.json")).unwrap();
+    place.done(&["check", "--token-file", "t", "--resource", "orders"]);
+    place.done(&["revoke", "--token-file", "t"]);
+}
+
+#[test]
+fn a_lost_root_key_is_not_replaced() {
+    let (place, key) = used();
+    fs::remove_file(place.path(".postern/root.key")).unwrap();
+    let before = fs::read_to_string(place.path(".postern/root.pub")).unwrap();
+    for line in [&["init"][..], &["proxy", "http://127.0.0.1:1"]] {
+        let sentence = place.fails(3, line);
+        assert!(sentence.contains("root.key") && sentence.contains("ledger.db"), "{sentence}");
+    }
+    fs::remove_file(place.path(".postern/ledger.db")).unwrap();
+    assert!(place.fails(3, &["init"]).contains("keys.json"));
+    assert!(!place.path(".postern/root.key").exists());
+    assert_eq!(fs::read_to_string(place.path(".postern/root.pub")).unwrap(), before);
+    fs::write(place.path(".postern/root.key"), key).unwrap();
+}

@@ -249,6 +249,28 @@ pub enum StateError {
         /// What should.
         minting: PublicKey,
     },
+    /// The folder was in use, and its ledger is gone, or has lost its records.
+    #[error(
+        "{} says that a gateway has run with this state folder, but there is no ledger {} with its records, so every revocation would be forgotten; restore the ledger from a backup, or, if forgetting every revocation is really meant, remove {} and what is left of the ledger",
+        .keys.display(), .ledger.display(), .keys.display()
+    )]
+    LedgerLost {
+        /// The file that says so.
+        keys: PathBuf,
+        /// Where the ledger should be.
+        ledger: PathBuf,
+    },
+    /// The folder was in use, and its root key is gone.
+    #[error(
+        "there is no root key {}, but {} says that this state folder was in use; nothing was changed. Restore the root key from a backup, or name a fresh state folder with --state: a new key here would not be the one that the ledger knows",
+        .path.display(), .witness.display()
+    )]
+    RootKeyLost {
+        /// Where the key should be.
+        path: PathBuf,
+        /// The file that says so.
+        witness: PathBuf,
+    },
     /// The operating system said no.
     #[error("cannot {what} {}: {error}", .path.display())]
     Io {

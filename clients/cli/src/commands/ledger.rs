@@ -36,7 +36,9 @@ JSON: {\"file\", \"folded_until\", \"good_until\", \"keys_live\", \"revoked\", \
 
 pub(crate) fn run(args: &LedgerArgs, state: &StateArg) -> Result<Exit, Stop> {
     let LedgerAction::Verify { json } = &args.action;
-    let file = state.open().map_err(Stop::failed)?.ledger_path();
+    let folder = state.open().map_err(Stop::failed)?;
+    folder.expect_ledger().map_err(Stop::failed)?;
+    let file = folder.ledger_path();
     if !file.exists() {
         return Err(Stop::failed(format!(
             "there is no ledger {} yet; the first start of a gateway makes it",

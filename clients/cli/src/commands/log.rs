@@ -87,6 +87,7 @@ async fn from_file(args: &LogArgs, folder: &StateDir, table: &mut Table) -> Resu
     if args.follow {
         return Err(Stop::failed("no gateway is running, so nothing will be recorded; leave out --follow"));
     }
+    folder.expect_ledger().map_err(Stop::failed)?;
     if !folder.ledger_path().exists() {
         output::note("Nothing has been recorded: no gateway has started with this state folder yet.");
         return Ok(Exit::Done);

@@ -17,11 +17,13 @@ pub(crate) mod proxy;
 pub(crate) mod revoke;
 pub(crate) mod serve;
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postern_gateway::ledger::{EmbeddedOptions, Ledger};
+use postern_gateway::gateway::open_ledger;
+use postern_gateway::ledger::Ledger;
+use postern_gateway::limits::Limits;
 use postern_gateway::state::StateDir;
-use postern_gateway::telemetry::LedgerMetrics;
 
 use crate::stop::Stop;
 
@@ -41,14 +43,5 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Stop>>) -> Result
 
 /// The ledger itself, for what is done while no gateway runs. It fails while one does, which is what keeps the two apart.
 pub(crate) async fn own_ledger(state: &StateDir) -> Result<Ledger, Stop> {
-    let root = state.root_key().map_err(Stop::failed)?.public();
-    let metrics = std::sync::Arc::new(LedgerMetrics::default());
-    let ledger = Ledger::open(&EmbeddedOptions::new(state.ledger_path()), metrics).map_err(Stop::failed)?;
-    let minting = ledger.standing().keys().minting().map(|entry| entry.key);
-    match minting {
-        Some(minting) => state.settle_rotation(&minting).map_err(Stop::failed)?,
-        None => drop(ledger.adopt_root_key(root).await.map_err(Stop::failed)?),
-    }
-    state.record_key_ring(&ledger.standing().keys()).map_err(Stop::failed)?;
-    Ok(ledger)
+    open_ledger(state, &Limits::default(), Arc::default()).await.map_err(Stop::failed)
 }

@@ -4,6 +4,7 @@
 //! is refused. Durability is WAL with `synchronous=FULL`: NORMAL loses acknowledged rows at a power loss.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,6 +100,22 @@ pub enum OpenError {
         /// What it seems to be.
         reason: String,
     },
+    /// There, but nothing is in it.
+    #[error(
+        "the ledger {} is empty, which no ledger is that a gateway has made: every revocation in it is lost. Restore it from a backup (`postern ledger backup` makes one); if forgetting every revocation is really meant, remove it and the keys.json beside it", .file.display()
+    )]
+    Empty {
+        /// The database file.
+        file: PathBuf,
+    },
+    /// Only its write-ahead log is left.
+    #[error(
+        "the ledger {} is gone, and {}-wal, which holds its last records, is still there: restore the ledger from a backup; if forgetting every revocation is really meant, remove that file and the keys.json beside it", .file.display(), .file.display()
+    )]
+    OnlyWal {
+        /// The database file.
+        file: PathBuf,
+    },
     /// Written by a newer gateway.
     #[error(
         "the ledger {} has schema {found} and this build knows up to {SCHEMA_VERSION}; run the newer gateway that wrote it", .file.display()
@@ -164,13 +181,19 @@ impl Lock {
     }
 }
 
-/// Opens the database for the one writer, making it where it is not there yet.
+/// Opens the database for the one writer, who holds the lock, making it where it is not there yet.
 pub(super) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
     let unusable = |doing: &'static str| {
         move |source: std::io::Error| OpenError::Unusable { file: file.to_owned(), doing, source }
     };
-    // Made here and not by SQLite, so that it is private from its first moment; WAL and index take over its mode.
-    private().truncate(false).open(file).map_err(unusable("opened for writing"))?;
+    // The name itself, not what it may point to: a link to a volume that is not mounted is no reason to start afresh.
+    match fs::symlink_metadata(file) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => create(file)?,
+        Err(error) => return Err(unusable("looked at")(error)),
+    }
+    // Said in the system's words, which SQLite would not repeat.
+    OpenOptions::new().read(true).write(true).open(file).map_err(unusable("opened for writing"))?;
     let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags).map_err(of_sqlite)?;
@@ -184,14 +207,8 @@ pub(super) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")
         .map_err(of_sqlite)?;
-    create(&connection).map_err(of_sqlite)?;
     // Another program's lock is found now, not by the first revocation.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(of_sqlite)?;
-    // The folder's entry for the new file must be as durable as what is in it.
-    if let Some(folder) = file.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable("made durable in its folder"))?;
-    }
     Ok(connection)
 }
 
@@ -215,7 +232,8 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Refuses a file that is somebody else's, and one that a newer gateway wrote.
+/// Refuses a file that is somebody else's, one that a newer gateway wrote, and one that has lost what was in it: a ledger
+/// comes into its place with its tables, so that a file without any is what a careless copy or a full disk has left.
 fn check_identity(file: &Path, connection: &Connection) -> Result<(), OpenError> {
     let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
@@ -223,8 +241,8 @@ fn check_identity(file: &Path, connection: &Connection) -> Result<(), OpenError>
     let found = pragma("user_version").map_err(of_sqlite)?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of_sqlite)?;
-    if tables == 0 && application == 0 {
-        return Ok(());
+    if tables == 0 && (application == 0 || application == APPLICATION_ID) {
+        return Err(OpenError::Empty { file: file.to_owned() });
     }
     if application != APPLICATION_ID {
         return Err(OpenError::NotALedger { file: file.to_owned(), reason: "it is another program's database".into() });
@@ -235,12 +253,42 @@ fn check_identity(file: &Path, connection: &Connection) -> Result<(), OpenError>
     Ok(())
 }
 
-/// Makes the tables in an empty file; one transaction, so that a crash leaves an empty file or a whole one.
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 {
-        return Ok(());
+/// Makes a ledger without records. It is made beside its place and then moved into it, so that a crash leaves no ledger or
+/// a whole one, and one that is there but empty is always a loss.
+fn create(file: &Path) -> Result<(), OpenError> {
+    let unusable = |doing: &'static str| {
+        move |source: std::io::Error| OpenError::Unusable { file: file.to_owned(), doing, source }
+    };
+    let mut wal = file.as_os_str().to_owned();
+    wal.push("-wal");
+    if fs::symlink_metadata(&wal).is_ok() {
+        return Err(OpenError::OnlyWal { file: file.to_owned() });
     }
+    let beside = file.with_extension("new");
+    for left_over in [beside.clone(), file.with_extension("new-journal")] {
+        match fs::remove_file(&left_over) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable("made")(error)),
+            _ => {}
+        }
+    }
+    // Made here and not by SQLite, so that it is private from its first moment; WAL and index take over its mode.
+    private().create_new(true).open(&beside).map_err(unusable("made"))?;
+    let filled = || -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&beside, flags)?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;")?;
+        fill(&connection)?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    filled().map_err(|error| OpenError::of_sqlite(file, &error))?;
+    fs::rename(&beside, file).map_err(unusable("made"))?;
+    // The folder's entry for the new file must be as durable as what is in it.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable("made durable in its folder"))
+}
+
+/// The tables, and a head that says that nothing is recorded.
+fn fill(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -183,6 +183,51 @@ fn a_folder_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_ledger_that_is_empty_is_refused_and_never_filled() {
+    let place = Place::new();
+    let file = place.options().file;
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        for error in [place.open().err().unwrap(), verify(&file).unwrap_err()] {
+            assert!(matches!(error, OpenError::Empty { .. }), "{error}");
+            assert!(error.to_string().contains("backup") && error.to_string().contains("keys.json"), "{error}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "it stays as it was found");
+    };
+    refused(b"");
+    // What a copy without the write-ahead log may leave: a first page and no tables.
+    let shell = place.0.path().join("shell.db");
+    let other = rusqlite::Connection::open(&shell).unwrap();
+    other.execute_batch("PRAGMA journal_mode = DELETE; CREATE TABLE a (b); DROP TABLE a; VACUUM").unwrap();
+    drop(other);
+    let shell = std::fs::read(shell).unwrap();
+    assert_eq!(shell.len(), 4096);
+    refused(&shell);
+}
+
+#[test]
+fn only_a_ledger_that_was_never_there_is_made() {
+    let place = Place::new();
+    let file = place.options().file;
+    // Left by a start that was ended while it made the file.
+    std::fs::write(file.with_extension("new"), "half").unwrap();
+    std::fs::write(file.with_extension("new-journal"), "half").unwrap();
+    drop(place.open().unwrap());
+    assert!(!file.with_extension("new").exists());
+
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(place.0.path().join("ledger.db-wal"), "x").unwrap();
+    let error = place.open().err().unwrap();
+    assert!(matches!(error, OpenError::OnlyWal { .. }), "{error}");
+    std::fs::remove_file(place.0.path().join("ledger.db-wal")).unwrap();
+
+    // A link that leads nowhere is a volume that is not mounted.
+    std::os::unix::fs::symlink(place.0.path().join("volume").join("ledger.db"), &file).unwrap();
+    let error = place.open().err().unwrap();
+    assert!(matches!(error, OpenError::Unusable { .. }), "{error}");
+}
+
+#[test]
 fn another_programs_lock_refuses_and_passes() {
     let place = Place::new();
     let (ledger, _) = place.open().unwrap();
