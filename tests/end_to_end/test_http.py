@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 import time
+import warnings
 
 import httpx
 import pytest
@@ -332,6 +333,8 @@ def test_tls_refuses_old_versions_and_wrong_names(secure):
     with pytest.raises(ssl.SSLError), Wire(gate.port, tls=str(authority.path), server_name="other.example"):
         pass
     context = ssl.create_default_context(cafile=str(authority.path))
+    # The standard library warns against what this test is about.
+    warnings.simplefilter("ignore", DeprecationWarning)
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises((ssl.SSLError, ConnectionResetError, OSError)), Wire(gate.port, tls=context):
