@@ -50,7 +50,9 @@ cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody else has the port, another gateway perhaps.
-    #[error("{address} is in use by another program; stop that one or choose another port in `listen`.")]
+    #[error(
+        "{address} is in use by another program; stop that one or choose another port: `listen` in the configuration, --listen with `postern proxy`"
+    )]
     InUse {
         /// The address.
         address: SocketAddr,

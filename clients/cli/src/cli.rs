@@ -17,6 +17,9 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
+/// Names the state folder where `--state` does not. Empty is as good as not set.
+const STATE_VARIABLE: &str = "POSTERN_STATE";
+
 const EXAMPLES: &str = "\
 A first look:
   postern demo                                see it work, without touching anything
@@ -45,20 +48,22 @@ pub(crate) struct Cli {
 /// Where keys and ledger are.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct StateArg {
-    /// The state folder: root key, admin capability, ledger [default: .postern]
-    #[arg(long = "state", value_name = "DIR", global = true, env = "POSTERN_STATE", hide_env_values = true)]
+    /// The state folder: root key, admin capability, ledger [env: POSTERN_STATE] [default: .postern]
+    // The variable is read below and not by clap, which would take an empty one for a folder without a name.
+    #[arg(long = "state", value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
 }
 
 impl StateArg {
     /// The folder by the command line or the environment, if either names one.
-    pub(crate) fn named(&self) -> Option<&PathBuf> {
-        self.dir.as_ref()
+    pub(crate) fn named(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os(STATE_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        self.dir.clone().or_else(variable)
     }
 
     /// Where the folder is.
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.clone().unwrap_or_else(|| PathBuf::from(STATE_DIR_DEFAULT))
+        self.named().unwrap_or_else(|| PathBuf::from(STATE_DIR_DEFAULT))
     }
 
     /// The folder, which must be there.
@@ -96,7 +101,7 @@ pub(crate) enum Command {
     Keys(commands::keys::KeysArgs),
     /// Show what the ledger has recorded
     Log(commands::log::LogArgs),
-    /// Check that the ledger is whole
+    /// Check that the ledger is whole, or back it up
     Ledger(commands::ledger::LedgerArgs),
     /// Check a configuration file, or print one to start from
     Config(commands::config::ConfigArgs),

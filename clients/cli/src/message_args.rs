@@ -88,6 +88,11 @@ pub(crate) struct OwnedMessage {
 }
 
 impl MessageArgs {
+    /// Whether it says what is in the body.
+    pub(crate) fn describes_body(&self) -> bool {
+        self.rpc.is_some() || self.tool.is_some() || !self.arg.is_empty()
+    }
+
     /// The message, if a gateway would take it as one.
     pub(crate) fn read(&self, now: u64) -> Result<OwnedMessage, Stop> {
         let usage = |flag: &str, error: &dyn std::fmt::Display| Stop::usage(format!("--{flag}: {error}"));

@@ -434,3 +434,53 @@ fn a_lost_root_key_is_not_replaced() {
     assert_eq!(fs::read_to_string(place.path(".postern/root.pub")).unwrap(), before);
     fs::write(place.path(".postern/root.key"), key).unwrap();
 }
+
+#[test]
+fn a_backup_is_whole_private_and_never_written_over() {
+    let (place, _) = used();
+    let shown = place.json(&["ledger", "backup", "copy.db", "--json"]);
+    assert_eq!((shown["revoked"].as_u64(), shown["file"].as_str()), (Some(1), Some("copy.db")));
+    assert_eq!(mode(&place.path("copy.db")), 0o600);
+    assert!(place.fails(3, &["ledger", "backup", "copy.db"]).contains("not written over"));
+    fs::remove_file(place.path(".postern/ledger.db")).unwrap();
+    fs::copy(place.path("copy.db"), place.path(".postern/ledger.db")).unwrap();
+    let checked = place.run(&["check", "--token-file", "t", "--resource", "orders"]);
+    assert_eq!(checked.status.code(), Some(1), "still revoked");
+}
+
+#[test]
+fn what_depends_on_a_body_is_not_promised() {
+    let place = Place::with_state();
+    place.mint("t", &["tools", "--tool", "search"]);
+    let check = ["check", "--token-file", "t", "--resource", "tools", "--tool", "search", "--body-size", "9", "--json"];
+    let output = place.run(&check);
+    assert!(stderr(&output).contains("does not read bodies"), "{}", stderr(&output));
+    let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(shown["allowed"] == true && shown["caution"].is_string(), "{shown}");
+    let linted = place.run(&["lint", "--token-file", "t"]);
+    assert_eq!(linted.status.code(), Some(1));
+    assert!(stdout(&linted).contains("does not read bodies"), "{}", stdout(&linted));
+    let plain = place.run(&["check", "--token-file", "t", "--resource", "tools", "--json"]);
+    assert!(!stdout(&plain).contains("caution") && stderr(&plain).is_empty());
+}
+
+#[test]
+fn small_things_are_taken_as_they_are_meant() {
+    let place = Place::with_state();
+    let output = place.command().args(["keys", "list"]).env("POSTERN_STATE", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for line in [
+        &["keys", "list", "--admin", "http://127.0.0.1:1"][..],
+        &["keys", "rotate", "--admin", "http://127.0.0.1:1"],
+        &["keys", "retire", "0", "--admin", "http://127.0.0.1:1"],
+    ] {
+        assert!(place.fails(3, line).contains("does not answer"), "{line:?}");
+    }
+    let sentence = place.fails(2, &["revoke", "deadbeef"]);
+    assert!(sentence.contains("neither a token nor a revocation id"), "{sentence}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = ["proxy", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", &address];
+    let sentence = place.fails(3, &line);
+    assert!(sentence.contains("--admin") && sentence.contains("[admin] listen"), "{sentence}");
+}

@@ -39,9 +39,17 @@ use crate::telemetry::{Telemetry, WorkerTelemetry};
 /// Why administration did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
+    /// Somebody else has its port.
+    #[error(
+        "{address}, where administration should be, is in use by another program; stop that one or choose another port: `[admin] listen` in the configuration, --admin with `postern proxy`"
+    )]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
     /// Its address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] listener::ListenError),
+    #[error("administration: {0}")]
+    Listen(listener::ListenError),
     /// The root key cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -50,6 +58,15 @@ pub enum AdminError {
         "the administration's thread cannot be started: {0}; the system's limit on threads or open files is too low"
     )]
     Thread(#[from] std::io::Error),
+}
+
+impl From<listener::ListenError> for AdminError {
+    fn from(error: listener::ListenError) -> Self {
+        match error {
+            listener::ListenError::InUse { address } => Self::InUse { address },
+            other => Self::Listen(other),
+        }
+    }
 }
 
 /// Administration that is up.

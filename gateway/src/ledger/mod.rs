@@ -7,6 +7,7 @@
 //! A revocation's way: `Ledger::revoke` → queued → one transaction with whatever else is queued → synced to the disk →
 //! applied to the live state and to [`Standing`], by which every message is checked → acknowledged.
 
+pub mod backup;
 pub mod embedded;
 pub mod event;
 pub mod glance;

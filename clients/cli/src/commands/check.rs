@@ -24,7 +24,8 @@ Examples:
   postern check - --public-key \"$(cat root.pub)\" --resource orders < read.token
 
 The exit code is 0 if the message would be allowed, and 1 if not. Keys and revocations are those of
-the state folder, unless --public-key names the root's key.
+the state folder, unless --public-key names the root's key. This version's gateway does not read
+bodies: with --rpc, --tool or --arg the JSON has a \"caution\", and standard error says so.
 JSON: {\"allowed\": false, \"type\": \"not-permitted\", \"reason\": …, \"caveats\": [{\"block\", \"check\", \"text\"}]}")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -41,6 +42,9 @@ pub(crate) struct CheckArgs {
     message: MessageArgs,
 }
 
+/// Said where the message has a body that matters.
+const BODY_UNREAD: &str = "this version's gateway does not read bodies, and refuses a message where a caveat asks what its body says (--rpc, --tool, --arg): that it is allowed here is not promised there";
+
 /// The answer. `type` is the problem type that a gateway would send.
 #[derive(Serialize)]
 struct Verdict {
@@ -55,6 +59,9 @@ struct Verdict {
     /// How many more do.
     #[serde(skip_serializing_if = "is_none")]
     more: usize,
+    /// Why a gateway may still refuse what is allowed here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caution: Option<&'static str>,
 }
 
 fn is_none(more: &usize) -> bool {
@@ -70,16 +77,22 @@ pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
             state.path().display()
         )));
     };
-    let verdict = match Unverified::parse(&token) {
+    let mut verdict = match Unverified::parse(&token) {
         Err(error) => Verdict::refused(error.kind(), error.to_string()),
         Ok(unverified) => match unverified.verify(&standing, PRICE_BUDGET_DEFAULT) {
             Err(error) => Verdict::refused(error.kind(), error.to_string()),
             Ok(capability) => match authorize(&capability, message.message(), &standing) {
-                Ok(_permit) => Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new(), more: 0 },
+                Ok(_permit) => {
+                    Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new(), more: 0, caution: None }
+                }
                 Err(refusal) => Verdict::of_refusal(&refusal),
             },
         },
     };
+    if args.message.describes_body() {
+        verdict.caution = Some(BODY_UNREAD);
+        output::note(&format!("note: {BODY_UNREAD}"));
+    }
     let exit = if verdict.allowed { Exit::Done } else { Exit::Refused };
     match args.json {
         true => output::json(&verdict)?,
@@ -90,7 +103,7 @@ pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
 
 impl Verdict {
     fn refused(kind: &'static str, reason: String) -> Self {
-        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new(), more: 0 }
+        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new(), more: 0, caution: None }
     }
 
     fn of_refusal(refusal: &Refusal) -> Self {

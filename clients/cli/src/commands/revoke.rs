@@ -74,7 +74,10 @@ fn id_of(text: &str, block: Option<usize>) -> Result<RevocationId, Stop> {
         if block.is_some() {
             return Err(Stop::usage("--block chooses one of a token's ids, but a single id was given"));
         }
-        return text.parse().map_err(|error| Stop::usage(format!("this one has {} digits, and {error}", text.len())));
+        return text.parse().map_err(|_| {
+            let digits = text.len();
+            Stop::usage(format!("this is neither a token nor a revocation id (128 hex digits): it has {digits} digits"))
+        });
     }
     let token = Unverified::parse(text).map_err(Stop::usage)?;
     let ids = token.revocation_ids();
@@ -113,7 +116,7 @@ mod tests {
         assert_eq!(id_of(&id.to_string(), None).unwrap(), id);
         assert!(id_of(token.expose(), Some(1)).unwrap_err().sentence.contains("0 to 0"));
         assert_eq!(id_of(&id.to_string(), Some(0)).unwrap_err().exit, Exit::Usage);
-        assert!(id_of("00ff", None).unwrap_err().sentence.contains("128"));
+        assert!(id_of("deadbeef", None).unwrap_err().sentence.contains("neither a token nor a revocation id (128 hex"));
         assert_eq!(id_of("nonsense!", None).unwrap_err().exit, Exit::Usage);
     }
 }
