@@ -41,9 +41,10 @@ JSON: {\"file\", \"folded_until\", \"good_until\", \"keys_live\", \"revoked\", \
 Example:
   postern ledger backup /backup/ledger-2030-01-31.db
 
-It works beside a running gateway, and the copy has everything that was acknowledged before. A plain copy of ledger.db
-would miss what is in the files beside it. To restore: stop the gateway, remove ledger.db, ledger.db-wal and
-ledger.db-shm, and copy the backup to ledger.db; what was revoked after the backup must be revoked again.
+It works beside a running gateway, and the copy has everything that was acknowledged before.
+A plain copy of ledger.db would miss what is in the files beside it. To restore: stop the gateway,
+remove ledger.db, ledger.db-wal and ledger.db-shm, and copy the backup to ledger.db; what was
+revoked after the backup must be revoked again.
 JSON: that of `postern ledger verify`, about the copy")]
     Backup {
         /// Where the copy goes

@@ -184,6 +184,8 @@ mod tests {
         let key = format!("ed25519/{}", "a".repeat(64));
         assert_eq!(shortened(&Value::from(key)), "ed25519/aaaaaaaaaaaaaaaa…");
         assert_eq!(shortened(&Value::from(3)), "3");
+        let minted = serde_json::json!({ "position": 1, "at": 0, "event": "minted", "under": ["c".repeat(128)] });
+        assert!(written(minted.as_object().unwrap()).ends_with("under cccccccccccccccc…"));
         assert_eq!(shortened(&serde_json::json!(["a".repeat(128), "b"])), "aaaaaaaaaaaaaaaa… b");
     }
 }
