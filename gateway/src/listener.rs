@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,6 +45,10 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const AT_CAPACITY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 146\r\n\
 cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
 {\"type\":\"unavailable\",\"title\":\"The gateway cannot take this request now\",\"status\":503,\"detail\":\"Too many connections are open. Try again later.\"}\n";
+
+/// The answer to cleartext on a TLS port. Nothing but this sentence is served without a handshake.
+const SPEAKS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 36\r\n\
+cache-control: no-store\r\nconnection: close\r\n\r\nthis port speaks TLS; use https://.\n";
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -348,11 +352,48 @@ where
 type Opened = (Stream, Option<Handshake>, bool);
 
 async fn shake(stream: TcpStream, tls: &Tls, limits: &Limits) -> io::Result<Opened> {
-    let accept = TlsAcceptor::from(tls.config()).accept(stream);
-    let stream = timeout(limits.tls_handshake_timeout, accept).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let shaken = timeout(limits.tls_handshake_timeout, async {
+        if begins_with_letter(&stream).await? {
+            return Ok(Err(stream));
+        }
+        TlsAcceptor::from(tls.config()).accept(stream).await.map(Ok)
+    });
+    let stream = match shaken.await.map_err(|_| io::ErrorKind::TimedOut)?? {
+        Ok(stream) => stream,
+        Err(cleartext) => {
+            say_tls(cleartext, limits).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "cleartext on a TLS port"));
+        }
+    };
     let handshake = Handshake::of(stream.get_ref().1);
     let is_h2 = handshake.is_h2;
     Ok((Stream::Tls(Box::new(stream)), Some(handshake), is_h2))
+}
+
+/// Whether cleartext HTTP comes where a handshake is due: a method begins with a letter, a TLS record with 0x16.
+async fn begins_with_letter(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? > 0 && first[0].is_ascii_alphabetic())
+}
+
+/// Says what the port is for. What the client still sends is dropped first: closing on unread bytes would reset the
+/// connection and take the answer away from it.
+async fn say_tls(mut stream: TcpStream, limits: &Limits) {
+    let said = async {
+        stream.write_all(SPEAKS_TLS).await?;
+        stream.shutdown().await?;
+        let mut left = limits.discard_bytes_max;
+        let mut dropped = [0; 1024];
+        while left > 0 {
+            match stream.read(&mut dropped).await? {
+                0 => break,
+                length => left = left.saturating_sub(length as u64),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whether the client is still there to read it makes no difference: the connection ends here.
+    let _ = timeout(limits.linger_timeout, said).await;
 }
 
 async fn sniff(stream: TcpStream, limits: &Limits) -> io::Result<Opened> {

@@ -1,4 +1,4 @@
-//! TLS on the data listener: rustls with the ring provider, 1.2 and 1.3, `h2` and `http/1.1` by ALPN.
+//! TLS on the data listener: rustls with the ring provider, 1.2 and 1.3, `h2`, `http/1.1` and `http/1.0` by ALPN.
 //!
 //! A client certificate admits nobody. It is verified where `client_ca` asks for one, and its SHA-256 becomes the fact
 //! `client_cert(…)`; a client without one is served as far as its token carries it. There is no early data: a request
@@ -27,7 +27,7 @@ use crate::config::TlsFiles;
 const PEM_BYTES_MAX: u64 = 4 << 20;
 
 /// Protocols offered by ALPN, the preferred one first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// Certificate, key and client authorities as they are at this moment.
 pub struct Tls {
@@ -345,7 +345,9 @@ pub(crate) mod tests {
         let tls = Tls::load(&pki.files()).expect("loaded");
         let both = shake(&tls, pki.client(&["http/1.1", "h2"], false), "gate.example").expect("shaken");
         assert_eq!(both, Handshake { server_name: Some("gate.example".into()), client_cert: None, is_h2: true });
-        assert!(!shake(&tls, pki.client(&["http/1.1"], false), "gate.example").expect("shaken").is_h2);
+        for first in ["http/1.1", "http/1.0"] {
+            assert!(!shake(&tls, pki.client(&[first], false), "gate.example").expect("shaken").is_h2, "{first}");
+        }
         assert!(!shake(&tls, pki.client(&[], false), "gate.example").expect("shaken").is_h2);
         assert!(shake(&tls, pki.client(&["spdy/3"], false), "gate.example").is_err(), "no protocol in common");
     }

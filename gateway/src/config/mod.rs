@@ -170,7 +170,7 @@ impl Config {
             config.limits = limits::read(section, m);
         }
         match root.section("resource", m) {
-            Some(section) => config.resources = resource::read_all(&section, dir, m),
+            Some(section) => config.resources = resource::read_all(&section, dir, &config.listen, m),
             None => m.missing(
                 "resource",
                 "there is nothing to stand in front of; write [resource.orders] and below it upstream = [\"http://127.0.0.1:3000\"].",

@@ -1,5 +1,6 @@
 //! One `[resource.<name>]` table, and what two of them must not have in common.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +99,12 @@ impl Resource {
 }
 
 /// Reads every `[resource.<name>]`, and compares them.
-pub(super) fn read_all(section: &Section<'_>, dir: &Path, mistakes: &mut Mistakes<'_>) -> Vec<Resource> {
+pub(super) fn read_all(
+    section: &Section<'_>,
+    dir: &Path,
+    listen: &[SocketAddr],
+    mistakes: &mut Mistakes<'_>,
+) -> Vec<Resource> {
     let mut resources = Vec::new();
     let mut places = Vec::new();
     for (name, span, entry) in section.entries() {
@@ -114,7 +120,7 @@ pub(super) fn read_all(section: &Section<'_>, dir: &Path, mistakes: &mut Mistake
         }
         let Some(table) = entry.section(mistakes) else { continue };
         // A table under a wrong name is read as well, so that its own mistakes show at once.
-        let resource = read(table, parsed.clone().ok(), dir, mistakes);
+        let resource = read(table, parsed.clone().ok(), dir, listen, mistakes);
         if let Some(resource) = resource {
             places.push((span, entry.key));
             resources.push(resource);
@@ -125,9 +131,15 @@ pub(super) fn read_all(section: &Section<'_>, dir: &Path, mistakes: &mut Mistake
 }
 
 /// Reads one table. `None` if it has no usable name or upstream; every mistake is reported all the same.
-fn read(mut t: Section<'_>, name: Option<ResourceName>, dir: &Path, mistakes: &mut Mistakes<'_>) -> Option<Resource> {
+fn read(
+    mut t: Section<'_>,
+    name: Option<ResourceName>,
+    dir: &Path,
+    listen: &[SocketAddr],
+    mistakes: &mut Mistakes<'_>,
+) -> Option<Resource> {
     refuse_unavailable(&mut t, mistakes);
-    let upstream = upstreams(&mut t, mistakes);
+    let upstream = upstreams(&mut t, listen, mistakes);
     let prefix = t.value("prefix").and_then(|entry| prefix(&entry, mistakes));
     let keep_prefix = truth(&mut t, "keep_prefix", mistakes);
     let nested = truth(&mut t, "nested", mistakes);
@@ -183,7 +195,7 @@ fn refuse_unavailable(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) {
     }
 }
 
-fn upstreams(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Option<Vec<Upstream>> {
+fn upstreams(t: &mut Section<'_>, listen: &[SocketAddr], mistakes: &mut Mistakes<'_>) -> Option<Vec<Upstream>> {
     const EXAMPLE: &str = "\"http://127.0.0.1:3000\"";
     let Some(entry) = t.value("upstream") else {
         let key = t.name("upstream");
@@ -197,6 +209,12 @@ fn upstreams(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Option<Vec<Ups
         let Some(upstream) = checked(&member, EXAMPLE, mistakes, Upstream::parse) else { continue };
         if upstreams.contains(&upstream) {
             member.mistake(mistakes, format!("http://{} stands here twice; write it once.", upstream.authority()));
+        }
+        if let Some(own) = listen.iter().find(|own| upstream.leads_to(**own)) {
+            let sentence = format!(
+                "this is the gateway itself, which listens on {own}; write the address of the service behind it."
+            );
+            member.mistake(mistakes, sentence);
         }
         upstreams.push(upstream);
     }

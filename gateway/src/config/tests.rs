@@ -336,3 +336,36 @@ proptest::proptest! {
         let _ = parse(&text);
     }
 }
+
+/// A message would go round until nothing is left to open connections with.
+#[test]
+fn an_upstream_is_never_the_gateway_itself() {
+    let found = |listen: &str, upstream: &str| {
+        mistakes(&format!("listen = {listen:?}\n[resource.orders]\nupstream = \"http://{upstream}\"\n"))
+    };
+    assert_eq!(
+        found("127.0.0.1:7400", "127.0.0.1:7400"),
+        [
+            "line 3: resource.orders.upstream: this is the gateway itself, which listens on 127.0.0.1:7400; write the address of the service behind it."
+        ]
+    );
+    for (listen, upstream) in [
+        ("127.0.0.1:7400", "localhost:7400"),
+        ("0.0.0.0:7400", "127.0.0.1:7400"),
+        ("0.0.0.0:7400", "localhost:7400"),
+        ("127.0.0.1:7400", "0.0.0.0:7400"),
+        ("[::]:80", "[::1]"),
+    ] {
+        assert_eq!(found(listen, upstream).len(), 1, "{listen} {upstream}");
+    }
+    for (listen, upstream) in [
+        ("127.0.0.1:7400", "127.0.0.1:3000"),
+        ("127.0.0.1:7400", "127.0.0.2:7400"),
+        ("0.0.0.0:7400", "192.0.2.1:7400"),
+        ("[::1]:7400", "127.0.0.1:7400"),
+        ("192.0.2.1:7400", "localhost:7400"),
+        ("127.0.0.1:7400", "orders.example:7400"),
+    ] {
+        assert!(found(listen, upstream).is_empty(), "{listen} {upstream}");
+    }
+}

@@ -50,6 +50,21 @@ impl Upstream {
         Some(SocketAddr::new(self.host.parse::<IpAddr>().ok()?, self.port))
     }
 
+    /// Whether a connection to it comes to a listener on this machine, as far as that shows without asking a resolver: at
+    /// its very address, or at a loopback one where it listens on all.
+    pub(super) fn leads_to(&self, listener: SocketAddr) -> bool {
+        let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+        let meets = |ip: IpAddr| {
+            let same_family = ip.is_ipv4() == listener.is_ipv4();
+            // Connecting to `0.0.0.0` or `[::]` is connecting to this machine.
+            let same_machine = is_local(ip) && listener.ip().is_unspecified();
+            let to_loopback = ip.is_unspecified() && listener.ip().is_loopback();
+            same_family && (ip == listener.ip() || same_machine || to_loopback)
+        };
+        let is_localhost = self.host == "localhost" && is_local(listener.ip());
+        self.port == listener.port() && (is_localhost || self.host.parse().is_ok_and(meets))
+    }
+
     /// Where to connect: host and port, always both.
     pub fn address(&self) -> String {
         if self.host.contains(':') {

@@ -23,6 +23,7 @@ use super::Active;
 use super::body::Answer;
 use super::download::Download;
 use super::lease::{Wait, fallen, watch};
+use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
 use crate::http1::upstream::{Call, Failure};
@@ -94,6 +95,8 @@ impl Exchange {
             }
         }
         self.ticket.close(&self.worker);
+        drop((self.head, self.admitted));
+        drop_rest(self.body, &self.worker.limits).await;
         drop(self.active);
     }
 

@@ -8,13 +8,14 @@
 //! * this file: a connection's life and a stream's way through [`request::receive`]
 //! * [`exchange`]: a permitted message and its upstream, both directions at once ([`upload`], [`download`]),
 //!   for as long as its capability stands ([`lease`])
-//! * [`answer`], [`body`]: what the client's stream gets
+//! * [`answer`], [`body`]: what the client's stream gets; [`rest`]: what it still sends afterwards
 
 mod answer;
 mod body;
 mod download;
 mod exchange;
 mod lease;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -128,10 +129,14 @@ async fn message(worker: Rc<Worker>, peer: &Peer, request: Request<Incoming>, ac
     let caller = caller(&parts);
     let mut upstream_head = UpstreamHead::default();
     match receive(&worker, peer, &parts, body.is_end_stream(), &mut upstream_head) {
-        Err(refused) => answer::refusal(&refused, caller),
+        Err(refused) => {
+            rest::drop_rest_beside(body, &worker.limits, active);
+            answer::refusal(&refused, caller)
+        }
         Ok((Received::Answer(own), ticket)) => {
             let response = answer::own(own, caller);
             finish(ticket, &worker, response.status().as_u16());
+            rest::drop_rest_beside(body, &worker.limits, active);
             response
         }
         Ok((Received::Forward(admitted), ticket)) => {

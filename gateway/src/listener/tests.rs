@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::LocalSet;
 use tokio_rustls::TlsConnector;
 
@@ -81,6 +80,30 @@ fn the_answer_above_a_cap_has_the_length_it_declares() {
     assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
     let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
     assert_eq!(problem["status"], 503);
+}
+
+/// Somebody who wrote `http://` reads what is wrong, with HTTP/2's preface as well; what is neither gets TLS's own alert.
+#[tokio::test]
+async fn cleartext_on_a_tls_port_is_told_so() {
+    local(async {
+        let tls = Arc::new(Tls::load(&Pki::new().files()).expect("loaded"));
+        let up = up(Some(tls), Limits::default(), caps(), tell);
+        for first in [&b"GET / HTTP/1.1\r\nhost: gate.example\r\n\r\n"[..], H2_PREFACE] {
+            let mut client = TcpStream::connect(up.address).await.expect("connected");
+            client.write_all(first).await.expect("written");
+            let text = all(client).await;
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
+            assert_eq!(body, "this port speaks TLS; use https://.\n");
+        }
+        let mut client = TcpStream::connect(up.address).await.expect("connected");
+        client.write_all(b"\x80\x2e\x01\x00\x02").await.expect("written");
+        let mut alert = [0];
+        client.read_exact(&mut alert).await.expect("an alert");
+        assert_eq!(alert, [21]);
+    })
+    .await;
 }
 
 #[test]
@@ -171,7 +194,7 @@ async fn tls_decides_by_alpn_and_tells_the_name() {
         // Cleartext on a TLS port ends, and the next connection is served as if nothing had been.
         let mut plain = TcpStream::connect(up.address).await.expect("connected");
         plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
-        assert!(!all(plain).await.contains("HTTP"));
+        assert!(all(plain).await.starts_with("HTTP/1.1 400 "));
     })
     .await;
 }
