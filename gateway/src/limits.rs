@@ -30,7 +30,8 @@ pub struct Limits {
     pub body_bytes_max: Option<u64>,
     /// Bytes of one direction's copy buffer: what one message can hold in memory while streaming.
     pub copy_buffer_bytes: usize,
-    /// Bytes of a refused request's body that are read and dropped to keep the connection; more closes it.
+    /// Bytes of a body that are read and dropped behind an answer that did not wait for it; more closes the connection, or
+    /// resets the HTTP/2 stream.
     pub discard_bytes_max: u64,
     /// Requests answered on one client connection before it is closed, so that load spreads over workers again.
     pub requests_per_connection_max: u64,
@@ -58,7 +59,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// No progress of a body in either direction.
     pub body_stall_timeout: Duration,
-    /// How long a client may go on sending after an answer that closes the connection, so that it gets to read it.
+    /// How long a client may go on sending behind an answer that did not wait for its body, so that it gets to read it.
     pub linger_timeout: Duration,
     /// A TLS handshake.
     pub tls_handshake_timeout: Duration,
