@@ -87,7 +87,7 @@ CALLS = {
     r"\bprint!\(": "results go through the command line's own output",
     r"print_block_source\(": "printed source reads differently from the token: print from the plan",
     r"\bstatic mut\b": "no globals",
-    r"\blazy_static!|\bOnceLock<": "no globals; what is needed is handed in",
+    r"\blazy_static!|\bstatic\s+\w+\s*:\s*(OnceLock|LazyLock|Mutex|RwLock|OnceCell)\b": "no globals; what is needed is handed in",
     r"thread::sleep\(": "wait on conditions",
 }
 

@@ -7,10 +7,15 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long a client that does not read can put off the end of its stream.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(30);
 
 /// The answer broke off: the stream is reset, so that the client cannot take it for whole.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +57,10 @@ impl Sender {
         self.frames.closed().await;
     }
 
-    /// Says a last word, and that the body ends with it; where there is no room for it, the body breaks off instead.
-    pub(super) fn finish_with(self, frame: Frame<Bytes>) {
-        if self.frames.try_send(frame).is_ok() {
+    /// Says a last word, and that the body ends with it; where there is no room for it, the body breaks off instead. A
+    /// client that reads makes room at once, for the frame before may just have been put there.
+    pub(super) async fn finish_with(self, frame: Frame<Bytes>) {
+        if let Ok(Ok(())) = timeout(LAST_WORD_TIMEOUT, self.frames.send(frame)).await {
             self.finish();
         }
     }

@@ -229,7 +229,7 @@ impl Exchange {
             (Err(Failed::Fallen(refusal)), Some(sender))
                 if events.get().is_some_and(EventStream::is_between_events) =>
             {
-                sender.finish_with(Frame::data(last_event(refusal)));
+                sender.finish_with(Frame::data(last_event(refusal))).await;
             }
             _ => {}
         }
