@@ -197,7 +197,7 @@ impl Refused {
             )
             .challenge(Challenge::InvalidRequest),
             Self::UnreadableCarrier(what) => {
-                problem(400, "bad-carrier", "The token's carrier cannot be read", *what).challenge(Challenge::InvalidRequest)
+                problem(401, "invalid-token", "The token cannot be read", *what).challenge(Challenge::InvalidToken)
             }
             Self::MissingCapability => problem(
                 401,
