@@ -1,4 +1,4 @@
-//! The official samples of the biscuit project, byte for byte (`biscuit-auth` 6.0.0, `samples/`, Apache-2.0).
+//! The official samples of the biscuit project, byte for byte, out of the package of `biscuit-auth` 6.0.0 (`samples/`).
 //!
 //! Of the 33 whose signatures are valid 11 lie inside the language. For these the verdict is the one that the samples' own
 //! `samples.json` states, as far as a message can say what their authorizers say; the others are refused, each for what it
@@ -7,7 +7,9 @@
 // The lint's own leave for tests does not reach the helpers of a test crate.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use biscuit_auth::builder::Algorithm;
 use biscuit_auth::{Biscuit, PublicKey};
@@ -19,8 +21,25 @@ const TIME: u64 = 1_608_542_592;
 
 const ROOT: &str = "1055c750b1a1505937af1537c626ba3263995c33a64758aaafb1275b0312e284";
 
+/// Where the samples are: in the package of `biscuit-auth` itself, as cargo has unpacked it.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let metadata = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+            .output()
+            .unwrap();
+        assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
+        let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        let package = packages.iter().find(|package| package["name"] == "biscuit-auth").unwrap();
+        Path::new(package["manifest_path"].as_str().unwrap()).with_file_name("samples")
+    })
+}
+
 fn sample(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(format!("{name}.bc"))).unwrap()
+    std::fs::read(folder().join(format!("{name}.bc"))).unwrap()
 }
 
 fn verified(bytes: &[u8]) -> bool {
