@@ -38,13 +38,13 @@ impl Fallen {
             Self::Expired { at } => Refusal::Expired { at },
         }
     }
-}
 
-/// The last event of a stream of events whose capability fell (WHATWG HTML section 9.2).
-pub fn last_event(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Expired { .. } => "event: expired\ndata: {\"type\":\"expired\"}\n\n",
-        _ => "event: revoked\ndata: {\"type\":\"revoked\"}\n\n",
+    /// The last event of a stream of events that ends for this reason (WHATWG HTML section 9.2).
+    pub fn last_event(self) -> &'static str {
+        match self {
+            Self::Revoked { .. } | Self::KeyRetired => "event: revoked\ndata: {\"type\":\"revoked\"}\n\n",
+            Self::Expired { .. } => "event: expired\ndata: {\"type\":\"expired\"}\n\n",
+        }
     }
 }
 
@@ -62,7 +62,7 @@ pub fn fallen(capability: &Capability, standing: &Standing, has_ended: bool) -> 
         Ok(()) if !has_ended => None,
         Ok(()) => capability.expires_at().map(|at| Fallen::Expired { at }),
         Err(Refusal::Revoked { block }) => Some(Fallen::Revoked { block }),
-        // Standing has two other answers, of which this is one; that a third would end the message as well is right.
+        // The only other reason today; a new one would end the message as well.
         Err(_) => Some(Fallen::KeyRetired),
     }
 }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_last_event_is_one_whole_event() {
         for fallen in [Fallen::KeyRetired, Fallen::Revoked { block: 1 }, Fallen::Expired { at: 7 }] {
-            let event = last_event(&fallen.refusal());
+            let event = fallen.last_event();
             assert!(event.starts_with("event: ") && event.ends_with("\n\n") && event.matches("\n\n").count() == 1);
         }
     }

@@ -16,8 +16,8 @@ use super::framing::{Decoder, Encoder, FramingError, Piece};
 use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
-use crate::lease::{self, EventStream, Fallen};
-use crate::pool::{Unreachable, Upstream};
+use crate::lease::{EventStream, Fallen};
+use crate::pool::Upstream;
 
 /// Input that a client may pile up while its request is being answered.
 const PIPELINED_BYTES_MAX: usize = 4 * 1024;
@@ -160,12 +160,7 @@ where
             }
             Err(error) => {
                 telemetry.upstream_failed();
-                Err(match error {
-                    Unreachable::Timeout { .. } => Failure::Timeout,
-                    Unreachable::Failed { .. } | Unreachable::NoUpstream => {
-                        Failure::Unreachable(error.to_string().into())
-                    }
-                })
+                Err(error.into())
             }
         }
     }
@@ -248,7 +243,7 @@ where
             Down::Body(encoder) => {
                 let out = &mut self.client.output.bytes;
                 if x.events.is_some_and(EventStream::is_between_events)
-                    && encoder.write(lease::last_event(&fallen.refusal()).as_bytes(), out).is_ok()
+                    && encoder.write(fallen.last_event().as_bytes(), out).is_ok()
                     && encoder.finish(std::iter::empty(), out).is_ok()
                 {
                     x.down = Down::Complete;

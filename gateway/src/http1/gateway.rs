@@ -159,6 +159,6 @@ impl Gateway {
         let problem = refused.problem();
         ticket.refused(problem.kind);
         ticket.responded(&self.worker, problem.status);
-        respond::compose_refusal(out, refused, after, to_head);
+        respond::compose_refusal(out, &problem, after, to_head);
     }
 }

@@ -20,7 +20,7 @@ use super::framing::{Decoder, Encoder, FramingError, Piece};
 use crate::head::response::ResponseRead;
 use crate::head::{Field, Fields, Framing, HeadError, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
-use crate::pool::Upstream;
+use crate::pool::{Unreachable, Upstream};
 
 /// How an upstream failed an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -49,6 +49,17 @@ pub enum Failure {
     /// The upstream did not answer, or did not read, in time.
     #[error("the upstream did not answer in time")]
     Timeout,
+}
+
+/// An attempt to connect that failed. Which upstream it was is for the log, never for the client.
+impl From<Unreachable> for Failure {
+    fn from(unreachable: Unreachable) -> Self {
+        tracing::warn!(error = %unreachable, "an upstream cannot be reached");
+        match unreachable {
+            Unreachable::Timeout { .. } => Self::Timeout,
+            Unreachable::Failed { .. } | Unreachable::NoUpstream => Self::Unreachable(unreachable.to_string().into()),
+        }
+    }
 }
 
 /// What [`Call::poll_body`] found; the bytes are in [`Call::data`], trailers in [`Call::trailers`].

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
-use postern_capabilities::authorize::Refusal;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -27,7 +26,7 @@ use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
 use crate::http1::upstream::{Call, Failure};
-use crate::lease::{self, EventStream};
+use crate::lease::{EventStream, Fallen};
 use crate::pool::{Unreachable, Upstream};
 use crate::request::Admitted;
 use crate::request::error::Refused;
@@ -61,7 +60,7 @@ pub(super) enum Failed {
     /// The upstream's fault.
     Upstream(Failure),
     /// The capability was revoked, its key retired, or it expired in the meantime.
-    Fallen(Refusal),
+    Fallen(Fallen),
     /// The client is gone.
     Gone,
 }
@@ -80,7 +79,7 @@ impl Exchange {
             Ok(()) => None,
             Err(Failed::Refused(refused)) => Some(refused),
             Err(Failed::Upstream(failure)) => Some(Refused::from(&failure)),
-            Err(Failed::Fallen(refusal)) => Some(Refused::Refusal(refusal)),
+            Err(Failed::Fallen(fallen)) => Some(Refused::Refusal(fallen.refusal())),
             Err(Failed::Gone) => {
                 self.ticket.refused(CLIENT_GONE);
                 None
@@ -165,7 +164,7 @@ impl Exchange {
             Ok(_) => telemetry.upstream_opened(),
             Err(_) => telemetry.upstream_failed(),
         }
-        connected.map_err(|error| Failed::Refused(unreachable(&error)))
+        connected.map_err(|error| Failed::Upstream(error.into()))
     }
 
     /// Sends the message over one connection and passes the answer on.
@@ -177,8 +176,8 @@ impl Exchange {
     ) -> Result<(), Failed> {
         // Much time may have passed since the permit: the body's first byte, a connection. Nothing goes up after a
         // revocation that was acknowledged in between.
-        if let Some(refusal) = self.ticket.capability.as_deref().and_then(|it| fallen(it, &self.worker)) {
-            return Err(Failed::Fallen(refusal));
+        if let Some(fallen) = self.ticket.capability.as_deref().and_then(|it| fallen(it, &self.worker)) {
+            return Err(Failed::Fallen(fallen));
         }
         let wait = Cell::new(Wait::Upstream(Instant::now()));
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
@@ -226,30 +225,13 @@ impl Exchange {
         self.ticket.bytes_out = bytes_out.get();
         match (&ended, sender) {
             (Ok(()), Some(sender)) => sender.finish(),
-            (Err(Failed::Fallen(refusal)), Some(sender))
-                if events.get().is_some_and(EventStream::is_between_events) =>
-            {
-                sender.finish_with(Frame::data(last_event(refusal))).await;
+            // An event stream's last word, so that its reader does not take the end for a lost connection and come back.
+            (Err(Failed::Fallen(fallen)), Some(sender)) if events.get().is_some_and(EventStream::is_between_events) => {
+                sender.finish_with(Frame::data(Bytes::from_static(fallen.last_event().as_bytes()))).await;
             }
             _ => {}
         }
         ended
-    }
-}
-
-/// An event stream's last word, so that its reader does not take the end for a lost connection and come back.
-fn last_event(refusal: &Refusal) -> Bytes {
-    Bytes::from_static(lease::last_event(refusal).as_bytes())
-}
-
-/// What the client reads of it: not where the upstream is, nor what the system said. The log has both.
-fn unreachable(error: &Unreachable) -> Refused {
-    tracing::warn!(%error, "an upstream cannot be reached");
-    match error {
-        Unreachable::Timeout { .. } => Refused::UpstreamTimeout,
-        Unreachable::Failed { .. } | Unreachable::NoUpstream => Refused::UpstreamUnreachable(
-            "No connection to the service could be made; nothing was sent to it. Trying again later is safe.".into(),
-        ),
     }
 }
 

@@ -8,12 +8,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_capabilities::authorize::Refusal;
 use postern_capabilities::token::Capability;
 use tokio::time::sleep_until;
 
 use super::exchange::Failed;
 use crate::http1::upstream::Failure;
+use crate::lease::{self, Fallen};
 use crate::request::error::Refused;
 use crate::worker::Worker;
 
@@ -36,9 +36,9 @@ pub(super) enum Wait {
 /// Resolves when the exchange must end.
 pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, capability: Option<Arc<Capability>>) -> Failed {
     loop {
-        if let Some(refusal) = capability.as_deref().and_then(|capability| fallen(capability, worker)) {
+        if let Some(fallen) = capability.as_deref().and_then(|capability| fallen(capability, worker)) {
             worker.telemetry.lease_fell();
-            return Failed::Fallen(refusal);
+            return Failed::Fallen(fallen);
         }
         let now = Instant::now();
         let limits = &worker.limits;
@@ -59,7 +59,6 @@ pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, capability: Option
 }
 
 /// Why the capability holds no longer.
-pub(super) fn fallen(capability: &Capability, worker: &Worker) -> Option<Refusal> {
-    let expired = || capability.expired_at(worker.now()).map(|at| Refusal::Expired { at });
-    capability.standing(&worker.standing).err().or_else(expired)
+pub(super) fn fallen(capability: &Capability, worker: &Worker) -> Option<Fallen> {
+    lease::fallen(capability, &worker.standing, capability.expired_at(worker.now()).is_some())
 }

@@ -65,13 +65,10 @@ pub enum Refused {
 impl From<&Failure> for Refused {
     fn from(failure: &Failure) -> Self {
         match failure {
-            Failure::Unreachable(what) => {
-                tracing::warn!(error = %what, "an upstream cannot be reached");
-                Self::UpstreamUnreachable(
-                    "No connection to the service could be made; nothing was sent to it. Trying again later is safe."
-                        .into(),
-                )
-            }
+            Failure::Unreachable(_) => Self::UpstreamUnreachable(
+                "No connection to the service could be made; nothing was sent to it. Trying again later is safe."
+                    .into(),
+            ),
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
             Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::error::{Problem, ProblemCaveat, Refused};
+use super::error::{Problem, ProblemCaveat};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
 use crate::head::ResponseHead;
@@ -60,15 +60,14 @@ pub fn compose_head(out: &mut Vec<u8>, head: &ResponseHead<'_>, delimiter: Delim
 }
 
 /// A refusal as an HTTP/1 response, head and body. `head_only` where the request was HEAD.
-pub fn compose_refusal(out: &mut Vec<u8>, refused: &Refused, after: After, head_only: bool) {
-    let problem = refused.problem();
-    let body = problem_body(&problem);
+pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_only: bool) {
+    let body = problem_body(problem);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(problem.status).as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason_phrase(problem.status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in problem_fields(&problem) {
+    for (name, value) in problem_fields(problem) {
         line(out, name.as_bytes(), value.as_bytes());
     }
     line(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
