@@ -28,6 +28,7 @@ use crate::request::route::Routes;
 use crate::state::{StateDir, read_secret_file};
 use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, WorkerTelemetry};
 use crate::tls::Tls;
+use crate::upstream::endpoint::Endpoint;
 use crate::worker::Worker;
 use crate::{admin, http1, http2};
 
@@ -274,7 +275,7 @@ fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Cap
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
-        upstreams: checked.upstream.iter().map(|upstream| upstream.address().into()).collect(),
+        upstreams: checked.upstream.iter().map(Endpoint::new).collect(),
     }
 }
 

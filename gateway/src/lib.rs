@@ -8,7 +8,8 @@
 //! 3. [`request::bearer`] takes the token out of the message.
 //! 4. [`request::route`] finds the resource and the path below it.
 //! 5. [`request::check`] makes a permit of the message and its capability; [`plans`] remembers what verified before.
-//! 6. [`request::forward`] consumes the permit and writes the upstream request, over a connection of the [`pool`].
+//! 6. [`request::forward`] consumes the permit and writes the upstream request, over a connection of the pool of
+//!    [`upstream`]s.
 //! 7. [`request::respond`] writes the upstream's answer, or a problem from [`request::error`].
 //! 8. As long as bodies flow, the message hangs on its [`lease`].
 //! 9. [`request::ticket`] tells [`telemetry`] how it went.
@@ -27,11 +28,11 @@ pub mod ledger;
 pub mod limits;
 pub mod listener;
 pub mod plans;
-pub mod pool;
 pub mod request;
 pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod upstream;
 pub mod worker;
 
 pub use gateway::{Running, StartError, start};

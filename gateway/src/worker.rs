@@ -14,10 +14,10 @@ use crate::config::TrustedProxies;
 use crate::http1;
 use crate::limits::Limits;
 use crate::plans::{PlanCache, RefusalCache};
-use crate::pool::Pool;
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
+use crate::upstream::pool::Pool;
 
 /// One worker's state.
 pub struct Worker {

@@ -1,6 +1,6 @@
 //! The configuration: raw TOML in, a checked [`Config`] out, or every mistake at once.
 //!
-//! `raw` reads tables and knows lines; `values` reads addresses, URLs, times and sizes; `resource` and `limits` read
+//! `raw` reads tables and knows lines; `values` reads addresses, times and sizes, `upstream` where services are; `resource` and `limits` read
 //! their tables; this file reads the rest. The defaults stand in `gateway/postern.default.toml`, which a test compares
 //! with the code. A bad configuration is refused whole; keys that a later version will serve are refused by name.
 
@@ -10,6 +10,7 @@ mod raw;
 mod resource;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 pub use errors::{ConfigErrors, Mistake};
 pub use resource::{AuthorizationUse, ForwardToken, Resource};
-pub use values::{AddressBlock, Upstream};
+pub use upstream::{Upstream, UpstreamPlace, UpstreamScheme};
+pub use values::AddressBlock;
 
 use crate::limits::Limits;
 use errors::Mistakes;

@@ -10,7 +10,8 @@ use postern_capabilities::resource::ResourceName;
 use super::errors::Mistakes;
 use super::limits;
 use super::raw::{Entry, Section};
-use super::values::{self, Upstream};
+use super::upstream::Upstream;
+use super::values;
 
 /// The gateway's own paths on the data listener; no resource may be mounted on or below them.
 const OWN_PATHS: [&str; 2] = ["/.well-known/postern", "/.well-known/biscuit-web-keys"];
@@ -208,7 +209,7 @@ fn upstreams(t: &mut Section<'_>, listen: &[SocketAddr], mistakes: &mut Mistakes
     for member in members {
         let Some(upstream) = checked(&member, EXAMPLE, mistakes, Upstream::parse) else { continue };
         if upstreams.contains(&upstream) {
-            member.mistake(mistakes, format!("http://{} stands here twice; write it once.", upstream.authority()));
+            member.mistake(mistakes, format!("{upstream} stands here twice; write it once."));
         }
         if let Some(own) = listen.iter().find(|own| upstream.leads_to(**own)) {
             let sentence = format!(
@@ -320,7 +321,9 @@ fn compare(resources: &[Resource], places: &[(Range<usize>, String)], mistakes: 
         let shares_service = |other: &&Resource| {
             let meets = one.host == other.host || one.host.is_none() || other.host.is_none();
             let differs = one.prefix != other.prefix && is_below(&one.prefix, &other.prefix);
-            meets && differs && one.upstream.iter().any(|upstream| other.upstream.contains(upstream))
+            meets
+                && differs
+                && one.upstream.iter().any(|one| other.upstream.iter().any(|other| one.place == other.place))
         };
         if let Some(outer) = resources.iter().find(shares_service)
             && !one.nested

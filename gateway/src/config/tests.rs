@@ -89,7 +89,7 @@ fn a_whole_file_is_read() {
     assert_eq!(config.limits.body_bytes_max, Some(1 << 30));
     let api = &config.resources[0];
     assert_eq!((api.name.as_str(), api.prefix.as_str(), api.keep_prefix), ("api", "/", true));
-    assert_eq!(api.upstream[1], Upstream { host: "api.internal".into(), port: 80 });
+    assert_eq!(api.upstream[1].place, UpstreamPlace::Host("api.internal".into(), 80));
     assert_eq!((api.forward_token, api.authorization), (ForwardToken::Original, AuthorizationUse::Pass));
     assert_eq!(api.upstream_host.as_deref(), Some("internal:8080"));
     assert_eq!(api.max_body, Some(10 << 20));
@@ -202,8 +202,8 @@ fn every_mistake_has_its_sentence() {
             "line 2: resource.orders.upstream: upstreams over h2c are not available in this version; write \"http://HOST:PORT\".",
         ),
         (
-            "[resource.orders]\nupstream = \"unix:/run/a\"",
-            "line 2: resource.orders.upstream: upstreams over unix are not available in this version; write \"http://HOST:PORT\".",
+            "[resource.orders]\nupstream = \"unix:run/a\"",
+            "line 2: resource.orders.upstream: \"unix:run/a\" is no absolute path of a socket; write one like \"unix:/run/app.sock\".",
         ),
         (
             "[resource.orders]\nupstream = [\"http://a\", \"http://a:80\"]",

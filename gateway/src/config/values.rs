@@ -1,85 +1,8 @@
-//! Small values of the configuration: addresses, host names, URLs, durations, sizes. Pure functions; `Err` is the
+//! Small values of the configuration: addresses, host names, durations, sizes. Pure functions; `Err` is the
 //! sentence that the operator reads, without the key.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
-
-/// One address a service is reached at. Only `http://` so far.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// Host name or literal address, an IPv6 one without brackets; lower case.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Upstream {
-    /// `http://HOST[:PORT]`, with nothing after it.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let Some((scheme, rest)) = url.split_once("://").or_else(|| url.split_once(':').filter(|(s, _)| *s == "unix"))
-        else {
-            return Err(format!("{url:?} is not a URL; write one like \"http://127.0.0.1:3000\"."));
-        };
-        match scheme {
-            "http" => {}
-            "https" | "h2c" | "unix" => {
-                return Err(format!(
-                    "upstreams over {scheme} are not available in this version; write \"http://HOST:PORT\"."
-                ));
-            }
-            _ => return Err(format!("the scheme {scheme:?} is unknown; write \"http://HOST:PORT\".")),
-        }
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains('@') {
-            return Err(
-                "a URL with a name or password in it is refused; let the service check a header instead.".into()
-            );
-        }
-        if rest.contains(['/', '?', '#']) {
-            return Err(format!(
-                "{url:?} has a path, query or fragment; write scheme, host and port only (`prefix` and `keep_prefix` say what happens to paths)."
-            ));
-        }
-        let (host, port) = split_host_port(rest)
-            .ok_or_else(|| format!("{url:?} has no valid host and port; write \"http://HOST:PORT\"."))?;
-        Ok(Self { host, port: port.unwrap_or(80) })
-    }
-
-    /// The literal address, if the host is one: then nothing is ever resolved.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.host.parse::<IpAddr>().ok()?, self.port))
-    }
-
-    /// Whether a connection to it comes to a listener on this machine, as far as that shows without asking a resolver: at
-    /// its very address, or at a loopback one where it listens on all.
-    pub(super) fn leads_to(&self, listener: SocketAddr) -> bool {
-        let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
-        let meets = |ip: IpAddr| {
-            let same_family = ip.is_ipv4() == listener.is_ipv4();
-            // Connecting to `0.0.0.0` or `[::]` is connecting to this machine.
-            let same_machine = is_local(ip) && listener.ip().is_unspecified();
-            let to_loopback = ip.is_unspecified() && listener.ip().is_loopback();
-            same_family && (ip == listener.ip() || same_machine || to_loopback)
-        };
-        let is_localhost = self.host == "localhost" && is_local(listener.ip());
-        self.port == listener.port() && (is_localhost || self.host.parse().is_ok_and(meets))
-    }
-
-    /// Where to connect: host and port, always both.
-    pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    /// What stands in a `Host` field for this upstream.
-    pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
-    }
-}
 
 /// Host (brackets removed, lower case) and port of an authority; `None` when it is not a valid one.
 pub(super) fn split_host_port(authority: &str) -> Option<(String, Option<u16>)> {
@@ -224,46 +147,6 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn upstreams_are_scheme_host_and_port() {
-        let parsed = Upstream::parse("http://LocalHost:3000/").expect("valid");
-        assert_eq!(parsed, Upstream { host: "localhost".into(), port: 3000 });
-        assert_eq!(parsed.authority(), "localhost:3000");
-        assert_eq!(Upstream::parse("http://[::1]").expect("valid").authority(), "[::1]");
-        assert_eq!(Upstream::parse("http://[::1]").expect("valid").address(), "[::1]:80");
-        assert_eq!(Upstream::parse("http://10.0.0.1").expect("valid").socket_addr(), "10.0.0.1:80".parse().ok());
-        for bad in [
-            "",
-            "127.0.0.1:3000",
-            "http:/x",
-            "http://",
-            "http://:80",
-            "http://a:0",
-            "http://a:+1",
-            "http://a:65536",
-            "http://a/b",
-            "http://a?b",
-            "http://a#b",
-            "http://u:p@a",
-            "http://a b",
-            "http://127.1",
-            "http://0x7f.0x1",
-            "http://[::1",
-            "http://[::1]x",
-            "http://::1:80",
-            "ftp://a",
-            "https://a",
-            "h2c://a",
-            "unix:/run/a.sock",
-            "http://a\r\n",
-            "http://-a",
-            "http://a..b",
-            "HTTP://a",
-        ] {
-            assert!(Upstream::parse(bad).is_err(), "{bad:?} passed");
-        }
-    }
 
     #[test]
     fn hosts_are_lower_case_and_without_port() {

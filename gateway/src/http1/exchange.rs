@@ -5,7 +5,6 @@
 //! pressure there is to it. The answer may come before the request is whole; then the rest of the request is not sent.
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -17,7 +16,8 @@ use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
 use crate::lease::{EventStream, Fallen};
-use crate::pool::Upstream;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Upstream;
 
 /// Input that a client may pile up while its request is being answered.
 const PIPELINED_BYTES_MAX: usize = 4 * 1024;
@@ -62,7 +62,8 @@ struct Exchange<W: Way> {
     order: Order<W::Route>,
     ticket: W::Ticket,
     call: Box<Call>,
-    address: Rc<str>,
+    /// Where it goes, once there is a connection.
+    endpoint: Option<Rc<Endpoint>>,
     decoder: Decoder,
     up: Up,
     down: Down,
@@ -100,7 +101,7 @@ where
             order,
             ticket,
             call: self.shared.take_call(),
-            address: Rc::from(""),
+            endpoint: None,
             decoder,
             down: Down::Waiting,
             after: After::Close,
@@ -116,7 +117,7 @@ where
             match self.connect(&exchange).await {
                 Err(failure) => break Outcome::Failed(Fault::Upstream(failure)),
                 Ok(upstream) => {
-                    exchange.address = Rc::clone(&upstream.address);
+                    exchange.endpoint = Some(Rc::clone(&upstream.endpoint));
                     let head = W::permitted(&self.permitted);
                     exchange.call.begin(upstream, head, exchange.order.framing, facts.to_head);
                 }
@@ -141,11 +142,13 @@ where
     async fn connect(&self, exchange: &Exchange<W>) -> Result<Upstream, Failure> {
         let (pool, telemetry) = (self.way.pool(), self.way.telemetry());
         let opened = loop {
-            if exchange.is_replay {
-                break pool.connect(&exchange.address).await;
+            if exchange.is_replay
+                && let Some(endpoint) = &exchange.endpoint
+            {
+                break pool.connect(endpoint).await;
             }
             match pool.open(W::upstreams(&exchange.order.route)).await {
-                Ok(kept) if kept.is_reused && !exchange.order.is_repeatable && !is_alive(&kept) => continue,
+                Ok(kept) if kept.is_reused && !exchange.order.is_repeatable && !kept.stream.is_alive() => continue,
                 opened => break opened,
             }
         };
@@ -329,7 +332,9 @@ where
             x.up = Up::Refused;
         } else if !x.was_forwarded && x.call.has_sent_all() {
             x.was_forwarded = true;
-            self.way.forwarded(&mut x.ticket, &x.address);
+            if let Some(endpoint) = &x.endpoint {
+                self.way.forwarded(&mut x.ticket, endpoint.name());
+            }
         }
         self.watch(cx, x)
     }
@@ -466,12 +471,4 @@ fn delimiter(head: &ResponseHead<'_>, facts: Facts) -> Delimiter {
             (_, Some(length)) => Delimiter::Length(length),
         },
     }
-}
-
-/// Whether a kept connection is still open, by the system's word: what was noticed so far is not enough for a request that
-/// cannot be sent twice.
-fn is_alive(upstream: &Upstream) -> bool {
-    let mut byte = [const { std::mem::MaybeUninit::uninit() }; 1];
-    let peeked = socket2::SockRef::from(&upstream.stream).peek(&mut byte);
-    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

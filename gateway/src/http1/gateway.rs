@@ -10,7 +10,6 @@ use super::framing::FramingError;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::head::{Field, Head, ResponseHead};
 use crate::lease::{self, Fallen};
-use crate::pool::Pool;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::forward::hygiene::{passes_down, passes_up};
@@ -18,6 +17,8 @@ use crate::request::resource::Resource;
 use crate::request::ticket::Ticket;
 use crate::request::{Peer, Received, receive, respond};
 use crate::telemetry::{Protocol, WorkerTelemetry};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Pool;
 use crate::worker::Worker;
 
 /// Serves a client connection that speaks HTTP/1 until it ends.
@@ -43,7 +44,7 @@ impl Way for Gateway {
         head.bytes()
     }
 
-    fn upstreams(route: &Rc<Resource>) -> &[Rc<str>] {
+    fn upstreams(route: &Rc<Resource>) -> &[Rc<Endpoint>] {
         &route.upstreams
     }
 

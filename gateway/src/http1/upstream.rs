@@ -3,7 +3,7 @@
 //! Poll functions, so that a client connection's loop can drive both directions from one task; HTTP/2 streams can use the
 //! same. The order of calls: [`Call::begin`], then in any interleaving [`Call::write_body`], [`Call::finish_body`] and
 //! [`Call::poll_send`] upwards, [`Call::poll_response`] (again after each 1xx) and [`Call::poll_body`] downwards, and
-//! [`Call::end`], which gives the connection back for the [`Pool`](crate::pool::Pool).
+//! [`Call::end`], which gives the connection back for the [`Pool`](crate::upstream::pool::Pool).
 //!
 //! An upstream is not trusted more than a client: its heads and bodies are read by the same strict readers, and whatever
 //! surprises us on a connection (surplus bytes, an early end, nonsense) is that connection's last word.
@@ -20,7 +20,7 @@ use super::framing::{Decoder, Encoder, FramingError, Piece};
 use crate::head::response::ResponseRead;
 use crate::head::{Field, Fields, Framing, HeadError, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
-use crate::pool::{Unreachable, Upstream};
+use crate::upstream::pool::{Unreachable, Upstream};
 
 /// How an upstream failed an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -10,9 +10,10 @@ use super::framing::FramingError;
 use super::upstream::Failure;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::lease::Fallen;
-use crate::pool::Pool;
 pub use crate::request::respond::{After, Delimiter};
 use crate::telemetry::WorkerTelemetry;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Pool;
 
 /// Why an exchange gets the gateway's own answer although the message was not refused for what it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub trait Way {
     /// The bytes of a permitted head.
     fn permitted(head: &Self::Permitted) -> &[u8];
     /// The upstreams of a route.
-    fn upstreams(route: &Self::Route) -> &[Rc<str>];
+    fn upstreams(route: &Self::Route) -> &[Rc<Endpoint>];
     /// Whether a request's trailer field is passed on.
     fn passes_up(field: &Field<'_>, route: &Self::Route) -> bool;
     /// Whether a response's trailer field is passed on.

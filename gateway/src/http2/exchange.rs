@@ -27,11 +27,11 @@ use super::upload::{Unsent, Upload};
 use crate::head::Framing;
 use crate::http1::upstream::{Call, Failure};
 use crate::lease::{EventStream, Fallen};
-use crate::pool::{Unreachable, Upstream};
 use crate::request::Admitted;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
+use crate::upstream::pool::{Unreachable, Upstream};
 use crate::worker::Worker;
 
 /// The reason under which an exchange is counted whose client left before its end.
@@ -106,14 +106,14 @@ impl Exchange {
         let worker = Rc::clone(&self.worker);
         let resource = Rc::clone(&self.admitted.resource);
         let upstream = self.connected(worker.pool.open(&resource.upstreams), respond).await?;
-        let address = Rc::clone(&upstream.address);
-        self.ticket.forwarded(&address);
+        let endpoint = Rc::clone(&upstream.endpoint);
+        self.ticket.forwarded(endpoint.name());
         let call = RefCell::new(Call::new(Rc::clone(&worker.limits)));
         let mut ended = self.attempt(&call, upstream, respond).await;
         let is_closed = matches!(ended, Err(Failed::Upstream(Failure::Closed)));
         if is_closed && self.admitted.repeatable && call.borrow().may_replay() {
             worker.telemetry.upstream_retried();
-            let fresh = self.connected(worker.pool.connect(&address), respond).await?;
+            let fresh = self.connected(worker.pool.connect(&endpoint), respond).await?;
             ended = self.attempt(&call, fresh, respond).await;
         }
         // Whether the connection can be used again is for the call to say; after a failure it never can.

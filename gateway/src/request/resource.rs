@@ -7,6 +7,7 @@ use postern_capabilities::resource::ResourceName;
 use postern_capabilities::token::Capability;
 
 use crate::config::{AuthorizationUse, ForwardToken};
+use crate::upstream::endpoint::Endpoint;
 
 /// One named thing behind the gateway.
 pub struct Resource {
@@ -34,8 +35,8 @@ pub struct Resource {
     pub max_body: Option<u64>,
     /// Fields that are otherwise removed and that this resource asked for, lower case.
     pub allow_headers: Vec<Box<str>>,
-    /// Where it is forwarded to. The pool's key: `host:port`.
-    pub upstreams: Vec<Rc<str>>,
+    /// Where it is forwarded to.
+    pub upstreams: Vec<Rc<Endpoint>>,
 }
 
 #[cfg(test)]

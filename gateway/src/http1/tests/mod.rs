@@ -20,13 +20,14 @@ use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
 use crate::lease::Fallen;
 use crate::limits::Limits;
-use crate::pool::Pool;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Pool;
 
 /// A way that lets everything pass except `/refused`.
 #[derive(Clone)]
 struct TestWay {
-    upstreams: Rc<[Rc<str>]>,
+    upstreams: Rc<[Rc<Endpoint>]>,
     pool: Rc<Pool>,
     telemetry: Rc<WorkerTelemetry>,
     body_max: Option<u64>,
@@ -43,14 +44,14 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 impl Way for TestWay {
     type Ticket = String;
-    type Route = Rc<[Rc<str>]>;
+    type Route = Rc<[Rc<Endpoint>]>;
     type Permitted = Vec<u8>;
 
     fn permitted(head: &Vec<u8>) -> &[u8] {
         head
     }
 
-    fn upstreams(route: &Self::Route) -> &[Rc<str>] {
+    fn upstreams(route: &Self::Route) -> &[Rc<Endpoint>] {
         route
     }
 
@@ -181,10 +182,10 @@ impl World {
     async fn with(limits: Limits, body_max: Option<u64>) -> Self {
         let limits = Rc::new(limits);
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let name: Rc<str> = upstream.local_addr().expect("bound").to_string().into();
+        let endpoint = Endpoint::for_tests(&upstream.local_addr().expect("bound").to_string());
         let telemetry = Rc::new(Telemetry::without_log().worker());
         let pool = Rc::new(Pool::new(Rc::clone(&limits)));
-        let way = TestWay { upstreams: [name].into(), pool, telemetry, body_max, log: Rc::default() };
+        let way = TestWay { upstreams: [endpoint].into(), pool, telemetry, body_max, log: Rc::default() };
         let shared = Shared::new(limits);
         let (shutdown, watch) = watch::channel(false);
         spawn_local(Rc::clone(&shared).run(watch, || 0, || {}));

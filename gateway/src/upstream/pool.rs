@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::endpoint::Endpoint;
+use super::transport::{self, Stream};
 use crate::limits::Limits;
 
 /// The connections of one worker that wait for a message.
@@ -23,17 +24,17 @@ pub struct Pool {
 }
 
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: Instant,
 }
 
-/// A connection to an upstream, and where it leads.
+/// A connection to an upstream.
 #[derive(Debug)]
 pub struct Upstream {
-    /// The upstream: `host:port`.
-    pub address: Rc<str>,
+    /// Where it leads.
+    pub endpoint: Rc<Endpoint>,
     /// The bytes. Nothing of an answer has been read yet.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Whether it has served a message before: then it may have been closed unseen.
     pub is_reused: bool,
 }
@@ -70,16 +71,16 @@ impl Pool {
     ///
     /// # Errors
     /// None of them can be reached; what the last one said.
-    pub async fn open(&self, upstreams: &[Rc<str>]) -> Result<Upstream, Unreachable> {
+    pub async fn open(&self, upstreams: &[Rc<Endpoint>]) -> Result<Upstream, Unreachable> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         let mut unreachable = Unreachable::NoUpstream;
         for step in 0..upstreams.len() {
-            let address = &upstreams[turn.wrapping_add(step) % upstreams.len()];
-            if let Some(kept) = self.take(address) {
+            let endpoint = &upstreams[turn.wrapping_add(step) % upstreams.len()];
+            if let Some(kept) = self.take(endpoint) {
                 return Ok(kept);
             }
-            match self.connect(address).await {
+            match self.connect(endpoint).await {
                 Ok(fresh) => return Ok(fresh),
                 Err(error) => unreachable = error,
             }
@@ -88,13 +89,13 @@ impl Pool {
     }
 
     /// A kept connection that is still open and silent.
-    pub fn take(&self, address: &Rc<str>) -> Option<Upstream> {
+    pub fn take(&self, endpoint: &Rc<Endpoint>) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(address)?;
+        let kept = idle.get_mut(endpoint.name())?;
         // The one used last is the one most likely to be open; older ones age out.
-        while let Some(Idle { stream, since }) = kept.pop() {
-            if since.elapsed() < self.limits.upstream_idle_timeout && is_silent(&stream) {
-                return Some(Upstream { address: Rc::clone(address), stream, is_reused: true });
+        while let Some(Idle { mut stream, since }) = kept.pop() {
+            if since.elapsed() < self.limits.upstream_idle_timeout && stream.is_silent() {
+                return Some(Upstream { endpoint: Rc::clone(endpoint), stream, is_reused: true });
             }
         }
         None
@@ -104,22 +105,19 @@ impl Pool {
     ///
     /// # Errors
     /// It cannot be made, or not in time.
-    pub async fn connect(&self, address: &Rc<str>) -> Result<Upstream, Unreachable> {
-        let connecting = TcpStream::connect(&**address);
-        let failed = |error| Unreachable::Failed { address: Rc::clone(address), error };
-        let stream = match timeout(self.limits.upstream_connect_timeout, connecting).await {
-            Err(_) => return Err(Unreachable::Timeout { address: Rc::clone(address) }),
-            Ok(connected) => connected.map_err(failed)?,
-        };
-        // Requests are written whole; waiting for more of them only delays them.
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(Upstream { address: Rc::clone(address), stream, is_reused: false })
+    pub async fn connect(&self, endpoint: &Rc<Endpoint>) -> Result<Upstream, Unreachable> {
+        let connecting = async { transport::connect(endpoint, &transport::resolve(endpoint).await?).await };
+        match timeout(self.limits.upstream_connect_timeout, connecting).await {
+            Err(_) => Err(Unreachable::Timeout { address: Rc::clone(endpoint.name()) }),
+            Ok(Err(error)) => Err(Unreachable::Failed { address: Rc::clone(endpoint.name()), error }),
+            Ok(Ok(stream)) => Ok(Upstream { endpoint: Rc::clone(endpoint), stream, is_reused: false }),
+        }
     }
 
     /// Keeps a connection whose exchange ended cleanly: the request whole, the answer whole, nothing after it.
     pub fn put(&self, upstream: Upstream) {
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(upstream.address).or_default();
+        let kept = idle.entry(Rc::clone(upstream.endpoint.name())).or_default();
         if kept.len() < self.limits.upstream_idle_connections_max {
             kept.push(Idle { stream: upstream.stream, since: Instant::now() });
         }
@@ -140,12 +138,6 @@ impl Pool {
     }
 }
 
-/// Whether a connection is open and its other end has said nothing. Costs no system call while that is so: the runtime
-/// knows that the socket is not readable.
-fn is_silent(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -155,9 +147,9 @@ mod tests {
 
     use super::*;
 
-    async fn service() -> (TcpListener, Rc<str>) {
+    async fn service() -> (TcpListener, Rc<Endpoint>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = listener.local_addr().expect("bound").to_string().into();
+        let address = Endpoint::for_tests(&listener.local_addr().expect("bound").to_string());
         (listener, address)
     }
 
@@ -171,12 +163,12 @@ mod tests {
         let pool = pool(Limits::default());
         let first = pool.open(&[Rc::clone(&address)]).await.expect("connected");
         let _peer = listener.accept().await.expect("accepted");
-        let port = first.stream.local_addr().expect("bound").port();
+        let port = first.stream.local_port();
         assert!(!first.is_reused);
         pool.put(first);
         let again = pool.open(&[address]).await.expect("kept");
         assert!(again.is_reused);
-        assert_eq!(again.stream.local_addr().expect("bound").port(), port);
+        assert_eq!(again.stream.local_port(), port);
         assert_eq!(pool.idle(), 0);
     }
 
@@ -229,10 +221,10 @@ mod tests {
         let upstreams = [Rc::clone(&first), Rc::clone(&second), Rc::clone(&down)];
         let mut served = Vec::new();
         for _ in 0..3 {
-            served.push(pool.open(&upstreams).await.expect("one is up").address);
+            served.push(Rc::clone(pool.open(&upstreams).await.expect("one is up").endpoint.name()));
         }
-        assert!(served.contains(&first) && served.contains(&second) && !served.contains(&down));
+        assert!(served.contains(first.name()) && served.contains(second.name()) && !served.contains(down.name()));
         let error = pool.open(&[Rc::clone(&down)]).await.expect_err("nobody is there");
-        assert!(error.to_string().starts_with(&format!("a connection to {down} cannot be made: ")), "{error}");
+        assert!(error.to_string().starts_with(&format!("a connection to {} cannot be made: ", down.name())), "{error}");
     }
 }

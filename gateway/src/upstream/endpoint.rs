@@ -1,0 +1,66 @@
+//! One address of a service, as configured.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::config::{Upstream, UpstreamPlace, UpstreamScheme};
+
+/// One address of a service. Shared by whatever leads there, so it is made once and passed on by reference.
+#[derive(Debug)]
+pub struct Endpoint {
+    name: Rc<str>,
+    upstream: Upstream,
+}
+
+impl Endpoint {
+    /// The endpoint of a configured address.
+    pub fn new(upstream: &Upstream) -> Rc<Self> {
+        let address = upstream.address();
+        let name = match upstream.scheme {
+            UpstreamScheme::Http => address,
+            UpstreamScheme::Https => format!("https://{address}"),
+            UpstreamScheme::H2c => format!("h2c://{address}"),
+            UpstreamScheme::Unix => format!("unix:{address}"),
+        };
+        Rc::new(Self { name: name.into(), upstream: upstream.clone() })
+    }
+
+    /// What tells it from every other one: connections are kept under this name, and logs show it. Plain HTTP goes by
+    /// `host:port`.
+    pub fn name(&self) -> &Rc<str> {
+        &self.name
+    }
+
+    /// How it is spoken to.
+    pub fn scheme(&self) -> UpstreamScheme {
+        self.upstream.scheme
+    }
+
+    /// The literal address, if the host is one: then nothing is ever resolved.
+    pub fn literal(&self) -> Option<SocketAddr> {
+        self.upstream.socket_addr()
+    }
+
+    /// Host (an IPv6 address without brackets) and port; `None` for a Unix socket.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        match &self.upstream.place {
+            UpstreamPlace::Host(host, port) => Some((host, *port)),
+            UpstreamPlace::Socket(_) => None,
+        }
+    }
+
+    /// The path of a Unix socket.
+    pub fn socket_path(&self) -> Option<&Path> {
+        match &self.upstream.place {
+            UpstreamPlace::Host(..) => None,
+            UpstreamPlace::Socket(path) => Some(path),
+        }
+    }
+
+    /// A plain HTTP endpoint at `host:port`.
+    #[cfg(test)]
+    pub(crate) fn for_tests(address: &str) -> Rc<Self> {
+        Self::new(&Upstream::parse(&format!("http://{address}")).expect("a test's address is valid"))
+    }
+}
