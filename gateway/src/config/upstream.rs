@@ -85,6 +85,14 @@ impl Upstream {
         Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, *port))
     }
 
+    /// Host (an IPv6 address without brackets) and port; `None` for a Unix socket.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        match &self.place {
+            UpstreamPlace::Host(host, port) => Some((host, *port)),
+            UpstreamPlace::Socket(_) => None,
+        }
+    }
+
     /// Whether a connection to it comes to a listener on this machine, as far as that shows without asking a resolver: at
     /// its very address, or at a loopback one where it listens on all.
     pub(super) fn leads_to(&self, listener: SocketAddr) -> bool {

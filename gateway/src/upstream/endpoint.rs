@@ -16,14 +16,18 @@ pub struct Endpoint {
 impl Endpoint {
     /// The endpoint of a configured address.
     pub fn new(upstream: &Upstream) -> Rc<Self> {
-        let address = upstream.address();
-        let name = match upstream.scheme {
-            UpstreamScheme::Http => address,
+        let name = Self::label(upstream.scheme, &upstream.address());
+        Rc::new(Self { name: name.into(), upstream: upstream.clone() })
+    }
+
+    /// What an address is called in logs: as it is where plain HTTP is spoken there, else behind its scheme.
+    pub fn label(scheme: UpstreamScheme, address: &str) -> String {
+        match scheme {
+            UpstreamScheme::Http => address.to_owned(),
             UpstreamScheme::Https => format!("https://{address}"),
             UpstreamScheme::H2c => format!("h2c://{address}"),
             UpstreamScheme::Unix => format!("unix:{address}"),
-        };
-        Rc::new(Self { name: name.into(), upstream: upstream.clone() })
+        }
     }
 
     /// What tells it from every other one: connections are kept under this name, and logs show it. Plain HTTP goes by
@@ -44,10 +48,7 @@ impl Endpoint {
 
     /// Host (an IPv6 address without brackets) and port; `None` for a Unix socket.
     pub fn host_and_port(&self) -> Option<(&str, u16)> {
-        match &self.upstream.place {
-            UpstreamPlace::Host(host, port) => Some((host, *port)),
-            UpstreamPlace::Socket(_) => None,
-        }
+        self.upstream.host_and_port()
     }
 
     /// The path of a Unix socket.

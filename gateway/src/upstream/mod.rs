@@ -3,7 +3,15 @@
 //! * [`endpoint`]: one address of a service, as configured
 //! * [`transport`]: a connection to it, whatever it is made of
 //! * [`pool`]: the connections of one worker, kept between messages
+//! * [`balance`], [`health`], [`queue`]: which address takes a message, which takes none, and who waits for a place
+//! * [`board`]: what is known of all addresses, for workers and for whoever watches
 
+pub mod balance;
+pub mod board;
 pub mod endpoint;
+pub mod health;
 pub mod pool;
+pub mod queue;
 pub mod transport;
+
+pub use board::{AddressReport, Board, Condition, ResourceReport};
