@@ -59,6 +59,10 @@ pub fn authorize<'m>(
     match capability.plan().evaluate(&message, &query) {
         Verdict::Passed => Ok(Permit { message }),
         Verdict::Failed(failed) => Err(refusal_of(capability, &message, failed)),
+        // With what the body says it may come to another end.
+        Verdict::Undecidable(at) if is_unread(&message) && reads_body(capability, at.block, at.index) => {
+            Err(Refusal::BodyFactsRequired)
+        }
         Verdict::Undecidable(at) => Err(Refusal::Undecidable {
             block: Some(at.block),
             check: Some(at.index),
@@ -84,13 +88,19 @@ fn refusal_of(capability: &Capability, message: &Message<'_>, failed: Vec<Failed
     }
     // Nothing but the body's facts is missing, and there is a body that was not read: that is another thing to say
     // than that the body does not comply.
-    let unread = message.items.is_empty() && message.body_size != Some(0);
-    let mut reading = capability.plan().checks().filter(|check| check.reads_body());
-    let reads = |failed: &FailedCheck| reading.any(|it| (it.block(), it.index()) == (failed.block, failed.index));
-    if unread && failed.iter().all(reads) {
+    if is_unread(message) && failed.iter().all(|check| reads_body(capability, check.block, check.index)) {
         return Refusal::BodyFactsRequired;
     }
     Refusal::Caveat(FailedCaveats::of(failed))
+}
+
+/// Whether there is a body, and nobody has read it.
+fn is_unread(message: &Message<'_>) -> bool {
+    message.items.is_empty() && message.body_size != Some(0)
+}
+
+fn reads_body(capability: &Capability, block: usize, index: usize) -> bool {
+    capability.plan().checks().any(|check| (check.block(), check.index()) == (block, index) && check.reads_body())
 }
 
 /// Why a message is not allowed. Prints in words; [`Refusal::kind`] is for programs.
@@ -301,6 +311,10 @@ mod tests {
         assert_eq!(refusal(&scene, sized(None)), Refusal::BodyFactsRequired);
         assert!(matches!(refusal(&scene, sized(Some(0))), Refusal::Caveat(_)), "there is no body to read");
         assert!(matches!(refusal(&scene, Message { path: "/b", ..sized(Some(9)) }), Refusal::Caveat(_)));
+        let undecided = self::scene(&[("check", "check if tool(\"a\") or body_size($n), 9 / ($n - 9) > 0")]);
+        assert_eq!(refusal(&undecided, sized(Some(9))), Refusal::BodyFactsRequired, "it depends on the body");
+        let items = [BodyItem { tool: Some("a".to_owned()), ..BodyItem::default() }];
+        assert!(authorize(&undecided.0, Message { items: &items, ..sized(Some(9)) }, &undecided.1).is_ok());
         let items = [BodyItem { rpc: "tools/run".to_owned(), ..BodyItem::default() }];
         assert!(matches!(refusal(&scene, Message { items: &items, ..sized(Some(9)) }), Refusal::Caveat(_)));
     }

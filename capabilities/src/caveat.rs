@@ -53,8 +53,10 @@ pub(crate) use when::printed as printed_time;
 
 /// The JSON-RPC methods that `--tool` lets pass beside the tool's own calls: without them no session of the Model
 /// Context Protocol starts or stays up. The empty name is a response that the client sends. None of them runs a tool.
-pub const MCP_HOUSEKEEPING: [&str; 6] =
-    ["initialize", "notifications/initialized", "notifications/cancelled", "ping", "tools/list", ""];
+///
+/// `server/discover` is how a session begins since the revision of 2026, and `initialize` how it did before.
+pub const MCP_HOUSEKEEPING: [&str; 7] =
+    ["initialize", "server/discover", "notifications/initialized", "notifications/cancelled", "ping", "tools/list", ""];
 
 /// The last second that a token may name: the end of the year 9999, as later dates are not admitted.
 pub const TIME_MAX: u64 = 253_402_300_799;

@@ -36,7 +36,7 @@
 //! 3. [`text`]: the text is bounded, then decoded; `outer` reads the chain of signed blocks.
 //! 4. [`token`]: the chain is verified under a live key ([`keys`]), then every block is admitted
 //!    (`language::block`), priced (`language::price`) and compiled (`language::plan`). An `Unverified` has become a `Capability`.
-//! 5. [`authorize`]: a [`message`] (its path in the one form of [`path`]) is decided: standing ([`revocation`]), the
+//! 5. [`authorize`]: a [`message`] (its path in the one form of [`path`], its body read by [`json_rpc`]) is decided: standing ([`revocation`]), the
 //!    right, then every check (`language::evaluate`). The answer is a permit or a refusal in words.
 //! 6. [`explain`]: what a token says, and what in it can never work, for people.
 
@@ -44,6 +44,7 @@ pub mod attenuate;
 pub mod authorize;
 pub mod caveat;
 pub mod explain;
+pub mod json_rpc;
 pub mod keys;
 pub mod language;
 pub mod message;

@@ -126,12 +126,16 @@ pub struct BodyItem {
     pub rpc: String,
     /// The tool that an MCP `tools/call` names.
     pub tool: Option<String>,
-    /// The scalar members of the parameters by name, nested ones by JSON Pointer.
+    /// The scalar members of the parameters by name, nested ones by JSON Pointer (see [`json_rpc`](crate::json_rpc)).
+    /// Those that no caveat reads may be left out.
     pub args: Vec<(String, ArgValue)>,
+    /// A member of the parameters whose value is no fact, such as a fraction: its name. A caveat that speaks of every
+    /// argument cannot be decided on such an item.
+    pub unstated: Option<String>,
 }
 
 impl BodyItem {
-    fn excess(&self) -> Option<&'static str> {
+    pub(crate) fn excess(&self) -> Option<&'static str> {
         let long = |text: &str| text.len() > TEXT_BYTES_MAX;
         if long(&self.rpc) {
             return Some("method of the body");

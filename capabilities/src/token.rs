@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::authorize::Refusal;
 use crate::keys::{KeyEntry, KeyId, KeyRing, KeyState, PublicKey};
-use crate::language::{self, Plan, Program};
-use crate::message::Needs;
+use crate::language::{self, ArgumentNames, Plan, Program};
+use crate::message::{Message, Needs, query_facts};
 use crate::outer::{self, Proof};
 use crate::resource::Right;
 use crate::revocation::{RevocationId, Standing};
@@ -200,6 +200,18 @@ impl Capability {
     /// Which of the facts that cost something its checks read.
     pub fn needs(&self) -> Needs {
         self.plan.needs()
+    }
+
+    /// The arguments of a call that its checks read, for [`json_rpc::read`](crate::json_rpc::read).
+    pub fn argument_names(&self) -> ArgumentNames<'_> {
+        self.plan.argument_names()
+    }
+
+    /// Whether it may let a call of this tool pass where `message` passed, with some arguments: `false` is certain. For
+    /// telling people what they can use; what is allowed is decided when it is called.
+    pub fn may_call(&self, message: &Message<'_>, tool: &str) -> bool {
+        let query = if self.needs().query { query_facts(message.query_string) } else { Ok(Vec::new()) };
+        query.is_ok_and(|query| self.plan.may_call(message, &query, tool))
     }
 
     /// Evaluation steps of one decision, in the worst case.

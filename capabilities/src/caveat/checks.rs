@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(flag("rpc", &["tools/list,ping"]), "check if rpc(\"tools/list\") or rpc(\"ping\")");
         assert_eq!(
             flag("tool", &["search"]),
-            "check if rpc(\"tools/call\"), tool(\"search\") or rpc(\"initialize\") or rpc(\"notifications/initialized\") or \
-             rpc(\"notifications/cancelled\") or rpc(\"ping\") or rpc(\"tools/list\") or rpc(\"\")"
+            "check if rpc(\"tools/call\"), tool(\"search\") or rpc(\"initialize\") or rpc(\"server/discover\") or \
+             rpc(\"notifications/initialized\") or rpc(\"notifications/cancelled\") or rpc(\"ping\") or rpc(\"tools/list\") or rpc(\"\")"
         );
         assert_eq!(flag("arg", &["table=orders"]), "check all arg(\"table\", $value), {\"orders\"}.contains($value)");
         assert_eq!(flag("arg", &["id=7"]), "check all arg(\"id\", $value), {7}.contains($value)");

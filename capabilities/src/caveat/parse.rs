@@ -1,6 +1,7 @@
 //! From the text behind a flag to a caveat. The words of each error say which flag, what it was given, and what to write.
 
 use super::{Caveat, Cidr, PathPattern, when};
+use crate::json_rpc::INTEGER_MAX;
 use crate::message::ArgValue;
 use crate::resource::Operation;
 
@@ -195,7 +196,17 @@ impl Caveat {
                 Ok(inside) => ArgValue::Text(inside),
                 Err(_) => return Err(refuse("arg", text, "a value that begins with a quote must be a JSON string")),
             },
-            _ => value.parse().map_or_else(|_| ArgValue::Text(value.to_owned()), ArgValue::Integer),
+            _ => match value.parse::<i64>() {
+                Ok(number) if number.unsigned_abs() > INTEGER_MAX.unsigned_abs() => {
+                    return Err(refuse(
+                        "arg",
+                        text,
+                        "programs read whole numbers beyond 2^53 - 1 differently, so no message has such an argument; if it is a text, put it in quotes",
+                    ));
+                }
+                Ok(number) => ArgValue::Integer(number),
+                Err(_) => ArgValue::Text(value.to_owned()),
+            },
         };
         Ok(Self::Arg { name: name.to_owned(), value })
     }
@@ -307,6 +318,8 @@ mod tests {
         assert_eq!(arg("t=a=b"), Some(ArgValue::Text("a=b".into())));
         assert_eq!(arg("t=\"a"), None);
         assert_eq!(arg("t"), None);
+        assert_eq!(arg("n=9007199254740991"), Some(ArgValue::Integer(9_007_199_254_740_991)));
+        assert_eq!(arg("n=9007199254740992"), None);
         assert!(Caveat::grpc(&["shop.Orders/Get/x"]).is_err());
     }
 

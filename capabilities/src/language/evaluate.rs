@@ -5,6 +5,8 @@
 //! after the outcome is known, because a later binding may err, and then the message is refused. Nothing
 //! recurses, and checks over the plain facts of a message allocate nothing.
 
+mod may_call;
+
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
@@ -55,6 +57,8 @@ pub struct Undecidable {
     /// What went wrong, in words.
     pub reason: String,
 }
+
+pub(super) use self::may_call::may_call;
 
 /// Query facts, taken apart.
 type QueryFacts<'q> = [(Cow<'q, str>, Cow<'q, str>)];
@@ -117,6 +121,9 @@ fn check_items(planned: &PlannedCheck, facts: Facts<'_>, steps: &mut u64) -> Res
 
 /// A check passes when one of its alternatives does; those after it are not tried.
 fn check(planned: &PlannedCheck, facts: Facts<'_>, steps: &mut u64) -> Result<bool, Fault> {
+    if planned.reads_any_argument && facts.item.is_some_and(|item| item.unstated.is_some()) {
+        return Err(Fault::Unstated);
+    }
     for (plan, query) in planned.queries.iter().zip(&planned.check.alternatives) {
         let slots = smallvec::smallvec![Operand::Bool(false); query.variables.len()];
         let mut matching = Matching { facts, plan, query, slots, steps: 1 };
@@ -485,6 +492,7 @@ mod tests {
                 ("table".to_owned(), ArgValue::Text(table.to_owned())),
                 ("limit".to_owned(), ArgValue::Integer(5)),
             ],
+            unstated: None,
         };
         let judge = |check: &str, items: &[BodyItem]| {
             failed(plan(&format!("check if {check};")).evaluate(&Message { items, ..message() }, &[])).is_empty()
@@ -497,6 +505,26 @@ mod tests {
         assert!(!judge("rpc($any)", &[]), "no body, no facts of it");
         assert!(judge("rpc(\"\")", &[BodyItem::default()]));
         assert!(judge("path($p)", &[BodyItem::default(), BodyItem::default()]));
+    }
+
+    #[test]
+    fn a_check_on_every_argument_needs_every_argument_to_be_a_fact() {
+        let args = vec![("table".to_owned(), ArgValue::Text("orders".to_owned()))];
+        let item = |unstated: Option<&str>| BodyItem {
+            rpc: "tools/call".to_owned(),
+            tool: Some("search".to_owned()),
+            args: args.clone(),
+            unstated: unstated.map(str::to_owned),
+        };
+        let verdict = |check: &str, item: BodyItem| {
+            plan(&format!("{check};")).evaluate(&Message { items: &[item], ..message() }, &[])
+        };
+        let all = "check all arg($name, $value), $name === \"table\"";
+        assert_eq!(verdict(all, item(None)), Verdict::Passed);
+        assert!(matches!(verdict(all, item(Some("limit"))), Verdict::Undecidable(_)));
+        assert_eq!(verdict("check if arg(\"table\", $value)", item(Some("limit"))), Verdict::Passed);
+        assert_eq!(verdict("check if tool(\"search\")", item(Some("limit"))), Verdict::Passed);
+        assert_eq!(failed(verdict("check if arg(\"limit\", $value)", item(Some("limit")))), [(0, 0)]);
     }
 
     #[test]

@@ -50,7 +50,7 @@ use std::borrow::Cow;
 
 pub use evaluate::{FailedCheck, Undecidable, Verdict};
 pub use facts::is_reserved_name;
-pub use plan::Plan;
+pub use plan::{ArgumentNames, Plan};
 pub(crate) use print::excerpt;
 pub use print::quoted;
 pub use program::{Kind, Program};

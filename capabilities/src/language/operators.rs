@@ -44,6 +44,10 @@ pub(crate) enum Fault {
     Type,
     #[error("a condition in it is neither true nor false")]
     NotABoolean,
+    #[error(
+        "it speaks of every argument, and one of this call is neither a text, a whole number, true nor false, or is too long"
+    )]
+    Unstated,
 }
 
 impl<'e> Operand<'e> {

@@ -49,6 +49,8 @@ pub(super) struct PlannedCheck {
     pub(super) index: usize,
     /// Whether it reads facts of a body's items, so that it is decided for each of them.
     pub(super) reads_item: bool,
+    /// Whether it reads arguments by whatever name they have: then each has to be a fact.
+    pub(super) reads_any_argument: bool,
     pub(super) check: Check,
     /// What refusals quote of it, printed when the first one does.
     pub(super) excerpt: OnceLock<Box<str>>,
@@ -68,7 +70,7 @@ pub(super) struct PlannedPredicate {
 }
 
 /// Where the facts are that a predicate can match.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Source {
     /// A fact of the message, of the arity that the predicate has.
     Message(MessageFact),
@@ -79,7 +81,7 @@ pub(super) enum Source {
 }
 
 /// What a predicate does with one argument of a fact.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Slot {
     /// Nothing: it is known to agree.
     Known,
@@ -89,6 +91,50 @@ pub(super) enum Slot {
     Bind(usize),
     /// Compares it to what the variable was bound to.
     Same(usize),
+}
+
+/// Which argument of a call a predicate reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Argument<'p> {
+    Named(&'p str),
+    /// Whatever it is called.
+    Any,
+}
+
+impl PlannedPredicate {
+    pub(super) fn argument(&self) -> Option<Argument<'_>> {
+        match (&self.source, self.slots.first()) {
+            (Source::Message(MessageFact::Arg), Some(Slot::Literal(Value::Text(name)))) => Some(Argument::Named(name)),
+            // A name that is no text is never there.
+            (Source::Message(MessageFact::Arg), Some(Slot::Literal(_))) => None,
+            (Source::Message(MessageFact::Arg), _) => Some(Argument::Any),
+            _ => None,
+        }
+    }
+}
+
+/// The arguments of a call that a token's checks read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ArgumentNames<'p> {
+    any: bool,
+    named: Vec<&'p str>,
+}
+
+impl ArgumentNames<'_> {
+    /// Every argument.
+    pub fn any() -> Self {
+        Self { any: true, named: Vec::new() }
+    }
+
+    /// Whether no argument is read.
+    pub fn is_empty(&self) -> bool {
+        !self.any && self.named.is_empty()
+    }
+
+    /// Whether the argument of this name is read.
+    pub fn contains(&self, name: &str) -> bool {
+        self.any || self.named.binary_search(&name).is_ok()
+    }
 }
 
 /// The blocks whose facts are believed, a bit for each.
@@ -122,8 +168,9 @@ impl Plan {
                 let queries: Box<[_]> =
                     check.alternatives.iter().map(|query| compiler.query(query, default, block)).collect();
                 let mut predicates = queries.iter().flat_map(|query: &PlannedQuery| &query.predicates);
+                let reads_any_argument = predicates.clone().any(|it| it.argument() == Some(Argument::Any));
                 let reads_item = predicates.any(|it| matches!(it.source, Source::Message(fact) if fact.is_of_item()));
-                PlannedCheck { block, index, reads_item, check, excerpt: OnceLock::new(), queries }
+                PlannedCheck { block, index, reads_item, reads_any_argument, check, excerpt: OnceLock::new(), queries }
             })
             .collect();
         Self {
@@ -153,6 +200,28 @@ impl Plan {
     /// What has to be found out about a message beyond what is always at hand.
     pub fn needs(&self) -> Needs {
         self.needs
+    }
+
+    /// The arguments of a call that have to be found out, where [`needs`](Self::needs) asks for the body.
+    pub fn argument_names(&self) -> ArgumentNames<'_> {
+        let queries = self.checks.iter().flat_map(|check| &check.queries);
+        let mut names = ArgumentNames::default();
+        for argument in queries.flat_map(|query| &query.predicates).filter_map(PlannedPredicate::argument) {
+            match argument {
+                Argument::Any => names.any = true,
+                Argument::Named(name) => names.named.push(name),
+            }
+        }
+        names.named.sort_unstable();
+        names.named.dedup();
+        names
+    }
+
+    /// Whether some arguments may let a call of this tool pass, everything else being as the message says. What depends on
+    /// the arguments and on the body's length is taken to hold, so `false` is certain and `true` is not. Checks that do
+    /// not read the body are not asked.
+    pub fn may_call(&self, message: &Message<'_>, query: &[(Cow<'_, str>, Cow<'_, str>)], tool: &str) -> bool {
+        evaluate::may_call(self, message, query, tool)
     }
 
     /// The most steps that one evaluation takes.

@@ -204,7 +204,7 @@ mod tests {
         let parameter = &text[..QUERY_FACT_BYTES_MAX];
         let query = vec![(Cow::Borrowed(parameter), Cow::Borrowed(parameter)); QUERY_FACTS_MAX];
         let args = vec![(text.clone(), ArgValue::Text(text.clone())); ARGUMENTS_MAX];
-        let items = [BodyItem { rpc: text.clone(), tool: Some(text.clone()), args }];
+        let items = [BodyItem { rpc: text.clone(), tool: Some(text.clone()), args, unstated: None }];
         let hardest = Message { path: &text, host: &text, items: &items, ..message() };
         let plan = plan(authority);
         (plan.price(), evaluate::decide(&plan, &hardest, &query).1)

@@ -306,6 +306,7 @@ pub(crate) fn maximal(text: &'static str, parameter: &'static str) -> Owned {
         rpc: text.to_owned(),
         tool: Some(text.to_owned()),
         args: vec![(text.to_owned(), ArgValue::Text(text.to_owned())); ARGUMENTS_MAX],
+        unstated: None,
     };
     Owned {
         resource: text,
@@ -363,6 +364,7 @@ fn item(rng: &mut StdRng) -> BodyItem {
         rpc: pick(rng, TEXTS).to_owned(),
         tool: rng.gen_bool(0.5).then(|| pick(rng, TEXTS).to_owned()),
         args: (0..rng.gen_range(0..3)).map(|_| (pick(rng, TEXTS).to_owned(), argument(rng))).collect(),
+        unstated: None,
     }
 }
 

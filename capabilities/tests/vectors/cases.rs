@@ -66,11 +66,11 @@ fn post(items: Vec<Item>) -> MessageText {
 
 fn call(tool: &str, args: &[(&str, serde_json::Value)]) -> Item {
     let args = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    Item { rpc: "tools/call".into(), tool: Some(tool.into()), args }
+    Item { rpc: "tools/call".into(), tool: Some(tool.into()), args, unstated: None }
 }
 
 fn rpc(method: &str) -> Item {
-    Item { rpc: method.into(), tool: None, args: Vec::new() }
+    Item { rpc: method.into(), tool: None, args: Vec::new(), unstated: None }
 }
 
 fn rights() -> Vec<Case> {
@@ -283,6 +283,18 @@ fn bodies() -> Vec<Case> {
             &refuse(vec![
                 post(vec![call("search", &[("table", "users".into())])]),
                 post(vec![call("drop", &[("table", "orders".into())])]),
+            ]),
+        ),
+        flagged(
+            "arg-that-is-no-fact",
+            "A fraction, say, is no fact: who asks for it by name finds nothing, who asks for every argument cannot decide.",
+            &[("check", &["check all arg($name, $value), $name === \"table\" or arg(\"owner\", $owner)"])],
+        )
+        .decide(
+            &[post(vec![orders()])],
+            &refuse(vec![
+                post(vec![Item { unstated: Some("limit".into()), ..orders() }]),
+                post(vec![call("search", &[("limit", 1.into())])]),
             ]),
         ),
         flagged("grpc", "One method, or all of a service.", &[("grpc", &["shop.Orders/Get,shop.Stock"])]).decide(

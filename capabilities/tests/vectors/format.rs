@@ -113,6 +113,8 @@ pub(crate) struct Item {
     pub(crate) tool: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) args: Vec<(String, serde_json::Value)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unstated: Option<String>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -169,7 +171,7 @@ impl Item {
             other => panic!("no argument of a vector is {other}"),
         };
         let args = self.args.iter().map(|(name, arg)| (name.clone(), value(arg))).collect();
-        BodyItem { rpc: self.rpc.clone(), tool: self.tool.clone(), args }
+        BodyItem { rpc: self.rpc.clone(), tool: self.tool.clone(), args, unstated: self.unstated.clone() }
     }
 }
 

@@ -152,7 +152,7 @@ impl MessageArgs {
                 args.push((name, value));
             }
         }
-        Ok(vec![BodyItem { rpc, tool: self.tool.clone(), args }])
+        Ok(vec![BodyItem { rpc, tool: self.tool.clone(), args, unstated: None }])
     }
 }
 
