@@ -26,7 +26,7 @@ use crate::request::Peer;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
 use crate::state::{StateDir, read_secret_file};
-use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, WorkerTelemetry};
+use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, Traces, WorkerTelemetry};
 use crate::tls::Tls;
 use crate::upstream::endpoint::Endpoint;
 use crate::worker::Worker;
@@ -69,6 +69,9 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// Traces.
+    #[error(transparent)]
+    Traces(#[from] crate::telemetry::TracesError),
     /// A thread or its runtime.
     #[error(
         "a thread cannot be started: {0}. The system's limit on threads or open files is too low for this gateway."
@@ -82,6 +85,8 @@ pub struct Running {
     admin: SocketAddr,
     shutdown: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Outlives the workers: what they write and record at their end still has somewhere to go.
+    telemetry: Arc<Telemetry>,
 }
 
 impl Running {
@@ -95,13 +100,21 @@ impl Running {
         self.admin
     }
 
+    /// Closes the access log's file and opens it again under its name, after a rotation.
+    pub fn reopen_access_log(&self) {
+        self.telemetry.access_log().reopen();
+    }
+
     /// Takes no more connections, lets exchanges that are under way finish within `drain_timeout`, and ends.
     pub async fn drain(mut self) {
         self.shutdown.send_replace(true);
         let threads = std::mem::take(&mut self.threads);
         // Joining blocks, so it is done where blocking is allowed. A worker that panicked has ended, which is all that
-        // is asked of it here.
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        // is asked of it here. The last lines and spans are written when nobody is left who could add one.
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            drop(self);
+        });
         drop(joined.await);
     }
 }
@@ -118,7 +131,9 @@ impl Drop for Running {
 /// [`StartError`]: nothing keeps running in that case.
 pub async fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
     let access_log = open_access_log(&config)?;
-    let telemetry = Telemetry::new(access_log);
+    let spans_max = config.limits.trace_queue_spans_max;
+    let traces = config.telemetry.as_ref().map(|settings| Traces::start(settings, spans_max)).transpose()?;
+    let telemetry = Telemetry::new(access_log, traces.unwrap_or_else(Traces::off));
     let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
     let standing = Arc::clone(ledger.standing());
     let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
@@ -134,7 +149,8 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let (data, sockets) = listen(&config.listen, workers)?;
     let (shutdown, watch) = watch::channel(false);
-    let mut running = Running { data, admin: config.admin.listen, shutdown, threads: Vec::new() };
+    let mut running =
+        Running { data, admin: config.admin.listen, shutdown, threads: Vec::new(), telemetry: Arc::clone(&telemetry) };
 
     for (index, sockets) in sockets.into_iter().enumerate() {
         let parts = Parts {

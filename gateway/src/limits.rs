@@ -88,6 +88,9 @@ pub struct Limits {
     pub admin_body_bytes_max: usize,
     /// Access log lines waiting for the log writer; beyond it lines are dropped and counted.
     pub log_queue_lines_max: usize,
+    /// Finished spans of each worker, and of all that an unreachable collector keeps waiting; beyond it they are dropped
+    /// and counted.
+    pub trace_queue_spans_max: usize,
 }
 
 impl Default for Limits {
@@ -129,6 +132,7 @@ impl Default for Limits {
             ledger_queue_max: 4_096,
             admin_body_bytes_max: 64 * 1024,
             log_queue_lines_max: 65_536,
+            trace_queue_spans_max: 16_384,
         }
     }
 }
@@ -147,3 +151,18 @@ pub const ADMIN_PAGE_ENTRIES_MAX: usize = 1_000;
 pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(30);
 /// From an administration message's head to its answer, waiting included.
 pub const ADMIN_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(45);
+
+// Traces: how they travel to the collector.
+
+/// Messages whose spans go into one request to the collector: two spans each, some 700 bytes together.
+pub const TRACE_BATCH_MESSAGES_MAX: usize = 512;
+/// How long finished spans gather before they are sent.
+pub const TRACE_GATHER: Duration = Duration::from_secs(1);
+/// One request to the collector, connecting included.
+pub const TRACE_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for the last spans to be taken.
+pub const TRACE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a collector that takes nothing is complained of.
+pub const TRACE_COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes of a collector's answer.
+pub const TRACE_ANSWER_BYTES_MAX: usize = 64 * 1024;

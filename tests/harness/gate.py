@@ -21,7 +21,7 @@ def toml_value(value):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
-    return json.dumps(str(value)) if not isinstance(value, int) else str(value)
+    return json.dumps(str(value)) if not isinstance(value, (int, float)) else str(value)
 
 
 def toml_table(name, table):
@@ -87,10 +87,10 @@ class Gate:
     """`postern serve` with a configuration made from arguments.
 
     resources: name → table (upstream may be a backend object), limits: `[limits]`, tls: `[tls]`,
-    top: further top-level keys. The process runs with its state in `self.state`.
+    top: further top-level keys, tables: further tables. The process runs with its state in `self.state`.
     """
 
-    def __init__(self, resources, limits=None, tls=None, top=None, env=None, listen=None, start=True):
+    def __init__(self, resources, limits=None, tls=None, top=None, env=None, listen=None, start=True, tables=None):
         self.dir = Path(tempfile.mkdtemp(prefix="postern-test-"))
         self.state = self.dir / "state"
         self.port, self.admin_port = free_port(), free_port()
@@ -98,13 +98,13 @@ class Gate:
         self.env = env or {}
         self.is_tls = tls is not None
         self.config = self.dir / "postern.toml"
-        self.write_config(resources, limits, tls, top)
+        self.write_config(resources, limits, tls, top, tables)
         self.process = None
         postern("init", state=self.state).ok()
         if start:
             self.start()
 
-    def write_config(self, resources, limits=None, tls=None, top=None):
+    def write_config(self, resources, limits=None, tls=None, top=None, tables=None):
         text = f"listen = {toml_value(self.listen)}\n"
         for key, value in (top or {}).items():
             text += f"{key} = {toml_value(value)}\n"
@@ -113,6 +113,8 @@ class Gate:
             text += toml_table("tls", tls)
         if limits:
             text += toml_table("limits", limits)
+        for name, table in (tables or {}).items():
+            text += toml_table(name, table)
         for name, table in resources.items():
             table = dict(table) if isinstance(table, dict) else {"upstream": table}
             upstream = table["upstream"]

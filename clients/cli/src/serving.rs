@@ -26,14 +26,19 @@ pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, St
     Ok(running)
 }
 
-/// Stays until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
+/// Stays until SIGINT or SIGTERM, then drains. A second signal ends the process at once. SIGUSR1 opens the access log's
+/// file anew, for log rotation.
 pub(crate) async fn until_signal(running: Running, state: &StateDir) -> Result<(), Stop> {
     let cannot = |error| Stop::failed(format!("cannot wait for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let mut rotated = signal(SignalKind::user_defined1()).map_err(cannot)?;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = rotated.recv() => running.reopen_access_log(),
+        }
     }
     output::note("Draining: no new connections, what is under way may finish. A second signal ends it at once.");
     admin::forget_address(state);

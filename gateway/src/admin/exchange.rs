@@ -88,6 +88,7 @@ pub(super) async fn answer(admin: &Rc<Admin>, peer: SocketAddr, request: Request
             bytes_out: response.body().size_hint().exact().unwrap_or(0),
             took,
             own_share: took,
+            trace_id: None,
         });
     }
     response

@@ -63,6 +63,7 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.count("ledger_queue_max", &mut l.ledger_queue_max, 1..=1 << 20);
     table.size("admin_body_bytes_max", &mut l.admin_body_bytes_max, 1024..=64 << 20);
     table.count("log_queue_lines_max", &mut l.log_queue_lines_max, 1..=1 << 24);
+    table.count("trace_queue_spans_max", &mut l.trace_queue_spans_max, 2..=1 << 20);
 
     section.finish(mistakes);
     limits

@@ -8,6 +8,7 @@ mod errors;
 mod limits;
 mod raw;
 mod resource;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use errors::{ConfigErrors, Mistake};
 pub use resource::{AuthorizationUse, ForwardToken, Resource};
+pub use telemetry::{Collector, Telemetry};
 pub use upstream::{Upstream, UpstreamPlace, UpstreamScheme};
 pub use values::AddressBlock;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// Where access log lines go.
     pub access_log: AccessLog,
+    /// Where traces go; `None`: nowhere, and none are made.
+    pub telemetry: Option<Telemetry>,
     /// The state folder, if the file names one; the command line and `POSTERN_STATE` come first.
     pub state_dir: Option<PathBuf>,
     /// The resources, in the order of the file.
@@ -119,6 +123,7 @@ impl Config {
             admin: Admin { listen: loopback(7401) },
             ledger: Ledger::Embedded,
             access_log: AccessLog::Stderr,
+            telemetry: None,
             state_dir: None,
             resources: Vec::new(),
             limits: Limits::default(),
@@ -168,6 +173,7 @@ impl Config {
         if let Some(section) = root.section("log", m) {
             config.access_log = log(section, dir, m);
         }
+        config.telemetry = root.section("telemetry", m).and_then(|section| telemetry::read(section, dir, m));
         if let Some(section) = root.section("limits", m) {
             config.limits = limits::read(section, m);
         }

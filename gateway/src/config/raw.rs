@@ -132,6 +132,24 @@ impl<'t> Entry<'t> {
         number
     }
 
+    /// A share between 0.0 and 1.0, in millionths.
+    pub(super) fn millionths(&self, mistakes: &mut Mistakes<'_>) -> Option<u32> {
+        let written = match self.value.get_ref() {
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(integer) => integer.as_str(),
+            _ => {
+                self.wrong_kind(mistakes, "a share from 0.0 to 1.0");
+                return None;
+            }
+        };
+        let share = written.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        if share.is_none() {
+            self.mistake(mistakes, "this share is out of range; write one from 0.0 (nothing) to 1.0 (everything).");
+        }
+        // From 0 to a million, so the conversion is exact.
+        share.map(|share| (share * 1_000_000.0).round() as u32)
+    }
+
     pub(super) fn is_number(&self) -> bool {
         self.value.get_ref().is_integer()
     }

@@ -24,14 +24,14 @@ fn the_default_file_says_what_the_code_does() {
 /// Every key that the code knows stands in the default file, commented out where it has no default.
 #[test]
 fn the_default_file_names_every_key() {
-    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n";
+    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n";
     let mut keys = 0;
     for mistake in mistakes(everything) {
         let Some((_, known)) = mistake.split_once("the keys here are ") else { continue };
         for key in known.trim_end_matches('.').split(", ").map(|key| key.trim_matches('`')) {
             keys += 1;
             let later = ["topic", "cors"].contains(&key);
-            let table = ["tls", "admin", "ledger", "log", "limits", "resource"].contains(&key);
+            let table = ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource"].contains(&key);
             let stands = DEFAULT_FILE.lines().any(|line| {
                 let line = line.trim_start_matches("# ");
                 line.starts_with(&format!("{key} = ")) || (table && line.starts_with(&format!("[{key}")))

@@ -14,6 +14,7 @@ pub mod resource;
 pub mod respond;
 pub mod route;
 pub mod ticket;
+mod trace;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -80,6 +81,7 @@ pub fn receive(
     ticket: &mut Ticket,
     out: &mut UpstreamHead,
 ) -> Result<Received, Refused> {
+    ticket.comes_over(peer.scheme);
     let routes = worker.routes();
     let host = lower_case(head.host());
     if peer.server_name.as_deref().is_some_and(|name| name != host) {
@@ -132,8 +134,10 @@ pub fn receive(
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
         canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
     }
-    let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted };
+    let recording = ticket.recording.as_deref();
+    let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted, recording };
     forward::compose(out, permit, &inputs, &worker.trace_ids);
+    ticket.belongs_to(out);
     Ok(Received::Forward(Admitted {
         resource: Rc::clone(resource),
         framing: head.framing(),

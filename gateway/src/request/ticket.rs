@@ -9,12 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use postern_capabilities::message::Scheme;
 use postern_capabilities::token::Capability;
 
+use super::forward::UpstreamHead;
 use super::resource::Resource;
+use super::trace::{self, Recording, TRACE_ID_DIGITS};
 use crate::head::{Head, Version};
-use crate::telemetry::{ALLOWED, AccessLine, Protocol};
+use crate::telemetry::{ALLOWED, AccessLine, Protocol, Spans};
 use crate::worker::Worker;
+
+/// A longer host name is left out of a span.
+const HOST_BYTES_MAX: usize = 63;
 
 /// What is known of one exchange so far.
 pub struct Ticket {
@@ -37,6 +43,8 @@ pub struct Ticket {
     status: u16,
     protocol: Protocol,
     line: Option<Box<Line>>,
+    /// The message's place in a trace, where it is recorded.
+    pub(super) recording: Option<Box<Recording>>,
 }
 
 /// What an access log line copies out of the head, since the head's bytes are gone when the line is written.
@@ -46,6 +54,7 @@ struct Line {
     operation: String,
     path: Vec<u8>,
     query_bytes: usize,
+    trace_id: Option<[u8; TRACE_ID_DIGITS]>,
 }
 
 impl Ticket {
@@ -58,6 +67,7 @@ impl Ticket {
                 operation: head.method().to_owned(),
                 path: head.path().as_bytes().to_vec(),
                 query_bytes: head.query().map_or(0, str::len),
+                trace_id: trace::incoming(head).and_then(|parent| parent.trace_id().try_into().ok()),
             })
         });
         let protocol = match head.version() {
@@ -65,14 +75,19 @@ impl Ticket {
             Version::Http11 => Protocol::Http11,
             Version::Http2 => Protocol::Http2,
         };
-        Self::with(worker, peer, protocol, line)
+        let mut ticket = Self::with(worker, peer, protocol, line);
+        ticket.recording = Recording::begin(&worker.telemetry, &worker.trace_ids, head);
+        if let (Some(line), Some(recording)) = (&mut ticket.line, &ticket.recording) {
+            line.trace_id = Some(recording.trace_id_digits());
+        }
+        ticket
     }
 
     /// Opens a ticket for a head that could not be read.
     pub fn unreadable(worker: &Worker, peer: IpAddr, protocol: Protocol) -> Self {
         let line = worker.telemetry.logs().then(|| {
             let (host, operation) = (String::new(), String::new());
-            Box::new(Line { at: SystemTime::now(), host, operation, path: Vec::new(), query_bytes: 0 })
+            Box::new(Line { at: SystemTime::now(), host, operation, path: Vec::new(), query_bytes: 0, trace_id: None })
         });
         Self::with(worker, peer, protocol, line)
     }
@@ -93,12 +108,27 @@ impl Ticket {
             status: 0,
             protocol,
             line,
+            recording: None,
         }
     }
 
     /// When the head was complete.
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// How the message came.
+    pub(super) fn comes_over(&mut self, scheme: Scheme) {
+        if let Some(recording) = &mut self.recording {
+            recording.scheme = scheme.as_str();
+        }
+    }
+
+    /// The trace in which the message goes up.
+    pub(super) fn belongs_to(&mut self, head: &UpstreamHead) {
+        if let Some(line) = &mut self.line {
+            line.trace_id = head.trace_id().and_then(|digits| digits.try_into().ok());
+        }
     }
 
     /// The message was refused, or failed, for the reason of this problem type.
@@ -110,6 +140,9 @@ impl Ticket {
     pub fn forwarded(&mut self, upstream: &Rc<str>) {
         self.own_share = self.started.elapsed();
         self.upstream = Some(Rc::clone(upstream));
+        if let Some(recording) = &mut self.recording {
+            recording.forwarded.get_or_insert(self.own_share);
+        }
     }
 
     /// The upstream's final response head is complete: the second half begins.
@@ -129,10 +162,13 @@ impl Ticket {
         worker.telemetry.own_share(self.own_share);
     }
 
-    /// The exchange is over: counts the decision and writes the access line.
+    /// The exchange is over: counts the decision, writes the access line and hands over the spans.
     pub fn close(self, worker: &Worker) {
         let resource = self.resource.as_deref().map(|r| r.name.as_str());
         worker.telemetry.decided(resource, self.decision);
+        if let Some(recording) = &self.recording {
+            worker.telemetry.record(self.spans(recording));
+        }
         let Some(line) = &self.line else { return };
         worker.telemetry.log(&AccessLine {
             at: line.at,
@@ -151,6 +187,38 @@ impl Ticket {
             bytes_out: self.bytes_out,
             took: self.started.elapsed(),
             own_share: self.own_share,
+            trace_id: line.trace_id.as_ref().and_then(|digits| std::str::from_utf8(digits).ok()),
         });
+    }
+
+    /// What a trace shows of the exchange. Of what a caller chose only what a right was shown for, and no long host name:
+    /// it could hide a token.
+    fn spans(&self, recording: &Recording) -> Spans {
+        let resource = self.resource.as_deref();
+        let host = resource.map(|_| &recording.host).filter(|host| host.len() <= HOST_BYTES_MAX);
+        Spans {
+            trace_id: recording.trace_id,
+            parent: recording.parent,
+            server: recording.server,
+            client_span: recording.client,
+            flags: recording.flags,
+            at: recording.at,
+            forwarded: recording.forwarded,
+            took: self.started.elapsed(),
+            method: recording.method,
+            scheme: recording.scheme,
+            protocol: self.protocol,
+            resource: resource.map(|resource| resource.name.as_str().into()),
+            route: resource.map(|resource| resource.prefix.clone()),
+            host: host.cloned(),
+            client: self.client,
+            decision: self.decision,
+            capability: self.capability.as_deref().map(|capability| capability.short_id().into()),
+            upstream: self.upstream.as_deref().map(Into::into),
+            status: self.status,
+            upstream_status: self.answered.map(|_| self.status),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
     }
 }

@@ -62,6 +62,8 @@ pub struct AccessLine<'a> {
     pub took: Duration,
     /// The gateway's own share of that.
     pub own_share: Duration,
+    /// The trace that the message belongs to (W3C Trace Context), in hexadecimal digits.
+    pub trace_id: Option<&'a str>,
 }
 
 impl AccessLine<'_> {
@@ -83,8 +85,12 @@ impl AccessLine<'_> {
         if self.query_bytes > 0 {
             let _ = write!(out, ",\"query_bytes\":{}", self.query_bytes);
         }
-        for (name, value) in [("resource", self.resource), ("capability", self.capability), ("upstream", self.upstream)]
-        {
+        for (name, value) in [
+            ("resource", self.resource),
+            ("capability", self.capability),
+            ("upstream", self.upstream),
+            ("trace_id", self.trace_id),
+        ] {
             if let Some(value) = value {
                 text(out, name, value.as_bytes());
             }

@@ -259,7 +259,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::telemetry::{ALLOWED, Protocol, Telemetry};
+    use crate::telemetry::{ALLOWED, Protocol, Telemetry, Traces};
 
     fn line<'a>(path: &'a [u8]) -> AccessLine<'a> {
         AccessLine {
@@ -279,13 +279,14 @@ mod tests {
             bytes_out: 5,
             took: Duration::from_micros(420),
             own_share: Duration::from_micros(11),
+            trace_id: None,
         }
     }
 
     fn written(lines: &[AccessLine<'_>]) -> String {
         let memory = Arc::<Mutex<Vec<u8>>>::default();
         let log = AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap();
-        let telemetry = Telemetry::new(log);
+        let telemetry = Telemetry::new(log, Traces::off());
         let worker = telemetry.worker();
         lines.iter().for_each(|line| worker.log(line));
         drop(telemetry);
@@ -369,7 +370,8 @@ mod tests {
     #[test]
     fn lines_of_several_workers_come_in_the_order_of_their_messages() {
         let memory = Arc::<Mutex<Vec<u8>>>::default();
-        let telemetry = Telemetry::new(AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap());
+        let telemetry =
+            Telemetry::new(AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap(), Traces::off());
         let (one, two) = (telemetry.worker(), telemetry.worker());
         let shared = telemetry.access_log().shared.as_ref().unwrap();
         // Nothing is drained while the list of buffers is held.
@@ -390,10 +392,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let log = AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap();
-        let telemetry = Telemetry::new(log);
+        let telemetry = Telemetry::new(log, Traces::off());
         telemetry.worker().log(&line(b"/one"));
         drop(telemetry);
-        let telemetry = Telemetry::new(AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap());
+        let telemetry =
+            Telemetry::new(AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap(), Traces::off());
         telemetry.worker().log(&line(b"/two"));
         drop(telemetry);
         let text = std::fs::read_to_string(&path).unwrap();

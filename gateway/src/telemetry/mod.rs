@@ -1,5 +1,5 @@
-//! What the gateway tells its operator: counters ([`metrics`]), their Prometheus text ([`prometheus`]) and one line a
-//! message ([`access_log`]).
+//! What the gateway tells its operator: counters ([`metrics`]), their Prometheus text ([`prometheus`]), one line a
+//! message ([`access_log`]), and traces for a collector ([`traces`]).
 //!
 //! Each worker holds one [`WorkerTelemetry`], the single writer of its own counters: counting is a plain load and store
 //! on memory that no other worker writes, without locks or locked instructions. Whoever renders reads all workers'
@@ -9,8 +9,11 @@
 
 pub mod access_line;
 pub mod access_log;
+mod exporter;
 pub mod metrics;
+mod otlp;
 pub mod prometheus;
+pub mod traces;
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -23,6 +26,8 @@ pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
 pub use metrics::{Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
 use metrics::{DecisionCounter, WorkerCounters};
+pub(crate) use otlp::known_method;
+pub use traces::{Spans, Traces, TracesError};
 
 /// The reason under which an allowed message is counted; every other reason is a stable problem type.
 pub const ALLOWED: &str = "allowed";
@@ -32,17 +37,18 @@ pub struct Telemetry {
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     ledger: Arc<LedgerMetrics>,
     access_log: AccessLog,
+    traces: Traces,
 }
 
 impl Telemetry {
-    /// Telemetry that writes its access log through `access_log`.
-    pub fn new(access_log: AccessLog) -> Arc<Self> {
-        Arc::new(Self { workers: Mutex::default(), ledger: Arc::default(), access_log })
+    /// Telemetry that writes its access log through `access_log` and sends its spans through `traces`.
+    pub fn new(access_log: AccessLog, traces: Traces) -> Arc<Self> {
+        Arc::new(Self { workers: Mutex::default(), ledger: Arc::default(), access_log, traces })
     }
 
     /// Telemetry that counts and logs nothing to anywhere; for tests and for embedding.
     pub fn without_log() -> Arc<Self> {
-        Self::new(AccessLog::off())
+        Self::new(AccessLog::off(), Traces::off())
     }
 
     /// A new worker's own counters and its way to the access log. One per thread that serves messages.
@@ -53,6 +59,7 @@ impl Telemetry {
             counters,
             decisions: RefCell::default(),
             log: self.access_log.sink(),
+            spans: self.traces.sink(),
             single_writer: PhantomData,
         }
     }
@@ -70,7 +77,7 @@ impl Telemetry {
     /// All counters as Prometheus text exposition, format 0.0.4.
     pub fn render(&self) -> String {
         let workers = lock(&self.workers).clone();
-        prometheus::render(&workers, &self.ledger, &self.access_log)
+        prometheus::render(&workers, &self.ledger, &self.access_log, &self.traces)
     }
 }
 
@@ -80,6 +87,7 @@ pub struct WorkerTelemetry {
     /// This worker's way from a resource to its counters, so that the shared list is locked once per new pair only.
     decisions: RefCell<HashMap<Box<str>, Vec<DecisionCounter>, foldhash::fast::RandomState>>,
     log: access_log::Sink,
+    spans: traces::Sink,
     single_writer: PhantomData<Cell<()>>,
 }
 
@@ -165,6 +173,21 @@ impl WorkerTelemetry {
     /// A long-lived message was ended because its capability fell: revoked, expired, or its key retired.
     pub fn lease_fell(&self) {
         self.counters.leases_fallen.add(1);
+    }
+
+    /// Whether traces go anywhere, so that a caller can skip preparing one.
+    pub fn traces(&self) -> bool {
+        self.spans.is_on()
+    }
+
+    /// Whether a trace that begins here is recorded; `random` is any number, each as likely as the others.
+    pub fn samples(&self, random: u64) -> bool {
+        self.spans.samples(random)
+    }
+
+    /// Hands a message's spans to the exporter. Never waits: if the collector cannot keep up they are dropped and counted.
+    pub fn record(&self, spans: Spans) {
+        self.spans.push(spans);
     }
 
     /// Whether access lines go anywhere, so that a caller can skip preparing one.

@@ -7,12 +7,18 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::lock;
 use super::metrics::{BUCKETS_US, Counter, Histogram, LedgerMetrics, Protocol, WorkerCounters};
+use super::traces::Traces;
 
 /// The media type of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Writes all families; each has its help and type line first, and each series appears once.
-pub(super) fn render(workers: &[Arc<WorkerCounters>], ledger: &LedgerMetrics, log: &AccessLog) -> String {
+pub(super) fn render(
+    workers: &[Arc<WorkerCounters>],
+    ledger: &LedgerMetrics,
+    log: &AccessLog,
+    traces: &Traces,
+) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     text.family("postern_build_info", "gauge", "The version that runs, as a label.");
     text.series("postern_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -24,6 +30,15 @@ pub(super) fn render(workers: &[Arc<WorkerCounters>], ledger: &LedgerMetrics, lo
         "postern_access_log_dropped_lines_total",
         "Access log lines dropped because the log writer could not keep up.",
         log.dropped(),
+    );
+    let name = "postern_trace_spans_total";
+    text.family(name, "counter", "Spans that the trace collector took, and spans that were dropped.");
+    text.series(name, &[("outcome", "exported")], traces.exported());
+    text.series(name, &[("outcome", "dropped")], traces.dropped());
+    text.gauge(
+        "postern_trace_collector_failing",
+        "1 while the trace collector takes no spans.",
+        u64::from(traces.is_failing()),
     );
     text.0
 }

@@ -20,7 +20,8 @@ Examples:
   postern serve --config /etc/postern.toml --state /var/lib/postern
 
 A file to start from: postern config default > postern.toml
-SIGINT and SIGTERM drain: what is under way may finish. POSTERN_LOG=debug shows more.")]
+SIGINT and SIGTERM drain: what is under way may finish. SIGUSR1 opens the access log's file anew,
+after a rotation. POSTERN_LOG=debug shows more.")]
 pub(crate) struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "postern.toml")]

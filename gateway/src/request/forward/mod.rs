@@ -5,7 +5,6 @@
 //! nothing else makes an [`UpstreamHead`].
 
 pub mod hygiene;
-mod trace;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -14,24 +13,34 @@ use postern_capabilities::authorize::Permit;
 
 use super::Presented;
 use super::resource::Resource;
+use super::trace::{self, Recording};
 use crate::config::{AuthorizationUse, ForwardToken};
 use crate::head::{Framing, Head, Known, Version};
 
-pub use self::trace::TraceIds;
+pub use super::trace::TraceIds;
 
 /// A serialised HTTP/1.1 request head that was permitted. Its bytes can be read, not made: only [`compose`] fills it.
 #[derive(Default)]
-pub struct UpstreamHead(Vec<u8>);
+pub struct UpstreamHead {
+    bytes: Vec<u8>,
+    /// Where the digits of the trace's id begin.
+    trace_id_at: usize,
+}
 
 impl UpstreamHead {
     /// The bytes to send, the empty line included.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// The digits of the id of the trace that the message belongs to.
+    pub(super) fn trace_id(&self) -> Option<&[u8]> {
+        self.bytes.get(self.trace_id_at..)?.get(..trace::TRACE_ID_DIGITS)
     }
 
     /// Empties the buffer and keeps its memory for the next message.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.bytes.clear();
     }
 }
 
@@ -47,13 +56,15 @@ pub struct Inputs<'a> {
     pub full_path: &'a str,
     /// Whether the sender is a trusted proxy, whose word on earlier hops is passed on.
     pub trusted: bool,
+    /// The message's place in a trace, where it is recorded.
+    pub recording: Option<&'a Recording>,
 }
 
 /// Writes the upstream request head of a permitted message.
 pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, ids: &TraceIds) {
     let Inputs { head, resource, .. } = *inputs;
     let message = permit.message();
-    let out = &mut out.0;
+    let UpstreamHead { bytes: out, trace_id_at } = out;
     out.clear();
 
     out.extend_from_slice(message.operation.as_bytes());
@@ -94,7 +105,8 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
     }
     forward_token(out, inputs);
     provenance(out, inputs, message.client, message.scheme.as_str());
-    trace::write(out, trace, ids);
+    *trace_id_at = out.len() + trace::LINE_START.len();
+    trace::write(out, trace, ids, inputs.recording);
     out.extend_from_slice(b"\r\n");
 }
 
