@@ -39,6 +39,10 @@
 //! 5. [`authorize`]: a [`message`] (its path in the one form of [`path`], its body read by [`json_rpc`]) is decided: standing ([`revocation`]), the
 //!    right, then every check (`language::evaluate`). The answer is a permit or a refusal in words.
 //! 6. [`explain`]: what a token says, and what in it can never work, for people.
+//!
+//! [`verifier`] goes this way for a backend: from the parts of a request as the gateway sent it to a verdict. The
+//! client libraries of every language call it, so that none of them can decide otherwise; [`web_keys`] reads
+//! the document by which a gateway publishes its keys, and [`plans`] remembers what verified before.
 
 pub mod attenuate;
 pub mod authorize;
@@ -51,10 +55,13 @@ pub mod message;
 pub mod mint;
 mod outer;
 pub mod path;
+pub mod plans;
 pub mod resource;
 pub mod revocation;
 pub mod text;
 pub mod token;
+pub mod verifier;
+pub mod web_keys;
 
 pub use attenuate::{attenuate, seal};
 pub use authorize::{Permit, Refusal, authorize};
@@ -68,3 +75,5 @@ pub use resource::{Operation, ResourceName, Right};
 pub use revocation::{RevocationId, Standing};
 pub use text::TokenText;
 pub use token::{Capability, NotVerified, Unreadable, Unverified};
+pub use verifier::{Verifier, VerifyError};
+pub use web_keys::KeyDocument;

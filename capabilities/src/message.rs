@@ -181,6 +181,14 @@ pub struct Needs {
     pub backend: bool,
 }
 
+/// Service and method of a gRPC request: its content type says that it is one, its path which.
+pub fn grpc_call<'p>(content_type: &[u8], path: &'p str) -> Option<(&'p str, &'p str)> {
+    let (prefix, rest) = content_type.split_at_checked(16)?;
+    let is_grpc =
+        prefix.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '));
+    if is_grpc { path.strip_prefix('/')?.split_once('/') } else { None }
+}
+
 /// The names and values of a query string, decoded. Borrowed where nothing had to be decoded.
 pub type QueryFacts<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 

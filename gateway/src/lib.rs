@@ -7,7 +7,8 @@
 //! 2. [`head`] reads the message's head, strictly. Both versions of HTTP end in this one form.
 //! 3. [`request::bearer`] takes the token out of the message.
 //! 4. [`request::route`] finds the resource and the path below it.
-//! 5. [`request::check`] makes a permit of the message and its capability; [`plans`] remembers what verified before.
+//! 5. [`request::check`] makes a permit of the message and its capability; [`postern_capabilities::plans`] remembers what
+//!    verified before.
 //! 6. [`request::forward`] consumes the permit and writes the upstream request, over a connection of the pool of
 //!    [`upstream`]s.
 //! 7. [`request::respond`] writes the upstream's answer, or a problem from [`request::error`].
@@ -27,7 +28,6 @@ pub mod lease;
 pub mod ledger;
 pub mod limits;
 pub mod listener;
-pub mod plans;
 pub mod request;
 pub mod state;
 pub mod telemetry;

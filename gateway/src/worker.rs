@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use postern_capabilities::plans::{PlanCache, RefusalCache};
 use postern_capabilities::revocation::Standing;
 
 use crate::config::TrustedProxies;
 use crate::http1;
 use crate::limits::Limits;
-use crate::plans::{PlanCache, RefusalCache};
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use postern_capabilities::authorize::{Permit, Refusal, authorize};
 use postern_capabilities::message::Message;
+use postern_capabilities::plans::Inadmissible;
 use postern_capabilities::revocation::Standing;
 use postern_capabilities::token::{Capability, Unverified};
 
 use super::bearer::Secret;
 use super::error::Refused;
 use super::resource::Resource;
-use crate::plans::Inadmissible;
 use crate::worker::Worker;
 
 /// Reads and verifies a presented token, or remembers that exactly these bytes verified before, or that they verified and

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use postern_capabilities::message::{Message, Scheme};
+use postern_capabilities::message::{Message, Scheme, grpc_call};
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::token::{Capability, Unreadable};
 
@@ -106,7 +106,7 @@ pub fn receive(
     }
     let trusted = worker.trusted_proxies.contains(peer.address);
     ticket.client = client::decide(head, peer.address, &worker.trusted_proxies);
-    let grpc = grpc_method(head, found.path);
+    let grpc = head.value(Known::ContentType).and_then(|content_type| grpc_call(content_type, found.path));
     let body_max = smaller(resource.max_body, worker.limits.body_bytes_max);
     let message = Message {
         query_string: head.query().unwrap_or(""),
@@ -190,15 +190,6 @@ fn lower_case(host: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(host)
     }
-}
-
-/// Service and method of a gRPC request: its content type says that it is one, its path which.
-fn grpc_method<'p>(head: &Head<'_>, path: &'p str) -> Option<(&'p str, &'p str)> {
-    let media_type = head.value(Known::ContentType)?;
-    let (prefix, rest) = media_type.split_at_checked(16)?;
-    let is_grpc =
-        prefix.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '));
-    if is_grpc { path.strip_prefix('/')?.split_once('/') } else { None }
 }
 
 fn smaller(a: Option<u64>, b: Option<u64>) -> Option<u64> {

@@ -1,11 +1,12 @@
 //! The gateway's own paths on the data listener. No upstream ever sees them, whatever is mounted where.
 
 use postern_capabilities::revocation::Standing;
+use postern_capabilities::web_keys::{KEY_DOCUMENT_PATH, key_document};
 
 use super::error::Refused;
 
 /// Everything at or below these is answered here.
-const OWN: [&str; 2] = ["/.well-known/biscuit-web-keys", "/.well-known/postern"];
+const OWN: [&str; 2] = [KEY_DOCUMENT_PATH, "/.well-known/postern"];
 
 /// A small answer of the gateway's own.
 pub struct Answer {
@@ -26,23 +27,11 @@ pub fn answer(standing: &Standing, method: &str, path: &str) -> Option<Result<An
         return Some(Err(Refused::NotFound));
     }
     Some(match method {
-        "GET" | "HEAD" => Ok(Answer { status: 200, content_type: "application/json", body: key_document(standing) }),
+        "GET" | "HEAD" => {
+            Ok(Answer { status: 200, content_type: "application/json", body: key_document(&standing.keys()) })
+        }
         _ => Err(Refused::MethodNotAllowed),
     })
-}
-
-/// The public keys under which tokens are accepted now, as a biscuit web key set (the biscuit project's
-/// `biscuit-web-key` specification: a JSON array).
-fn key_document(standing: &Standing) -> String {
-    let keys = standing.keys();
-    let keys: Vec<_> = keys
-        .live()
-        .map(|entry| {
-            let key_bytes: String = entry.key.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
-            serde_json::json!({ "algorithm": "ed25519", "key_bytes": key_bytes, "key_id": entry.id.0 })
-        })
-        .collect();
-    serde_json::Value::Array(keys).to_string()
 }
 
 #[cfg(test)]

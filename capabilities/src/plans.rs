@@ -3,7 +3,8 @@
 //! What is remembered is that a text verified and what it says, never a verdict: every message is decided afresh, with
 //! its own time, against the revocations and live keys of that moment (law 5, law 6). A refusal is remembered only where the
 //! bytes alone are the reason ([`Inadmissible`]), and only as long as no key and no revocation changes. Two spellings of one token are two
-//! entries. Each worker has its own cache, so a look-up takes no lock.
+//! entries. There is no lock in here: each worker of the gateway has caches of its own, and a [`Verifier`](crate::Verifier)
+//! puts one around each.
 //!
 //! Eviction is CLOCK: one bit an entry, set on use, cleared as the hand passes. A flood of fresh tokens costs its sender
 //! a signature check each and pushes out only what was not used since the hand last came by. Plans and refusals have a
@@ -13,8 +14,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use postern_capabilities::token::{Capability, NotVerified};
 use zeroize::Zeroizing;
+
+use crate::token::{Capability, NotVerified};
 
 /// A bounded map from token text to what was found out about it.
 pub struct TokenCache<V> {
@@ -170,18 +172,17 @@ impl<V: Clone> TokenCache<V> {
 
 #[cfg(test)]
 mod tests {
-    use postern_capabilities::keys::{KeyId, KeyRing, SigningKey};
-    use postern_capabilities::mint;
-    use postern_capabilities::revocation::Standing;
-    use postern_capabilities::token::Unverified;
-
     use super::*;
+    use crate::keys::{KeyId, KeyRing, SigningKey};
+    use crate::mint;
+    use crate::revocation::Standing;
+    use crate::token::Unverified;
 
     fn capability() -> Arc<Capability> {
         let key = SigningKey::generate();
         let resource = "orders".parse().expect("a name");
-        let rights = [postern_capabilities::Right { resource, operation: postern_capabilities::Operation::any() }];
-        let token = mint(&key, KeyId(0), &rights, &[]).expect("minted");
+        let rights = [crate::Right { resource, operation: crate::Operation::any() }];
+        let token = mint::mint(&key, KeyId(0), &rights, &[]).expect("minted");
         let standing = Standing::new(KeyRing::of(KeyId(0), key.public()));
         Arc::new(Unverified::parse(token.expose()).expect("read").verify(&standing, 10_000).expect("verified"))
     }

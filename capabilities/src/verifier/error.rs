@@ -1,0 +1,69 @@
+//! Why a backend does not act on a message, in the domain's words and with the gateway's own problem types.
+
+use crate::authorize::Refusal;
+use crate::path::PathError;
+use crate::token::{NotVerified, Unreadable};
+
+/// Why a message is not authorised, as far as a backend can tell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The request is one that no gateway forwards.
+    #[error("the request is not one that a gateway forwards: {0}")]
+    Malformed(&'static str),
+    /// The method is none.
+    #[error("the method is no operation: an HTTP method in upper case is")]
+    Operation,
+    /// The path can be read in several ways.
+    #[error(transparent)]
+    Path(PathError),
+    /// The path has another spelling that means the same.
+    #[error("the path is not in its canonical form, in which a gateway forwards it")]
+    NotCanonical,
+    /// The path does not begin with the prefix that the gateway is said to leave on it.
+    #[error("the path is not below the prefix under which this service is mounted")]
+    NotBelowMount,
+    /// More than one token came.
+    #[error(
+        "present exactly one capability: in `Authorization: Bearer`, or in `Postern-Capability`, not both and not twice"
+    )]
+    TwoTokens,
+    /// The field that should carry a token does not.
+    #[error("{0}")]
+    UnreadableCarrier(&'static str),
+    /// No token came.
+    #[error("no capability was presented: send a token in `Authorization: Bearer <token>`")]
+    MissingCapability,
+    /// The text is no token.
+    #[error(transparent)]
+    Unreadable(Unreadable),
+    /// The token is not signed by a key that is accepted here, or says what is not admitted.
+    #[error(transparent)]
+    NotVerified(NotVerified),
+    /// A caveat asks who the client is, and this service was not told.
+    #[error(
+        "a caveat asks for the client's address, which is not known here: the server has to hand on the peer's address, \
+         or the verifier has to be told that the gateway is believed"
+    )]
+    ClientUnknown,
+    /// The capability's answer to this message.
+    #[error(transparent)]
+    Refusal(Refusal),
+}
+
+impl VerifyError {
+    /// The stable problem type: the gateway's own where both can meet the reason.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::Operation => "malformed-request",
+            Self::Path(_) | Self::NotCanonical => "bad-path",
+            Self::NotBelowMount => "not-found",
+            Self::TwoTokens => "two-tokens",
+            Self::UnreadableCarrier(_) => "invalid-token",
+            Self::MissingCapability => "missing-capability",
+            Self::Unreadable(error) => error.kind(),
+            Self::NotVerified(error) => error.kind(),
+            Self::ClientUnknown => "not-permitted",
+            Self::Refusal(refusal) => refusal.kind(),
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A request as a backend received it: the token, and the facts that caveats are decided on.
+//!
+//! Everything is borrowed from the request: what is checked is what the service then acts upon. A request that no gateway sends,
+//! with a path that is not in the one form or with a forwarding header twice, is refused and not repaired.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{AuthorizationUse, Verifier, VerifyError};
+use crate::message::{Scheme, grpc_call};
+use crate::path::canonical_path;
+use crate::resource::Operation;
+
+/// Which HTTP it came over: they differ in how a request without a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1: without `Content-Length` and `Transfer-Encoding` there is no body.
+    Http1,
+    /// HTTP/2 or later: without `Content-Length` there may be one of any length.
+    Http2,
+}
+
+/// What a request is, besides its fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// Path and query as they stood in the request line, nothing decoded.
+    pub target: &'r str,
+    /// Which HTTP it came over.
+    pub version: HttpVersion,
+    /// How it reached this service.
+    pub scheme: Scheme,
+    /// The other end of the connection, where it is known. A Unix socket has none.
+    pub peer: Option<IpAddr>,
+}
+
+impl<'r> Request<'r> {
+    /// A request over HTTP/1.1 without TLS; the rest are public fields.
+    pub fn new(method: &'r str, target: &'r str, peer: Option<IpAddr>) -> Self {
+        Self { method, target, version: HttpVersion::Http1, scheme: Scheme::Http, peer }
+    }
+}
+
+/// A request's token and facts. Has no way to be printed, since it holds the token.
+pub struct Received<'r> {
+    operation: &'r str,
+    path: &'r str,
+    query_string: &'r str,
+    host: Cow<'r, str>,
+    scheme: Scheme,
+    client: Option<IpAddr>,
+    client_cert: Option<&'r str>,
+    upgrade: Option<&'r str>,
+    body_size: Option<u64>,
+    grpc: Option<(&'r str, &'r str)>,
+    prefix: Option<&'r str>,
+    token: Option<&'r str>,
+}
+
+/// The fields that matter, each at most once.
+#[derive(Default)]
+struct Fields<'r> {
+    authorization: Option<&'r [u8]>,
+    capability: Option<&'r [u8]>,
+    host: Option<&'r [u8]>,
+    content_length: Option<&'r [u8]>,
+    transfer_encoding: Option<&'r [u8]>,
+    upgrade: Option<&'r [u8]>,
+    forwarded_for: Option<&'r [u8]>,
+    forwarded_host: Option<&'r [u8]>,
+    forwarded_proto: Option<&'r [u8]>,
+    forwarded_prefix: Option<&'r [u8]>,
+    forwarded_cert: Option<&'r [u8]>,
+    content_type: Option<&'r [u8]>,
+}
+
+impl<'r> Fields<'r> {
+    fn read(fields: impl IntoIterator<Item = (&'r [u8], &'r [u8])>) -> Result<Self, VerifyError> {
+        let mut found = Self::default();
+        for (name, value) in fields {
+            let Some((place, twice)) = found.place(name) else { continue };
+            if place.replace(value.trim_ascii()).is_some() {
+                return Err(twice);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where a field goes, and what it is to come twice. By length first: most fields are none of these.
+    fn place(&mut self, name: &[u8]) -> Option<(&mut Option<&'r [u8]>, VerifyError)> {
+        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        let twice = VerifyError::Malformed;
+        Some(match name.len() {
+            4 if is(b"host") => (&mut self.host, twice("it has two fields Host")),
+            7 if is(b"upgrade") => (&mut self.upgrade, twice("it has two fields Upgrade")),
+            12 if is(b"content-type") => (&mut self.content_type, twice("it has two fields Content-Type")),
+            13 if is(b"authorization") => (&mut self.authorization, VerifyError::TwoTokens),
+            14 if is(b"content-length") => (&mut self.content_length, twice("it has two fields Content-Length")),
+            15 if is(b"x-forwarded-for") => (&mut self.forwarded_for, twice("it has two fields X-Forwarded-For")),
+            16 if is(b"x-forwarded-host") => (&mut self.forwarded_host, twice("it has two fields X-Forwarded-Host")),
+            17 if is(b"x-forwarded-proto") => (&mut self.forwarded_proto, twice("it has two fields X-Forwarded-Proto")),
+            17 if is(b"transfer-encoding") => {
+                (&mut self.transfer_encoding, twice("it has two fields Transfer-Encoding"))
+            }
+            18 if is(b"x-forwarded-prefix") => {
+                (&mut self.forwarded_prefix, twice("it has two fields X-Forwarded-Prefix"))
+            }
+            18 if is(b"postern-capability") => (&mut self.capability, VerifyError::TwoTokens),
+            23 if is(b"x-forwarded-client-cert") => {
+                (&mut self.forwarded_cert, twice("it has two fields X-Forwarded-Client-Cert"))
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl<'r> Received<'r> {
+    pub(super) fn read(
+        verifier: &Verifier,
+        request: Request<'r>,
+        fields: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<Self, VerifyError> {
+        let fields = Fields::read(fields)?;
+        let (path, query_string) = request.target.split_once('?').unwrap_or((request.target, ""));
+        let path = below(verifier, path)?;
+        let token = token(verifier.authorization, &fields)?;
+        if request.method == "*" || Operation::parse(request.method).is_err() {
+            return Err(VerifyError::Operation);
+        }
+        let believed = verifier.believed.believes(request.peer);
+        let when_believed = |field: Option<&'r [u8]>| field.filter(|_| believed);
+        let host = text(when_believed(fields.forwarded_host).or(fields.host).unwrap_or_default())?;
+        let client = match when_believed(fields.forwarded_for) {
+            Some(chain) => Some(last_hop(chain)?),
+            None => request.peer,
+        };
+        let scheme = match when_believed(fields.forwarded_proto) {
+            None => request.scheme,
+            Some(b"http") => Scheme::Http,
+            Some(b"https") => Scheme::Https,
+            Some(_) => return Err(VerifyError::Malformed("its X-Forwarded-Proto is neither http nor https")),
+        };
+        Ok(Self {
+            operation: request.method,
+            path,
+            query_string,
+            host: host_of(host),
+            scheme,
+            client,
+            client_cert: when_believed(fields.forwarded_cert).map(certificate).transpose()?,
+            upgrade: fields.upgrade.map(protocol).transpose()?,
+            body_size: body_size(request.version, &fields)?,
+            grpc: fields.content_type.and_then(|media_type| grpc_call(media_type, path)),
+            prefix: when_believed(fields.forwarded_prefix).map(text).transpose()?,
+            token,
+        })
+    }
+
+    /// The method.
+    pub fn operation(&self) -> &'r str {
+        self.operation
+    }
+
+    /// The path below the resource, as caveats see it.
+    pub fn path(&self) -> &'r str {
+        self.path
+    }
+
+    /// The raw query, empty if there is none.
+    pub fn query_string(&self) -> &'r str {
+        self.query_string
+    }
+
+    /// The host that the client asked for, in lower case and without a port.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// How the client reached the gateway.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The client, as far as it is known.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    /// Hex SHA-256 of the client's certificate, where the gateway says that it verified one.
+    pub fn client_cert(&self) -> Option<&'r str> {
+        self.client_cert
+    }
+
+    /// The protocol that the request would switch to.
+    pub fn upgrade(&self) -> Option<&'r str> {
+        self.upgrade
+    }
+
+    /// The declared length of the body.
+    pub fn body_size(&self) -> Option<u64> {
+        self.body_size
+    }
+
+    /// Service and method of a gRPC request.
+    pub fn grpc(&self) -> Option<(&'r str, &'r str)> {
+        self.grpc
+    }
+
+    /// What the gateway took off the path before it forwarded the request: for links, it decides nothing.
+    pub fn prefix(&self) -> Option<&'r str> {
+        self.prefix
+    }
+
+    /// The token's text. Who has it, has the capability.
+    pub(super) fn token(&self) -> Option<&'r str> {
+        self.token
+    }
+}
+
+/// The path below the resource. Whatever is not in canonical form did not come from a gateway as it stands.
+fn below<'r>(verifier: &Verifier, path: &'r str) -> Result<&'r str, VerifyError> {
+    let Cow::Borrowed(path) = canonical_path(path.as_bytes(), verifier.slash).map_err(VerifyError::Path)? else {
+        return Err(VerifyError::NotCanonical);
+    };
+    if verifier.mount.is_empty() {
+        return Ok(path);
+    }
+    match path.strip_prefix(&*verifier.mount) {
+        Some("") => Ok("/"),
+        Some(rest) if rest.starts_with('/') => Ok(rest),
+        _ => Err(VerifyError::NotBelowMount),
+    }
+}
+
+/// The one token that a request carries.
+fn token<'r>(authorization: AuthorizationUse, fields: &Fields<'r>) -> Result<Option<&'r str>, VerifyError> {
+    let bearer = match authorization {
+        AuthorizationUse::Capability => fields.authorization.map(bearer).transpose()?.flatten(),
+        AuthorizationUse::Service => None,
+    };
+    match (fields.capability, bearer) {
+        (Some(_), Some(_)) => Err(VerifyError::TwoTokens),
+        (Some(value), None) => one_token(value).map(Some),
+        (None, bearer) => Ok(bearer),
+    }
+}
+
+/// The token of `Bearer <token>`; `None` for another scheme.
+fn bearer(value: &[u8]) -> Result<Option<&str>, VerifyError> {
+    let Some((scheme, rest)) = value.split_at_checked(6) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case(b"bearer") || rest.first().is_some_and(|byte| *byte != b' ') {
+        return Ok(None);
+    }
+    one_token(rest.trim_ascii_start()).map(Some)
+}
+
+fn one_token(value: &[u8]) -> Result<&str, VerifyError> {
+    match std::str::from_utf8(value) {
+        Ok("") => Err(VerifyError::UnreadableCarrier("the field carries no token")),
+        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => Ok(text),
+        _ => Err(VerifyError::UnreadableCarrier(
+            "the field carries more than one token, or bytes that no token has: write exactly one token",
+        )),
+    }
+}
+
+fn text(value: &[u8]) -> Result<&str, VerifyError> {
+    match std::str::from_utf8(value) {
+        Ok(text) if text.is_ascii() => Ok(text),
+        _ => Err(VerifyError::Malformed("its host or a forwarding header holds bytes that no host or path has")),
+    }
+}
+
+/// The host of an authority, in lower case and without its port.
+fn host_of(authority: &str) -> Cow<'_, str> {
+    let host = match authority.rsplit_once(':') {
+        Some((host, _)) if !authority.ends_with(']') => host,
+        _ => authority,
+    };
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    }
+}
+
+/// The last address of a chain is the client that the gateway decided on.
+fn last_hop(chain: &[u8]) -> Result<IpAddr, VerifyError> {
+    let hop = chain.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    let hop = std::str::from_utf8(hop).unwrap_or_default();
+    let address = hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    address.ok_or(VerifyError::Malformed("the last entry of its X-Forwarded-For is no address"))
+}
+
+/// `Hash=<64 hexadecimal digits>`, the form in which proxies speak of a certificate.
+fn certificate(value: &[u8]) -> Result<&str, VerifyError> {
+    let value = text(value)?;
+    let digits = value.strip_prefix("Hash=").unwrap_or(value);
+    match digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        true => Ok(digits),
+        false => Err(VerifyError::Malformed("its X-Forwarded-Client-Cert is no hash of a certificate")),
+    }
+}
+
+fn protocol(value: &[u8]) -> Result<&str, VerifyError> {
+    match value.eq_ignore_ascii_case(b"websocket") {
+        true => Ok("websocket"),
+        false => text(value),
+    }
+}
+
+fn body_size(version: HttpVersion, fields: &Fields<'_>) -> Result<Option<u64>, VerifyError> {
+    match (fields.content_length, fields.transfer_encoding, version) {
+        (Some(_), Some(_), _) => Err(VerifyError::Malformed("it has a Content-Length and a Transfer-Encoding")),
+        (Some(digits), None, _) => {
+            let length = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let length = length.and_then(|text| text.parse().ok());
+            length.map(Some).ok_or(VerifyError::Malformed("its Content-Length is no number"))
+        }
+        (None, None, HttpVersion::Http1) => Ok(Some(0)),
+        (None, ..) => Ok(None),
+    }
+}
