@@ -1,36 +1,33 @@
-//! A running gateway: ledger, workers and administration, started and drained as one.
+//! A running gateway: ledger, workers and administration, started, reloaded and drained as one.
 //!
 //! The order of a start is the order of trust: state folder and ledger first, so that every revocation is known; then the
 //! sockets, so that a taken port is an error and not a surprise; then the workers; administration last. A gateway that
 //! cannot do all of this does not start.
+//!
+//! A reload builds the next [`Generation`] beside the one in force and swaps them once it is whole. A drain ends the data
+//! listeners first and administration last, so that readiness can be asked, and a capability revoked, until the end.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use postern_capabilities::message::Scheme;
 use postern_capabilities::revocation::Standing;
-use postern_capabilities::token::{Capability, Unverified};
-use tokio::runtime;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
 
-use crate::config::{self, Config, TrustedProxies};
+use crate::admin;
+use crate::config::{self, Config};
+use crate::generation::{Generation, NotBuilt};
 use crate::ledger::{EmbeddedOptions, Ledger};
 use crate::limits::Limits;
-use crate::listener::{self, Connection, Connections, Settings, Stream};
-use crate::request::Peer;
-use crate::request::resource::Resource;
-use crate::request::route::Routes;
-use crate::state::{StateDir, read_secret_file};
-use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, Traces, WorkerTelemetry};
-use crate::tls::Tls;
-use crate::upstream::endpoint::Endpoint;
-use crate::worker::Worker;
-use crate::{admin, http1, http2};
+use crate::listener::Connections;
+use crate::state::StateDir;
+use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, Traces};
+use crate::worker_thread::Parts;
+
+/// How long a reload waits for every worker to say that it follows. They take microseconds unless they are starved.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a gateway did not start. Each is a sentence: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +41,12 @@ pub enum StartError {
     /// The ledger's contents.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::LedgerError),
-    /// Certificate or key.
+    /// What the configuration names cannot be used.
     #[error(transparent)]
-    Tls(#[from] crate::tls::TlsError),
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] crate::listener::ListenError),
+    Configured(#[from] NotBuilt),
     /// Administration.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
-    /// A resource's anonymous capability.
-    #[error("resource.{resource}.anonymous: {sentence}")]
-    Anonymous {
-        /// The resource.
-        resource: String,
-        /// What is wrong, and what to do.
-        sentence: String,
-    },
     /// The access log's file.
     #[error("the access log {path} cannot be opened: {error}. Name a file in a folder that is there, with log.access.")]
     AccessLog {
@@ -79,20 +65,44 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// Why a configuration was not put in force: each reason a sentence. The one before stays.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{}", reasons.join("\n"))]
+pub struct NotReloaded {
+    /// All of them, never empty.
+    pub reasons: Vec<String>,
+}
+
+/// A configuration that was put in force.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// Its number; the gateway started with 1.
+    pub generation: u64,
+    /// What is different from the one before, in words. Empty: nothing is.
+    pub changes: Vec<String>,
+}
+
 /// A gateway that is up. Dropping it stops it at once; [`Running::drain`] lets exchanges finish.
 pub struct Running {
-    data: Vec<SocketAddr>,
-    admin: SocketAddr,
-    shutdown: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    generations: watch::Sender<Arc<Generation>>,
+    workers: usize,
+    standing: Arc<Standing>,
     /// Outlives the workers: what they write and record at their end still has somewhere to go.
     telemetry: Arc<Telemetry>,
+    connections: Arc<Connections>,
+    admin: SocketAddr,
+    /// True once data connections are to end.
+    draining: watch::Sender<bool>,
+    /// True once administration is to end as well.
+    ending: watch::Sender<bool>,
+    worker_threads: Vec<JoinHandle<()>>,
+    admin_thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
     /// Where messages are taken, with the ports that the system chose.
-    pub fn data_addresses(&self) -> &[SocketAddr] {
-        &self.data
+    pub fn data_addresses(&self) -> Vec<SocketAddr> {
+        self.generations.borrow().listeners.iter().map(|listener| listener.address).collect()
     }
 
     /// Where administration is.
@@ -105,23 +115,80 @@ impl Running {
         self.telemetry.access_log().reopen();
     }
 
+    /// The configuration in force.
+    pub fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.generations.borrow())
+    }
+
+    /// How often each worker has turned its loop, about once a second: a count that stands still is a worker that does.
+    pub fn turns(&self) -> Vec<u64> {
+        // Administration counts messages like a worker, and comes last.
+        let mut turns = self.telemetry.turns();
+        turns.truncate(self.workers);
+        turns
+    }
+
+    /// Reads a configuration file and puts it in force, for the next message on every connection. Nothing that is under
+    /// way notices. The access log's file is opened anew, for whoever rotates it.
+    ///
+    /// # Errors
+    /// Every reason at once. Then everything stays as it was.
+    pub async fn reload(&self, file: &Path) -> Result<Reloaded, NotReloaded> {
+        self.telemetry.access_log().reopen();
+        let reloaded = self.put_in_force(file).await;
+        let metrics = self.telemetry.config();
+        match &reloaded {
+            Ok(reloaded) => {
+                metrics.applied.add(1);
+                metrics.generation.set(reloaded.generation);
+            }
+            Err(_) => metrics.refused.add(1),
+        }
+        reloaded
+    }
+
+    async fn put_in_force(&self, file: &Path) -> Result<Reloaded, NotReloaded> {
+        let config = Config::load(file)
+            .map_err(|errors| NotReloaded { reasons: errors.mistakes.iter().map(ToString::to_string).collect() })?;
+        let before = self.generation();
+        let reasons = unchangeable(&before.config, &config);
+        if !reasons.is_empty() {
+            return Err(NotReloaded { reasons });
+        }
+        let next = Generation::build(config, Some(&before), &self.standing, self.workers)
+            .map_err(|reasons| NotReloaded { reasons: reasons.iter().map(ToString::to_string).collect() })?;
+        let next = Arc::new(next);
+        let changes = next.changes_since(&before);
+        self.connections.follow(&next.config.limits);
+        self.generations.send_replace(Arc::clone(&next));
+        if tokio::time::timeout(FOLLOW_TIMEOUT, next.followed_by(self.workers)).await.is_err() {
+            tracing::warn!("a worker has not put the configuration in force yet; it will as soon as it gets to it");
+        }
+        Ok(Reloaded { generation: next.number, changes })
+    }
+
     /// Takes no more connections, lets exchanges that are under way finish within `drain_timeout`, and ends.
     pub async fn drain(mut self) {
-        self.shutdown.send_replace(true);
-        let threads = std::mem::take(&mut self.threads);
-        // Joining blocks, so it is done where blocking is allowed. A worker that panicked has ended, which is all that
-        // is asked of it here. The last lines and spans are written when nobody is left who could add one.
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
-            drop(self);
-        });
-        drop(joined.await);
+        self.draining.send_replace(true);
+        join(std::mem::take(&mut self.worker_threads)).await;
+        self.ending.send_replace(true);
+        join(self.admin_thread.take().into_iter().collect()).await;
+        // The last lines and spans are written when nobody is left who could add one, and that blocks as well.
+        drop(tokio::task::spawn_blocking(move || drop(self)).await);
     }
+}
+
+/// Joining blocks, so it is done where blocking is allowed. A thread that panicked has ended, which is all that is asked
+/// of it here.
+async fn join(threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+    drop(joined.await);
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shutdown.send_replace(true);
+        self.draining.send_replace(true);
+        self.ending.send_replace(true);
     }
 }
 
@@ -136,44 +203,70 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
     let telemetry = Telemetry::new(access_log, traces.unwrap_or_else(Traces::off));
     let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
     let standing = Arc::clone(ledger.standing());
-    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let connections = Connections::new(&config.limits);
-    let resources = Arc::new(
-        config
-            .resources
-            .iter()
-            .map(|resource| Ok((resource.clone(), anonymous(resource, &standing, &config.limits)?)))
-            .collect::<Result<Vec<_>, StartError>>()?,
-    );
-
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let (data, sockets) = listen(&config.listen, workers)?;
-    let (shutdown, watch) = watch::channel(false);
-    let mut running =
-        Running { data, admin: config.admin.listen, shutdown, threads: Vec::new(), telemetry: Arc::clone(&telemetry) };
-
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    let generation = Generation::build(config, None, &standing, workers)
+        .map_err(|reasons| reasons.into_iter().next().map_or_else(nothing_said, StartError::Configured))?;
+    telemetry.config().generation.set(generation.number);
+    let admin_listen = generation.config.admin.listen;
+    let (generations, of_generations) = watch::channel(Arc::new(generation));
+    let (draining, is_draining) = watch::channel(false);
+    let (ending, is_ending) = watch::channel(false);
+    let mut running = Running {
+        generations,
+        workers,
+        standing,
+        telemetry: Arc::clone(&telemetry),
+        connections,
+        admin: admin_listen,
+        draining,
+        ending,
+        worker_threads: Vec::new(),
+        admin_thread: None,
+    };
+    for index in 0..workers {
         let parts = Parts {
-            resources: Arc::clone(&resources),
-            limits: config.limits.clone(),
-            standing: Arc::clone(&standing),
-            trusted_proxies: config.trusted_proxies.clone(),
+            index,
+            generations: of_generations.clone(),
+            standing: Arc::clone(&running.standing),
             telemetry: telemetry.worker(),
-            tls: tls.clone(),
-            connections: Arc::clone(&connections),
-            sockets,
-            shutdown: watch.clone(),
+            connections: Arc::clone(&running.connections),
+            shutdown: is_draining.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || parts.run())
             .map_err(StartError::Thread)?;
-        running.threads.push(thread);
+        running.worker_threads.push(thread);
     }
-    let admin = admin::start(&config, state, ledger, telemetry, watch)?;
+    let admin = admin::start(of_generations, state, ledger, telemetry, admin::Shutdown { is_draining, is_ending })?;
     running.admin = admin.address;
-    running.threads.push(admin.thread);
+    running.admin_thread = Some(admin.thread);
     Ok(running)
+}
+
+/// Never met: what failed to build has said why.
+fn nothing_said() -> StartError {
+    StartError::Thread(std::io::Error::other("the configuration could not be put in force"))
+}
+
+/// What differs and cannot change while the gateway runs: each a sentence.
+fn unchangeable(before: &Config, after: &Config) -> Vec<String> {
+    let differs = [
+        ("workers", before.workers != after.workers),
+        ("admin.listen", before.admin != after.admin),
+        ("state_dir", before.state_dir != after.state_dir),
+        ("ledger", before.ledger != after.ledger),
+        ("telemetry", before.telemetry != after.telemetry),
+        ("log.access", before.access_log != after.access_log),
+        ("limits.ledger_queue_max", before.limits.ledger_queue_max != after.limits.ledger_queue_max),
+        ("limits.trace_queue_spans_max", before.limits.trace_queue_spans_max != after.limits.trace_queue_spans_max),
+        ("limits.log_queue_lines_max", before.limits.log_queue_lines_max != after.limits.log_queue_lines_max),
+    ];
+    let differing = differs.into_iter().filter(|(_, differs)| *differs);
+    differing
+        .map(|(key, _)| format!("{key}: cannot change while the gateway runs; restart it, or put the old value back."))
+        .collect()
 }
 
 /// The ledger, replayed, with the state folder's root key as the one that mints. Commands that take the place of a gateway
@@ -198,141 +291,6 @@ pub async fn open_ledger(state: &StateDir, limits: &Limits, metrics: Arc<LedgerM
     }
     state.record_key_ring(&ledger.standing().keys())?;
     Ok(ledger)
-}
-
-/// What one worker thread is made of, before it has a runtime.
-struct Parts {
-    resources: Arc<Vec<(config::Resource, Option<Arc<Capability>>)>>,
-    limits: Limits,
-    standing: Arc<Standing>,
-    trusted_proxies: TrustedProxies,
-    telemetry: WorkerTelemetry,
-    tls: Option<Arc<Tls>>,
-    connections: Arc<Connections>,
-    sockets: Vec<TcpListener>,
-    shutdown: watch::Receiver<bool>,
-}
-
-impl Parts {
-    /// The thread's whole life.
-    fn run(self) {
-        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "a worker has no runtime and serves nothing"),
-        };
-        let resources =
-            self.resources.iter().enumerate().map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect();
-        let limits = Rc::new(self.limits);
-        let routes = Routes::new(resources);
-        let worker =
-            Rc::new(Worker::new(routes, Rc::clone(&limits), self.standing, self.trusted_proxies, self.telemetry));
-        let refusing = Rc::clone(&worker);
-        let settings = Settings {
-            refused: Rc::new(move || refusing.telemetry.connection_refused()),
-            tls: self.tls,
-            connections: self.connections,
-            limits,
-            shutdown: self.shutdown.clone(),
-        };
-        let (served, shutdown) = (Rc::clone(&worker), self.shutdown.clone());
-        let serve = move |connection| serve(Rc::clone(&served), connection, shutdown.clone());
-        LocalSet::new().block_on(&runtime, async {
-            let (standing, swept) = (Arc::clone(&worker.standing), Rc::clone(&worker));
-            let shared = Rc::clone(&worker.http1);
-            let ticking = shared.run(self.shutdown.clone(), move || standing.version(), move || swept.pool.sweep());
-            let ticking = tokio::task::spawn_local(ticking);
-            let mut loops = JoinSet::new();
-            for socket in self.sockets {
-                match tokio::net::TcpListener::from_std(socket) {
-                    Ok(socket) => drop(loops.spawn_local(listener::run(socket, settings.clone(), serve.clone()))),
-                    Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
-                }
-            }
-            while loops.join_next().await.is_some() {}
-            ticking.abort();
-        });
-        // What did not finish within the drain ends here.
-        runtime.shutdown_timeout(Duration::from_millis(100));
-    }
-}
-
-/// Serves one client connection in the version of HTTP that it speaks.
-async fn serve(worker: Rc<Worker>, connection: Connection, shutdown: watch::Receiver<bool>) {
-    let handshake = connection.handshake.as_ref();
-    let peer = Peer {
-        address: connection.peer.ip(),
-        scheme: if handshake.is_some() { Scheme::Https } else { Scheme::Http },
-        server_name: handshake.and_then(|h| h.server_name.as_deref()).map(Into::into),
-        client_cert: handshake.and_then(|h| h.client_cert.as_deref()).map(Into::into),
-    };
-    let is_h2 = connection.is_h2;
-    let (stream, _place) = connection.into_parts();
-    worker.telemetry.connection_opened();
-    match (stream, is_h2) {
-        (Stream::Plain(stream), false) => http1::serve(&worker, stream, peer).await,
-        (Stream::Tls(stream), false) => http1::serve(&worker, *stream, peer).await,
-        (Stream::Plain(stream), true) => http2::serve(&worker, stream, peer, shutdown).await,
-        (Stream::Tls(stream), true) => http2::serve(&worker, *stream, peer, shutdown).await,
-    }
-    worker.telemetry.connection_closed();
-}
-
-fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Capability>>) -> Resource {
-    Resource {
-        name: checked.name.clone(),
-        index,
-        host: checked.host.as_deref().map(Into::into),
-        prefix: checked.prefix.as_str().into(),
-        keep_prefix: checked.keep_prefix,
-        forward_token: checked.forward_token,
-        authorization: checked.authorization,
-        passes_encoded_slash: checked.encoded_slash == postern_capabilities::path::EncodedSlash::Pass,
-        upstream_host: checked.upstream_host.as_deref().map(Into::into),
-        anonymous: anonymous.clone(),
-        max_body: checked.max_body,
-        allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
-        upstreams: checked.upstream.iter().map(Endpoint::new).collect(),
-    }
-}
-
-/// One listening socket an address for each worker, all bound before any accepts.
-fn listen(addresses: &[SocketAddr], workers: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    let mut bound = Vec::new();
-    let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in addresses {
-        let sockets = listener::bind(address, workers)?;
-        bound.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
-        for (worker, socket) in by_worker.iter_mut().zip(sockets) {
-            worker.push(socket);
-        }
-    }
-    Ok((bound, by_worker))
-}
-
-/// The capability that messages without a token present at a resource. It may hold rights to that resource only.
-fn anonymous(
-    resource: &config::Resource,
-    standing: &Standing,
-    limits: &Limits,
-) -> Result<Option<Arc<Capability>>, StartError> {
-    let Some(path) = &resource.anonymous else { return Ok(None) };
-    let wrong = |sentence: String| StartError::Anonymous { resource: resource.name.as_str().into(), sentence };
-    let text = read_secret_file(path).map_err(|error| wrong(error.to_string()))?;
-    let at =
-        |what: &dyn std::fmt::Display, path: &Path| format!("the token in {} is not usable: {what}", path.display());
-    let capability = Unverified::parse(text.trim())
-        .map_err(|error| wrong(at(&error, path)))?
-        .verify(standing, limits.price_budget)
-        .map_err(|error| wrong(at(&error, path)))?;
-    if capability.rights().iter().any(|right| right.resource != resource.name) || capability.rights().is_empty() {
-        return Err(wrong(format!(
-            "the token in {} must hold rights to {:?} and to nothing else; mint one with `postern mint {} --allow GET`.",
-            path.display(),
-            resource.name.as_str(),
-            resource.name.as_str(),
-        )));
-    }
-    Ok(Some(Arc::new(capability)))
 }
 
 fn open_access_log(config: &Config) -> Result<AccessLog, StartError> {

@@ -20,7 +20,9 @@
 
 pub mod admin;
 pub mod config;
+pub mod current;
 pub mod gateway;
+pub mod generation;
 pub mod head;
 pub mod http1;
 pub mod http2;
@@ -34,5 +36,6 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod worker;
+mod worker_thread;
 
 pub use gateway::{Running, StartError, start};

@@ -137,6 +137,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The most bytes that one buffer of a connection holds: a head, a stretch of a body, or trailers.
+    pub fn buffer_bytes_max(&self) -> usize {
+        self.head_bytes_max.max(self.copy_buffer_bytes).max(self.trailer_bytes_max)
+    }
+}
+
 // Administration's own bounds. They are no part of `[limits]`: nothing that an operator runs needs others.
 
 /// Open administration connections.

@@ -4,17 +4,21 @@
 //! nothing but two counts. A loop here accepts, refuses above the caps, finishes the TLS handshake or looks at the first
 //! bytes, and hands a [`Connection`] to whoever serves it. It outlives every error that `accept` can have: a gateway that
 //! is out of file descriptors serves the connections it has, and accepts again as soon as one is free.
+//!
+//! * this file: from an accepted socket to a served connection
+//! * [`socket`]: binding; [`places`]: the caps; [`leaving`]: how connections are told to end
 
-use std::collections::HashMap;
+mod leaving;
+mod places;
+mod socket;
+
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -23,14 +27,13 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub use self::leaving::{Dismissal, Leaving};
+pub use self::places::{Connections, Place};
+pub use self::socket::{ListenError, Listener, bind};
+use crate::current::Current;
 use crate::limits::Limits;
 use crate::tls::{Handshake, Tls};
-
-/// Connections that the kernel completes before a worker takes them.
-const BACKLOG: i32 = 1024;
-
-/// Descriptors kept back for the ledger, administration, logs and the listeners themselves.
-const RESERVED_DESCRIPTORS: usize = 64;
+use crate::worker::View;
 
 /// How long `accept` rests when the system has nothing left to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -50,159 +53,6 @@ cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
 const SPEAKS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 36\r\n\
 cache-control: no-store\r\nconnection: close\r\n\r\nthis port speaks TLS; use https://.\n";
 
-/// An address that cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// Somebody else has the port, another gateway perhaps.
-    #[error(
-        "{address} is in use by another program; stop that one or choose another port: `listen` in the configuration, --listen with `postern proxy`"
-    )]
-    InUse {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The system refuses.
-    #[error("cannot listen on {address}: {error}. Choose an address of this machine and a port that may be used.")]
-    Refused {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        error: io::Error,
-    },
-}
-
-/// Opens one listening socket for each worker on one address. Port 0 becomes one free port for all of them.
-///
-/// # Errors
-/// The address is taken or not usable.
-pub fn bind(address: SocketAddr, workers: usize) -> Result<Vec<std::net::TcpListener>, ListenError> {
-    let wrong = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address },
-        _ => ListenError::Refused { address, error },
-    };
-    // With SO_REUSEPORT alone a second gateway would silently take half of the connections: a socket without it shows
-    // first that nobody listens there.
-    let probe = socket(address, Sharing::Alone).map_err(wrong)?;
-    let address = probe.local_addr().map_err(wrong)?;
-    drop(probe);
-    (0..workers.max(1)).map(|_| socket(address, Sharing::WithWorkers).map_err(wrong)).collect()
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Alone,
-    WithWorkers,
-}
-
-fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if sharing == Sharing::WithWorkers {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        // `[::]` and `0.0.0.0` are two addresses, listed apart; and an IPv4 peer never shows in IPv6 clothes.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// How many connections are open, over all workers.
-#[derive(Debug)]
-pub struct Connections {
-    max: usize,
-    per_client_max: usize,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    all: usize,
-    by_client: HashMap<IpAddr, usize>,
-}
-
-impl Connections {
-    /// Caps from the limits, and from the descriptors this process may open: each exchange may need two. The soft limit
-    /// of descriptors is raised towards what the limits ask for; most systems begin with a thousand for the sake of
-    /// programs that cannot handle more.
-    pub fn new(limits: &Limits) -> Arc<Self> {
-        let wanted = limits.connections_max.saturating_mul(2).saturating_add(RESERVED_DESCRIPTORS);
-        let affordable = raise_descriptors(wanted).saturating_sub(RESERVED_DESCRIPTORS) / 2;
-        if affordable < limits.connections_max {
-            tracing::info!(
-                connections = affordable,
-                "the limit of open files allows fewer connections than connections_max"
-            );
-        }
-        let max = limits.connections_max.min(affordable.max(1));
-        // However few can be afforded, no one address takes them all.
-        Self::capped(max, limits.connections_per_client_max.min(max - max / 4))
-    }
-
-    fn capped(max: usize, per_client_max: usize) -> Arc<Self> {
-        Arc::new(Self { max, per_client_max, open: Mutex::default() })
-    }
-
-    /// How many are open now.
-    pub fn open(&self) -> usize {
-        self.lock().all
-    }
-
-    /// Takes a place for a client's connection; `None` above a cap.
-    pub fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut open = self.lock();
-        let by_client = open.by_client.get(&client).copied().unwrap_or(0);
-        if open.all >= self.max || by_client >= self.per_client_max {
-            return None;
-        }
-        open.all += 1;
-        open.by_client.insert(client, by_client + 1);
-        Some(Place { connections: Arc::clone(self), client })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One open connection's place; given back when dropped.
-#[derive(Debug)]
-pub struct Place {
-    connections: Arc<Connections>,
-    client: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.all = open.all.saturating_sub(1);
-        match open.by_client.get_mut(&self.client) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                open.by_client.remove(&self.client);
-            }
-        }
-    }
-}
-
-/// Raises the soft limit of open descriptors to `wanted`, as far as the hard one allows, and returns what holds then.
-fn raise_descriptors(wanted: usize) -> usize {
-    let number = |limit: Option<u64>| limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let before = getrlimit(Resource::Nofile);
-    let (soft, hard) = (number(before.current), number(before.maximum));
-    let raised = wanted.min(hard);
-    if raised <= soft {
-        return soft;
-    }
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised as u64), maximum: before.maximum }) {
-        Ok(()) => raised,
-        Err(_) => soft,
-    }
-}
-
 /// A client connection, ready to be served.
 #[derive(Debug)]
 pub struct Connection {
@@ -214,6 +64,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// What the TLS handshake said; `None` on cleartext.
     pub handshake: Option<Handshake>,
+    /// When it is to end.
+    pub leaving: Leaving,
     place: Place,
 }
 
@@ -236,34 +88,35 @@ pub enum Stream {
 /// What a loop needs besides its socket.
 #[derive(Clone)]
 pub struct Settings {
-    /// Certificate and key; `None`: cleartext.
-    pub tls: Option<Arc<Tls>>,
+    /// Certificate, key and timeouts: taken anew for each connection.
+    pub view: Current<View>,
     /// The caps.
     pub connections: Arc<Connections>,
-    /// The timeouts.
-    pub limits: Rc<Limits>,
+    /// When to stop accepting.
+    pub leaving: Leaving,
     /// True once the gateway is to drain.
     pub shutdown: watch::Receiver<bool>,
     /// Told of each connection that was refused above a cap.
     pub refused: Rc<dyn Fn()>,
 }
 
-/// Accepts until the shutdown, then waits for the connections under way, at most `drain_timeout`.
+/// Accepts until it is time to leave, then waits for the connections under way: without a bound where only this address
+/// is given up, at most `drain_timeout` once the gateway drains.
 ///
-/// `serve` runs once for each connection, on this thread; what it does at the shutdown is its own business (finish the
+/// `serve` runs once for each connection, on this thread; what it does when it is to leave is its own business (finish the
 /// exchange, send GOAWAY). What is left after the timeout is dropped.
 pub async fn run<F, S>(listener: TcpListener, settings: Settings, serve: F)
 where
     F: Fn(Connection) -> S + Clone + 'static,
     S: Future<Output = ()> + 'static,
 {
-    let mut shutdown = settings.shutdown.clone();
+    let mut leaving = settings.leaving.told();
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             // A sender that is gone has shut down as well.
-            _ = shutdown.wait_for(|down| *down) => break,
+            _ = leaving.wait_for(|due| *due) => break,
             Some(ended) = tasks.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -286,7 +139,17 @@ where
             report(ended);
         }
     };
-    if timeout(settings.limits.drain_timeout, drained).await.is_err() {
+    let mut shutdown = settings.shutdown.clone();
+    let too_long = async {
+        let _ = shutdown.wait_for(|down| *down).await;
+        sleep(settings.view.get().limits.drain_timeout).await;
+    };
+    let was_drained = tokio::select! {
+        biased;
+        () = drained => true,
+        () = too_long => false,
+    };
+    if !was_drained {
         tracing::warn!(connections = tasks.len(), "the drain took too long; what is left is closed");
     }
 }
@@ -314,7 +177,7 @@ fn admit(stream: &TcpStream, peer: SocketAddr, settings: &Settings) -> Option<Pl
     let place = settings.connections.take(peer.ip().to_canonical());
     if place.is_none() {
         (settings.refused)();
-        if settings.tls.is_none() {
+        if settings.view.get().tls.is_none() {
             let _ = stream.try_write(AT_CAPACITY);
         }
     }
@@ -330,21 +193,26 @@ where
     // Answers are written whole; waiting for more of them only delays the last one.
     let _ = stream.set_nodelay(true);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut shutdown = settings.shutdown.clone();
+    let mut leaving = settings.leaving.told();
+    let view = settings.view.get();
     let opened = async {
-        match &settings.tls {
-            Some(tls) => shake(stream, tls, &settings.limits).await,
-            None => sniff(stream, &settings.limits).await,
+        match &view.tls {
+            Some(tls) => shake(stream, tls, &view.limits).await,
+            None => sniff(stream, &view.limits).await,
         }
     };
     // Before its first request a connection is owed nothing: at a shutdown it closes.
     let opened = tokio::select! {
         biased;
         opened = opened => opened,
-        _ = shutdown.wait_for(|down| *down) => return,
+        _ = leaving.wait_for(|due| *due) => return,
     };
+    drop(view);
     match opened {
-        Ok((stream, handshake, is_h2)) => serve(Connection { stream, is_h2, peer, handshake, place }).await,
+        Ok((stream, handshake, is_h2)) => {
+            let leaving = settings.leaving.clone();
+            serve(Connection { stream, is_h2, peer, handshake, leaving, place }).await;
+        }
         Err(error) => tracing::debug!(%peer, %error, "a connection ended before its first request"),
     }
 }

@@ -5,12 +5,13 @@
 //! in it could be replayed by whoever recorded it.
 //!
 //! The files are read into one immutable [`ServerConfig`] that is swapped whole, so that a reload changes certificate,
-//! key and client authorities together or not at all, and connections that are open keep what they began with.
+//! key and client authorities together or not at all, and connections that are open keep what they began with. Where
+//! the files say what they said before, the old one stays, and with it the sessions that clients may resume.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -29,9 +30,10 @@ const PEM_BYTES_MAX: u64 = 4 << 20;
 /// Protocols offered by ALPN, the preferred one first.
 const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
-/// Certificate, key and client authorities as they are at this moment.
+/// Certificate, key and client authorities, as the files said when they were read.
 pub struct Tls {
-    current: RwLock<Arc<ServerConfig>>,
+    config: Arc<ServerConfig>,
+    digest: [u8; 32],
 }
 
 impl Tls {
@@ -40,22 +42,18 @@ impl Tls {
     /// # Errors
     /// Which file is wrong, and what to do.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        Ok(Self { current: RwLock::new(Arc::new(server_config(files)?)) })
+        let read = Files::read(files)?;
+        Ok(Self { digest: read.digest(), config: Arc::new(server_config(files, &read)?) })
     }
 
-    /// Reads the files again; handshakes from now on use them. On an error everything stays as it was.
-    ///
-    /// # Errors
-    /// Which file is wrong, and what to do.
-    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
-        let config = Arc::new(server_config(files)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+    /// Whether the files said the same to both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.digest == other.digest
     }
 
-    /// What the next handshake uses.
+    /// What a handshake uses.
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.config)
     }
 }
 
@@ -148,24 +146,50 @@ pub enum TlsError {
     Library(rustls::Error),
 }
 
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+/// The files' bytes, all read before any is looked into, and wiped after use: one is a key.
+struct Files {
+    cert: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    client_ca: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Files {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let cert = read(&files.cert)?;
+        refuse_exposed(&files.key)?;
+        let key = read(&files.key)?;
+        Ok(Self { cert, key, client_ca: files.client_ca.as_deref().map(read).transpose()? })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for bytes in [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()] {
+            // The lengths keep apart what stands in one file and what in the next.
+            digest.update((bytes.map_or(0, |bytes| bytes.len() as u64 + 1)).to_be_bytes());
+            digest.update(bytes.map_or(&[][..], |bytes| bytes.as_slice()));
+        }
+        digest.finalize().into()
+    }
+}
+
+fn server_config(files: &TlsFiles, read: &Files) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let pair = certified_key(files, &provider)?;
+    let pair = certified_key(files, read, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TlsError::Library)?;
     let resolver = Arc::new(SingleCertAndKey::from(pair));
-    let mut config = match &files.client_ca {
+    let mut config = match files.client_ca.as_ref().zip(read.client_ca.as_ref()) {
         None => {
             let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
             // Tickets that carry their own state: no worker has to ask another, and nothing is kept for absent clients.
             config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError::Library)?;
             config
         }
-        Some(file) => {
+        Some((file, pem)) => {
             let wrong = |reason: String| TlsError::ClientAuthorities { file: file.clone(), reason };
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(file)? {
+            for certificate in certificates(file, pem)? {
                 roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -184,9 +208,9 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-    let chain = certificates(&files.cert)?;
-    let key = private_key(&files.key)?;
+fn certified_key(files: &TlsFiles, read: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(&files.cert, &read.cert)?;
+    let key = PrivateKeyDer::from_pem_slice(&read.key).map_err(|_| TlsError::NoKey { file: files.key.clone() })?;
     let key = provider.key_provider.load_private_key(key).map_err(|_| TlsError::NoKey { file: files.key.clone() })?;
     let pair = CertifiedKey::new(chain, key);
     pair.keys_match().map_err(|error| TlsError::NoPair {
@@ -197,22 +221,21 @@ fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<Certifie
     Ok(pair)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(file)?;
+fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let none = || TlsError::NoCertificate { file: file.to_owned() };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| none())?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| none())?;
     if chain.is_empty() { Err(none()) } else { Ok(chain) }
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+/// Refuses a key that everybody on the machine can read or replace.
+fn refuse_exposed(file: &Path) -> Result<(), TlsError> {
     let metadata = fs::metadata(file).map_err(|error| TlsError::Unreadable { file: file.to_owned(), error })?;
     // Readable for a group is how distributions hand keys to services; for everybody is never meant.
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
         return Err(TlsError::Exposed { file: file.to_owned(), mode });
     }
-    let pem = read(file)?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey { file: file.to_owned() })
+    Ok(())
 }
 
 /// The bytes of a PEM file, wiped after use: it may be a key.
@@ -390,15 +413,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_reload_swaps_whole_or_not_at_all() {
+    fn a_pair_is_read_whole_or_not_at_all_and_known_again() {
         let (old, new) = (Pki::new(), Pki::new());
-        let tls = Tls::load(&old.files()).expect("loaded");
         let broken = TlsFiles { key: old.path("tls.key"), ..new.files() };
-        assert!(matches!(tls.reload(&broken), Err(TlsError::NoPair { .. })));
-        assert!(shake(&tls, old.client(&["h2"], false), "gate.example").is_ok(), "the old pair stays");
-        tls.reload(&new.files()).expect("reloaded");
-        assert!(shake(&tls, old.client(&["h2"], false), "gate.example").is_err());
-        assert!(shake(&tls, new.client(&["h2"], false), "gate.example").is_ok());
+        assert!(matches!(Tls::load(&broken), Err(TlsError::NoPair { .. })));
+        let load = |files: &TlsFiles| Tls::load(files).expect("loaded");
+        assert!(load(&old.files()).is_like(&load(&old.files())));
+        assert!(!load(&old.files()).is_like(&load(&new.files())));
+        assert!(!load(&old.files()).is_like(&load(&old.with_client_ca())));
     }
 
     #[test]

@@ -2,8 +2,12 @@
 //!
 //! A worker is one thread with its own runtime, its own listening sockets, its own plan cache and its own upstream
 //! connections. Between workers only the standing of keys and revocations is shared, read by one atomic load.
+//!
+//! What the configuration says stands in a [`View`] that a reload swaps whole: each message takes it once, so that no
+//! message sees half of one configuration and half of another.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,27 +16,37 @@ use postern_capabilities::plans::{PlanCache, RefusalCache};
 use postern_capabilities::revocation::Standing;
 
 use crate::config::TrustedProxies;
+use crate::current::Current;
 use crate::http1;
 use crate::limits::Limits;
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
+use crate::tls::Tls;
 use crate::upstream::pool::Pool;
+
+/// What the configuration says, as one worker reads it.
+pub struct View {
+    /// Host and path to resource.
+    pub routes: Routes,
+    /// Every bound.
+    pub limits: Rc<Limits>,
+    /// Whose word on earlier hops is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Certificate and key of the data listener; `None`: cleartext.
+    pub tls: Option<Arc<Tls>>,
+}
 
 /// One worker's state.
 pub struct Worker {
-    /// Host and path to resource. Swapped whole when the configuration changes.
-    pub routes: RefCell<Rc<Routes>>,
-    /// Every bound.
-    pub limits: Rc<Limits>,
+    view: Current<View>,
+    limits: Current<Limits>,
     /// Which keys live and what is revoked.
     pub standing: Arc<Standing>,
     /// Verified plans by token text.
     pub plans: RefCell<PlanCache>,
     /// Tokens that verified and are refused for what they say.
     pub refusals: RefCell<RefusalCache>,
-    /// Whose word on earlier hops is believed.
-    pub trusted_proxies: TrustedProxies,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
     /// Ids for traces.
@@ -44,7 +58,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with empty caches.
+    /// A worker with empty caches, on cleartext.
     pub fn new(
         routes: Routes,
         limits: Rc<Limits>,
@@ -52,24 +66,63 @@ impl Worker {
         trusted_proxies: TrustedProxies,
         telemetry: WorkerTelemetry,
     ) -> Self {
-        let plans = PlanCache::new(limits.plan_cache_entries_max, limits.plan_cache_bytes_max);
+        Self::of(View { routes, limits, trusted_proxies, tls: None }, standing, telemetry)
+    }
+
+    /// A worker with empty caches.
+    pub fn of(view: View, standing: Arc<Standing>, telemetry: WorkerTelemetry) -> Self {
+        let limits = Current::new(Rc::clone(&view.limits));
         Self {
-            routes: Rc::new(routes).into(),
             standing,
-            plans: plans.into(),
+            plans: plans_within(&view.limits).into(),
             refusals: RefusalCache::of_refusals().into(),
-            trusted_proxies,
             telemetry,
             trace_ids: TraceIds::new(rand::random()),
-            pool: Pool::new(Rc::clone(&limits)),
-            http1: http1::Shared::new(Rc::clone(&limits)),
+            pool: Pool::new(limits.clone()),
+            http1: http1::Shared::new(limits.clone()),
+            view: Current::new(view),
             limits,
         }
     }
 
-    /// The table of routes as it is at this moment.
-    pub fn routes(&self) -> Rc<Routes> {
-        Rc::clone(&self.routes.borrow())
+    /// What the configuration says at this moment.
+    pub fn view(&self) -> Rc<View> {
+        self.view.get()
+    }
+
+    /// The view that a reload swaps, for whoever has to follow it.
+    pub fn current_view(&self) -> Current<View> {
+        self.view.clone()
+    }
+
+    /// Every bound, as it is at this moment.
+    pub fn limits(&self) -> Rc<Limits> {
+        self.limits.get()
+    }
+
+    /// Puts another configuration in force: for the next message, on open connections too.
+    pub fn follow(&self, view: View) {
+        let before = self.limits();
+        // Compared as values: where no limit changed, nobody has to take them anew.
+        let view = if *before == *view.limits { View { limits: before, ..view } } else { view };
+        if !self.limits.is(&view.limits) {
+            let caches =
+                |limits: &Limits| (limits.plan_cache_entries_max, limits.plan_cache_bytes_max, limits.price_budget);
+            if caches(&self.limits()) != caches(&view.limits) {
+                // A plan was admitted under a budget, and so was a refusal.
+                self.plans.replace(plans_within(&view.limits));
+                self.refusals.replace(RefusalCache::of_refusals());
+            }
+            self.limits.swap(Rc::clone(&view.limits));
+        }
+        let named: HashSet<Rc<str>> = view
+            .routes
+            .resources()
+            .iter()
+            .flat_map(|resource| resource.upstreams.iter().map(|endpoint| Rc::clone(endpoint.name())))
+            .collect();
+        self.pool.retain(|address| named.contains(address));
+        self.view.swap(view);
     }
 
     /// Now, in whole seconds: what `time(…)` states. A clock before 1970 reads as 0, which every expiry refuses to
@@ -77,4 +130,8 @@ impl Worker {
     pub fn now(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
     }
+}
+
+fn plans_within(limits: &Limits) -> PlanCache {
+    PlanCache::new(limits.plan_cache_entries_max, limits.plan_cache_bytes_max)
 }

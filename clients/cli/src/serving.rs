@@ -1,6 +1,14 @@
 //! What `serve`, `proxy` and `demo` share: starting the gateway, staying up until a signal, and draining.
+//!
+//! * [`reload`]: the configuration, read anew when a signal or a change of its files says so
+//! * [`systemd`]: what a service manager is told
+
+mod reload;
+mod systemd;
+mod watch;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use postern_gateway::config::Config;
@@ -9,6 +17,8 @@ use postern_gateway::state::StateDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use self::reload::Reloading;
+use self::systemd::Watchdog;
 use crate::admin;
 use crate::output;
 use crate::stop::Stop;
@@ -28,19 +38,32 @@ pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, St
 
 /// Stays until SIGINT or SIGTERM, then drains. A second signal ends the process at once. SIGUSR1 opens the access log's
 /// file anew, for log rotation.
-pub(crate) async fn until_signal(running: Running, state: &StateDir) -> Result<(), Stop> {
+///
+/// Where a configuration `file` is given, SIGHUP and every change of it, or of a file that it names, put it in force anew.
+pub(crate) async fn until_signal(running: Running, state: &StateDir, file: Option<&Path>) -> Result<(), Stop> {
     let cannot = |error| Stop::failed(format!("cannot wait for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut rotated = signal(SignalKind::user_defined1()).map_err(cannot)?;
+    let mut reloading = file.map(|file| Reloading::new(file, &running)).transpose().map_err(cannot)?;
+    let mut watchdog = Watchdog::asked_for();
+    systemd::ready(&status(&running));
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = rotated.recv() => running.reopen_access_log(),
+            why = due(&mut reloading) => {
+                // Not in the branch's own future: a reload that has begun is not cancelled by whatever else happens.
+                if let Some(reloading) = &mut reloading {
+                    reloading.reload(&running, why).await;
+                }
+            }
+            () = next_beat(&mut watchdog, &running) => {}
         }
     }
     output::note("Draining: no new connections, what is under way may finish. A second signal ends it at once.");
+    systemd::stopping();
     admin::forget_address(state);
     let second = async {
         // Some wrappers send one signal to the process and to its group; that is one signal, not two.
@@ -53,24 +76,46 @@ pub(crate) async fn until_signal(running: Running, state: &StateDir) -> Result<(
             _ = terminate.recv() => {}
         }
     };
+    // While it drains a gateway is as alive as before.
+    let beats = async {
+        match &mut watchdog {
+            Some(watchdog) => watchdog.keep_beating().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = running.drain() => Ok(()),
         () = second => Err(Stop::failed("ended before everything under way was finished")),
+        () = beats => Ok(()),
     }
 }
 
-/// Answers SIGHUP, by which other servers read their configuration anew and of which an unprepared process dies.
-pub(crate) fn answer_hangups() -> Result<(), Stop> {
-    let hangup = signal(SignalKind::hangup());
-    let mut hangup = hangup.map_err(|error| Stop::failed(format!("cannot wait for signals: {error}")))?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            output::note(
-                "This version does not read its configuration anew; the old one stays in force until a restart.",
-            );
-        }
-    });
-    Ok(())
+/// Waits for a reason to read the configuration anew. Without a file there is none.
+async fn due(reloading: &mut Option<Reloading>) -> &'static str {
+    match reloading {
+        Some(reloading) => reloading.due().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the watchdog's next beat. Without one there is none.
+async fn next_beat(watchdog: &mut Option<Watchdog>, running: &Running) {
+    match watchdog {
+        Some(watchdog) => watchdog.beat(running).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a service manager shows of a gateway that is up.
+fn status(running: &Running) -> String {
+    let generation = running.generation();
+    let addresses: Vec<_> = running.data_addresses().iter().map(ToString::to_string).collect();
+    format!(
+        "configuration {}: {} resources on {}",
+        generation.number,
+        generation.config.resources.len(),
+        addresses.join(", ")
+    )
 }
 
 /// Sends what the gateway has to say to standard error: for people on a terminal, as JSON lines otherwise.

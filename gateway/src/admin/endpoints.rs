@@ -74,7 +74,7 @@ async fn read<T: DeserializeOwned>(
     parts: &request::Parts,
     body: Incoming,
 ) -> Result<T, NotDone> {
-    let asked = body::json(parts, body, admin.limits.admin_body_bytes_max).await;
+    let asked = body::json(parts, body, admin.limits().admin_body_bytes_max).await;
     // Before what is wrong with the body: who is no longer permitted learns nothing else.
     presenter.still_permitted(admin)?;
     asked
@@ -177,7 +177,7 @@ async fn entries(admin: &Rc<Admin>, presenter: &Presenter, query: &str) -> Resul
     let read = || async { admin.ledger.record().read(after, page.limit).await.map_err(LedgerError::from) };
     let mut found = read().await?;
     if found.is_empty() && page.wait_seconds > 0 {
-        let mut shutdown = admin.shutdown.clone();
+        let mut shutdown = admin.shutdown.is_ending.clone();
         tokio::select! {
             () = admin.ledger.wait_beyond(after) => {}
             () = tokio::time::sleep(Duration::from_secs(page.wait_seconds)) => {}
@@ -192,7 +192,9 @@ async fn entries(admin: &Rc<Admin>, presenter: &Presenter, query: &str) -> Resul
 }
 
 fn resources(admin: &Admin) -> Answer {
-    let listed: Vec<Value> = admin
+    let generation = admin.generation();
+    let listed: Vec<Value> = generation
+        .config
         .resources
         .iter()
         .map(|resource| json!({ "name": resource.name, "prefix": resource.prefix, "host": resource.host }))

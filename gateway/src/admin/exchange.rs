@@ -179,7 +179,7 @@ fn strict_head<'b>(
         protocol: None,
         ended: body.is_end_stream(),
     };
-    Head::assemble(parts, buffer, spans, &admin.limits).map_err(bad)
+    Head::assemble(parts, buffer, spans, &admin.limits()).map_err(bad)
 }
 
 /// The capability that the message carries, verified.
@@ -191,7 +191,7 @@ fn presented(admin: &Admin, head: &Head<'_>) -> Result<Capability, NotDone> {
         (None, None) => return Err(Refused::MissingCapability.into()),
     };
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
-    let verified = unverified.verify(admin.ledger.standing(), admin.limits.price_budget);
+    let verified = unverified.verify(admin.ledger.standing(), admin.limits().price_budget);
     Ok(verified.map_err(Refused::NotVerified)?)
 }
 
@@ -206,7 +206,7 @@ fn health(admin: &Admin, method: &str, path: &str) -> Option<Result<Answer, NotD
     let well = |word: &str| Ok(Answer::json(StatusCode::OK, &serde_json::json!({ "status": word })));
     Some(match (path, admin.ledger.condition()) {
         ("/health/live", _) => well("live"),
-        (_, Condition::Writable) if *admin.shutdown.borrow() => {
+        (_, Condition::Writable) if *admin.shutdown.is_draining.borrow() => {
             Err(NotDone::NotReady("The gateway is shutting down.".into()))
         }
         (_, Condition::Writable) => well("ready"),

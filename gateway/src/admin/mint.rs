@@ -40,7 +40,7 @@ pub(super) fn resource(admin: &Admin, name: &str) -> Result<ResourceName, NotDon
     if name.is_reserved() {
         return Err(NotDone::ReservedResource(name.as_str().to_owned()));
     }
-    if !admin.resources.iter().any(|resource| resource.name == name) {
+    if !admin.generation().config.resources.iter().any(|resource| resource.name == name) {
         return Err(NotDone::UnknownResource(name.as_str().to_owned()));
     }
     Ok(name)
@@ -101,7 +101,7 @@ pub(super) async fn renew_admin_token(admin: &Rc<Admin>, by: By) -> Result<(), N
     let Ok(text) = admin.state.token(ADMIN_TOKEN) else { return Ok(()) };
     let without_caveat = inspect(&text, None).is_ok_and(|said| said.blocks.iter().all(|block| block.checks.is_empty()));
     let verified =
-        Unverified::parse(&text).ok().and_then(|token| token.verify(standing, admin.limits.price_budget).ok());
+        Unverified::parse(&text).ok().and_then(|token| token.verify(standing, admin.limits().price_budget).ok());
     let Some(old) = verified.filter(|old| without_caveat && old.standing(standing).is_ok()) else { return Ok(()) };
     let rights = old.rights().to_vec();
     if rights.iter().any(|right| right.resource.as_str() != ADMINISTRATION || !right.operation.is_any()) {

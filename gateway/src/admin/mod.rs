@@ -29,7 +29,7 @@ use postern_capabilities::keys::SigningKey;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::LocalSet;
 
-use crate::config::{self, Config};
+use crate::generation::Generation;
 use crate::ledger::Ledger;
 use crate::limits::{self, Limits};
 use crate::listener;
@@ -73,7 +73,7 @@ impl From<listener::ListenError> for AdminError {
 pub struct Started {
     /// Where it listens, with the port that the system chose.
     pub address: SocketAddr,
-    /// Its thread, which ends some time after `shutdown` becomes true.
+    /// Its thread, which ends some time after `is_ending` becomes true.
     pub thread: JoinHandle<()>,
 }
 
@@ -85,33 +85,52 @@ struct Admin {
     root_key: RefCell<SigningKey>,
     /// One change of keys at a time: each touches files and the ledger.
     changing_keys: Mutex<()>,
-    resources: Vec<config::Resource>,
-    limits: Limits,
+    generations: watch::Receiver<Arc<Generation>>,
     telemetry: Arc<Telemetry>,
     worker: WorkerTelemetry,
-    shutdown: watch::Receiver<bool>,
+    shutdown: Shutdown,
+}
+
+/// The two steps in which a gateway ends.
+#[derive(Clone)]
+pub struct Shutdown {
+    /// True once data connections are to end: nothing is ready any more, and all else goes on.
+    pub is_draining: watch::Receiver<bool>,
+    /// True once administration is to end as well.
+    pub is_ending: watch::Receiver<bool>,
+}
+
+impl Admin {
+    /// The configuration as it is at this moment.
+    fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.generations.borrow())
+    }
+
+    /// Every bound, as it is at this moment.
+    fn limits(&self) -> Limits {
+        self.generations.borrow().config.limits.clone()
+    }
 }
 
 /// Binds the administration listener and starts its thread. The ledger moves in: it lives as long as the thread does.
 pub fn start(
-    config: &Config,
+    generations: watch::Receiver<Arc<Generation>>,
     state: StateDir,
     ledger: Ledger,
     telemetry: Arc<Telemetry>,
-    shutdown: watch::Receiver<bool>,
+    shutdown: Shutdown,
 ) -> Result<Started, AdminError> {
     let root_key = state.root_key()?;
-    let socket = listener::bind(config.admin.listen, 1)?.pop().ok_or_else(no_socket)?;
+    let listen = generations.borrow().config.admin.listen;
+    let socket = listener::bind(listen, 1)?.pop().ok_or_else(no_socket)?;
     let address = socket.local_addr()?;
-    let (resources, limits) = (config.resources.clone(), config.limits.clone());
     let thread = std::thread::Builder::new().name("administration".into()).spawn(move || {
         let admin = Admin {
             ledger,
             state,
             root_key: root_key.into(),
             changing_keys: Mutex::new(()),
-            resources,
-            limits,
+            generations,
             worker: telemetry.worker(),
             telemetry,
             shutdown,
@@ -142,13 +161,13 @@ fn run(admin: Admin, socket: TcpListener) {
 /// Accepts until the gateway shuts down, then lets what is under way finish.
 async fn accept(admin: Rc<Admin>, socket: tokio::net::TcpListener) {
     let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
-    let mut shutdown = admin.shutdown.clone();
+    let mut ending = admin.shutdown.is_ending.clone();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             // An error means that whoever shuts down is gone, which is a shutdown too.
-            _ = shutdown.wait_for(|down| *down) => break,
+            _ = ending.wait_for(|down| *down) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -167,7 +186,7 @@ async fn accept(admin: Rc<Admin>, socket: tokio::net::TcpListener) {
     }
     drop(socket);
     let all = u32::try_from(limits::ADMIN_CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let drained = tokio::time::timeout(admin.limits.drain_timeout, places.acquire_many(all)).await;
+    let drained = tokio::time::timeout(admin.limits().drain_timeout, places.acquire_many(all)).await;
     if drained.is_err() {
         tracing::warn!("administration connections were still open at the end of the drain and were closed");
     }
@@ -175,22 +194,23 @@ async fn accept(admin: Rc<Admin>, socket: tokio::net::TcpListener) {
 
 /// One connection: HTTP/1 by hyper. Nothing is forwarded from here, so there is no second reader to confuse.
 async fn serve(admin: Rc<Admin>, stream: tokio::net::TcpStream, peer: SocketAddr) {
-    let mut shutdown = admin.shutdown.clone();
+    let mut ending = admin.shutdown.is_ending.clone();
     let service = service_fn(|request| {
         let admin = Rc::clone(&admin);
         async move { Ok::<_, std::convert::Infallible>(exchange::answer(&admin, peer, request).await) }
     });
+    let limits = admin.limits();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also how long a connection may idle: few places, and operators must find one.
-        .header_read_timeout(admin.limits.head_timeout)
-        .max_buf_size(admin.limits.head_bytes_max.max(8 * 1024))
-        .max_headers(admin.limits.fields_max)
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max.max(8 * 1024))
+        .max_headers(limits.fields_max)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        _ = shutdown.wait_for(|down| *down) => {
+        _ = ending.wait_for(|down| *down) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -13,6 +13,7 @@ use postern_capabilities::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Config;
 use crate::ledger::{EmbeddedOptions, now};
 
 mod held_bodies;
@@ -62,7 +63,11 @@ impl Gateway {
         let text = "[resource.orders]\nupstream = [\"http://127.0.0.1:1\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
         let config = Config::parse(text, folder.path()).unwrap();
         let (shutdown, watch) = watch::channel(false);
-        let started = start(&config, state.clone(), ledger, telemetry, watch).unwrap();
+        let config = Config { listen: Vec::new(), ..config };
+        let generation = Generation::build(config, None, &standing, 0).ok().unwrap();
+        let (_, generations) = watch::channel(Arc::new(generation));
+        let steps = Shutdown { is_draining: watch.clone(), is_ending: watch };
+        let started = start(generations, state.clone(), ledger, telemetry, steps).unwrap();
         Self { started: Some(started), shutdown, standing, state, _folder: folder }
     }
 

@@ -147,6 +147,14 @@ impl Config {
         Self::parse(&text, path.parent().unwrap_or(Path::new(".")))
     }
 
+    /// The files that this configuration names and whose contents are a part of it: when one changes, the configuration
+    /// has changed.
+    pub fn files(&self) -> Vec<&Path> {
+        let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]).flatten();
+        let anonymous = self.resources.iter().filter_map(|resource| resource.anonymous.as_ref());
+        tls.chain(anonymous).map(PathBuf::as_path).collect()
+    }
+
     /// Reads the text of a file; relative file names in it start at `dir`.
     pub fn parse(text: &str, dir: &Path) -> Result<Self, ConfigErrors> {
         let document = raw::document(text)?;

@@ -41,6 +41,11 @@ impl Buffer {
         self.len() >= self.max
     }
 
+    /// Sets the bound anew. What was read already stays.
+    pub(crate) fn bound(&mut self, max: usize) {
+        self.max = max;
+    }
+
     pub(crate) fn consume(&mut self, length: usize) {
         self.start = (self.start + length).min(self.end);
         if self.start == self.end {

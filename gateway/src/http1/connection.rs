@@ -19,8 +19,10 @@ use super::deadline::{Clock, Deadline, TICK, ticks_in};
 use super::framing::{Decoder, Piece};
 use super::upstream::Call;
 use super::way::{After, Fault, Passage, Way};
+use crate::current::Current;
 use crate::head::{Framing, Head, Spans, Version};
 use crate::limits::Limits;
+use crate::listener::Leaving;
 
 /// Sweeping idle upstream connections is done once in so many ticks.
 const TICKS_PER_SWEEP: u64 = 20;
@@ -28,7 +30,7 @@ const TICKS_PER_SWEEP: u64 = 20;
 /// What the connections of one worker share.
 #[derive(Debug)]
 pub struct Shared {
-    pub(super) limits: Rc<Limits>,
+    limits: Current<Limits>,
     clock: Rc<Clock>,
     is_draining: Cell<bool>,
     /// Room for exchanges that nobody uses now: an idle connection holds none.
@@ -41,7 +43,7 @@ pub struct Shared {
 
 impl Shared {
     /// For one worker.
-    pub fn new(limits: Rc<Limits>) -> Rc<Self> {
+    pub fn new(limits: Current<Limits>) -> Rc<Self> {
         Rc::new(Self { limits, clock: Rc::default(), is_draining: Cell::new(false), calls: RefCell::default() })
     }
 
@@ -78,12 +80,19 @@ impl Shared {
         self.clock.wake_all();
     }
 
+    /// Has every connection look at what has changed for it.
+    pub fn wake_all(&self) {
+        self.clock.wake_all();
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.is_draining.get()
     }
 
-    pub(super) fn take_call(&self) -> Box<Call> {
-        self.calls.borrow_mut().pop().unwrap_or_else(|| Box::new(Call::new(Rc::clone(&self.limits))))
+    /// Room for an exchange under these limits.
+    pub(super) fn take_call(&self, limits: &Rc<Limits>) -> Box<Call> {
+        let kept = self.calls.borrow_mut().pop().filter(|call| call.is_under(limits));
+        kept.unwrap_or_else(|| Box::new(Call::new(Rc::clone(limits))))
     }
 
     pub(super) fn put_call(&self, call: Box<Call>) {
@@ -136,6 +145,9 @@ pub(super) struct Connection<C, W: Way> {
     pub(super) client: Client<C>,
     pub(super) way: W,
     pub(super) shared: Rc<Shared>,
+    /// Taken anew for each request, and kept until it is answered.
+    pub(super) limits: Rc<Limits>,
+    leaving: Leaving,
     pub(super) deadline: Deadline,
     pub(super) spans: Spans,
     pub(super) permitted: W::Permitted,
@@ -151,17 +163,24 @@ enum Next<W: Way> {
 }
 
 /// Serves a client connection until it ends.
-pub async fn serve<C, W>(io: C, way: W, shared: Rc<Shared>)
+pub async fn serve<C, W>(io: C, way: W, shared: Rc<Shared>, leaving: Leaving)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     W: Way,
 {
-    let max = shared.limits.head_bytes_max.max(shared.limits.copy_buffer_bytes).max(shared.limits.trailer_bytes_max);
+    let limits = shared.limits.get();
     let mut connection = Connection {
-        client: Client { io, input: Buffer::new(max), output: Output::default(), has_ended: false },
+        client: Client {
+            io,
+            input: Buffer::new(limits.buffer_bytes_max()),
+            output: Output::default(),
+            has_ended: false,
+        },
         way,
         deadline: shared.clock.deadline(),
         shared,
+        limits,
+        leaving,
         spans: Spans::new(),
         permitted: W::Permitted::default(),
         looked_at: 0,
@@ -178,7 +197,8 @@ where
     async fn run(&mut self) {
         loop {
             self.client.input.shrink();
-            let limits = &self.shared.limits;
+            self.renew_limits();
+            let limits = &self.limits;
             self.deadline.set(match (self.client.input.is_empty(), self.requests) {
                 (false, _) => limits.head_timeout,
                 (true, 0) => limits.first_byte_timeout,
@@ -204,22 +224,36 @@ where
         }
     }
 
+    /// What a reload changed holds from the next request on.
+    fn renew_limits(&mut self) {
+        if !self.shared.limits.is(&self.limits) {
+            self.limits = self.shared.limits.get();
+            self.client.input.bound(self.limits.buffer_bytes_max());
+        }
+    }
+
+    /// Whether the connection is to end as soon as nothing is under way.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.shared.is_draining() || self.leaving.is_due()
+    }
+
     /// Waits for the next request's head and takes it through the way, while its bytes are at hand.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Next<W>> {
         loop {
+            let is_leaving = self.is_leaving();
             // A head that comes byte by byte is looked at once a line, not once a byte.
             let news = &self.client.input.filled()[self.looked_at..];
             let is_first_look = self.looked_at == 0 && !news.is_empty();
             if is_first_look || memchr::memchr(b'\n', news).is_some() || self.client.input.is_full() {
-                let head = Head::read(self.client.input.filled(), &mut self.spans, &self.shared.limits);
+                let head = Head::read(self.client.input.filled(), &mut self.spans, &self.limits);
                 match head {
                     Err(error) => return Poll::Ready(Next::Fault(Fault::Head(error))),
                     Ok(None) => {}
                     Ok(Some(head)) => {
                         self.requests += 1;
-                        let facts = facts(&head, &self.shared, self.requests);
+                        let facts = facts(&head, &self.limits, self.requests, is_leaving);
                         let mut ticket = self.way.open(Some(&head));
-                        let after = after_answer(facts, &self.shared.limits);
+                        let after = after_answer(facts, &self.limits);
                         let (permitted, out) = (&mut self.permitted, &mut self.client.output.bytes);
                         let passage = self.way.receive(&head, &mut ticket, permitted, after, out);
                         let length = head.length();
@@ -229,7 +263,7 @@ where
                 }
             }
             self.looked_at = self.client.input.len();
-            if self.looked_at == 0 && self.shared.is_draining() {
+            if self.looked_at == 0 && is_leaving {
                 return Poll::Ready(Next::Closed);
             }
             if self.deadline.has_passed(cx) {
@@ -241,7 +275,10 @@ where
             match ready!(self.client.input.poll_fill(cx, &mut self.client.io)) {
                 Ok(0) => self.client.has_ended = true,
                 Err(_) => return Poll::Ready(Next::Closed),
-                Ok(_) if self.looked_at == 0 => self.deadline.set(self.shared.limits.head_timeout),
+                Ok(_) if self.looked_at == 0 => {
+                    self.renew_limits();
+                    self.deadline.set(self.limits.head_timeout);
+                }
                 Ok(_) => {}
             }
         }
@@ -281,12 +318,12 @@ where
 
     /// Sends what waits; `false`: the client is gone or does not read.
     pub(super) async fn flush(&mut self) -> bool {
-        self.deadline.set(self.shared.limits.body_stall_timeout);
+        self.deadline.set(self.limits.body_stall_timeout);
         poll_fn(|cx| {
             let mut moved = false;
             let sent = self.client.output.poll_flush(cx, &mut self.client.io, &mut moved);
             if moved {
-                self.deadline.set(self.shared.limits.body_stall_timeout);
+                self.deadline.set(self.limits.body_stall_timeout);
             }
             match sent {
                 Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
@@ -301,11 +338,11 @@ where
     ///
     /// Only bodies of a declared length within `discard_bytes_max` come here, which bounds it.
     pub(super) async fn discard(&mut self, mut decoder: Decoder) -> End {
-        self.deadline.set(self.shared.limits.linger_timeout);
+        self.deadline.set(self.limits.linger_timeout);
         poll_fn(|cx| {
             loop {
                 let input = &mut self.client.input;
-                match decoder.next(input.filled(), &mut self.spans, &self.shared.limits) {
+                match decoder.next(input.filled(), &mut self.spans, &self.limits) {
                     Err(_) => return Poll::Ready(End::Linger),
                     Ok(Piece::Data { to, .. }) => input.consume(to),
                     Ok(Piece::End { consumed, .. }) => {
@@ -330,7 +367,7 @@ where
 
     /// Ends our half and closes.
     async fn shut_down(&mut self) {
-        self.deadline.set(self.shared.limits.linger_timeout);
+        self.deadline.set(self.limits.linger_timeout);
         poll_fn(|cx| self.poll_shut_down(cx)).await;
     }
 
@@ -345,7 +382,7 @@ where
     /// the answer away from it (RFC 9112 section 9.6).
     async fn linger(&mut self) {
         self.shut_down().await;
-        self.deadline.set(self.shared.limits.linger_timeout);
+        self.deadline.set(self.limits.linger_timeout);
         poll_fn(|cx| {
             while !self.deadline.has_passed(cx) {
                 self.client.input.clear();
@@ -360,12 +397,10 @@ where
     }
 }
 
-fn facts(head: &Head<'_>, shared: &Shared, requests: u64) -> Facts {
+fn facts(head: &Head<'_>, limits: &Limits, requests: u64, is_leaving: bool) -> Facts {
     // A client that offered to switch protocols may go on in the other one; nothing behind such a request is read as HTTP.
-    let keeps_alive = head.keeps_alive()
-        && head.upgrade().is_none()
-        && !shared.is_draining()
-        && requests < shared.limits.requests_per_connection_max;
+    let keeps_alive =
+        head.keeps_alive() && head.upgrade().is_none() && !is_leaving && requests < limits.requests_per_connection_max;
     Facts {
         framing: head.framing(),
         to_head: head.method() == "HEAD",

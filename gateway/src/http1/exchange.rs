@@ -89,7 +89,7 @@ where
         let decoder = match Decoder::request(order.framing, order.body_max) {
             Ok(decoder) => decoder,
             Err(error) => {
-                let after = after_answer(facts, &self.shared.limits);
+                let after = after_answer(facts, &self.limits);
                 let fault = Fault::Body(error);
                 self.way.fail(&mut ticket, &fault, after, facts.to_head, &mut self.client.output.bytes);
                 return self.answered(facts, ticket, after).await;
@@ -100,7 +100,7 @@ where
             up: if decoder.has_ended() { Up::Complete } else { Up::Sending },
             order,
             ticket,
-            call: self.shared.take_call(),
+            call: self.shared.take_call(&self.limits),
             endpoint: None,
             decoder,
             down: Down::Waiting,
@@ -259,7 +259,7 @@ where
     }
 
     fn set_deadline(&self, x: &Exchange<W>) {
-        let limits = &self.shared.limits;
+        let limits = &self.limits;
         // Events may be far apart: silence is what such a stream is made of.
         if x.events.is_some() && x.up != Up::Sending && self.client.output.waiting() == 0 {
             return self.deadline.unset();
@@ -291,7 +291,7 @@ where
     /// The request's direction: the client's body into the upstream's output, and that into its connection.
     fn move_up(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>, moved: &mut bool) -> Option<Outcome> {
         while x.up == Up::Sending && x.call.has_room() {
-            match x.decoder.next(self.client.input.filled(), &mut self.spans, &self.shared.limits) {
+            match x.decoder.next(self.client.input.filled(), &mut self.spans, &self.limits) {
                 Err(error) => return Some(self.client_fault(x, error)),
                 Ok(Piece::Data { from, to }) => {
                     // A body that was read to its length fits the encoder of that length.
@@ -377,7 +377,7 @@ where
                     Poll::Ready(Ok(())) => self.head(x),
                 },
                 Down::Body(_) => {
-                    if self.client.output.waiting() >= self.shared.limits.copy_buffer_bytes {
+                    if self.client.output.waiting() >= self.limits.copy_buffer_bytes {
                         break;
                     }
                     match x.call.poll_body(cx) {
@@ -409,6 +409,7 @@ where
 
     /// A response head has come.
     fn head(&mut self, x: &mut Exchange<W>) {
+        let is_leaving = self.is_leaving();
         let Some(head) = x.call.response() else { return };
         let out = &mut self.client.output.bytes;
         if head.is_informational() {
@@ -420,8 +421,8 @@ where
         }
         let delimiter = delimiter(&head, x.facts);
         let up_is_complete = x.up == Up::Complete && x.decoder.has_ended();
-        let keeps = x.facts.keeps_alive && !self.shared.is_draining() && delimiter != Delimiter::Close;
-        x.after = match after_answer(x.facts, &self.shared.limits) {
+        let keeps = x.facts.keeps_alive && !is_leaving && delimiter != Delimiter::Close;
+        x.after = match after_answer(x.facts, &self.limits) {
             After::Close if keeps && up_is_complete => After::KeepAlive,
             after if keeps => after,
             _ => After::Close,

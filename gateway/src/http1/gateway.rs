@@ -10,6 +10,7 @@ use super::framing::FramingError;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::head::{Field, Head, ResponseHead};
 use crate::lease::{self, Fallen};
+use crate::listener::Leaving;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::forward::hygiene::{passes_down, passes_up};
@@ -22,12 +23,12 @@ use crate::upstream::pool::Pool;
 use crate::worker::Worker;
 
 /// Serves a client connection that speaks HTTP/1 until it ends.
-pub async fn serve<C>(worker: &Rc<Worker>, io: C, peer: Peer)
+pub async fn serve<C>(worker: &Rc<Worker>, io: C, peer: Peer, leaving: Leaving)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     let shared = Rc::clone(&worker.http1);
-    serve_connection(io, Gateway { worker: Rc::clone(worker), peer }, shared).await;
+    serve_connection(io, Gateway { worker: Rc::clone(worker), peer }, shared, leaving).await;
 }
 
 struct Gateway {

@@ -99,11 +99,10 @@ pub struct Call {
 impl Call {
     /// Room for exchanges.
     pub fn new(limits: Rc<Limits>) -> Self {
-        let max = limits.head_bytes_max.max(limits.copy_buffer_bytes).max(limits.trailer_bytes_max);
         Self {
             upstream: None,
+            input: Buffer::new(limits.buffer_bytes_max()),
             limits,
-            input: Buffer::new(max),
             output: Output::default(),
             spans: Spans::new(),
             pending: 0,
@@ -117,6 +116,11 @@ impl Call {
             head: None,
             decoder: Decoder::response(ResponseFraming::None),
         }
+    }
+
+    /// Whether the room was made under these limits.
+    pub fn is_under(&self, limits: &Rc<Limits>) -> bool {
+        Rc::ptr_eq(&self.limits, limits)
     }
 
     /// Begins an exchange: `head` is a serialised request head, `framing` the one it declares.

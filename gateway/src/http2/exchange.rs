@@ -95,7 +95,7 @@ impl Exchange {
         }
         self.ticket.close(&self.worker);
         drop((self.head, self.admitted));
-        drop_rest(self.body, &self.worker.limits).await;
+        drop_rest(self.body, &self.worker.limits()).await;
         drop(self.active);
     }
 
@@ -108,7 +108,7 @@ impl Exchange {
         let upstream = self.connected(worker.pool.open(&resource.upstreams), respond).await?;
         let endpoint = Rc::clone(&upstream.endpoint);
         self.ticket.forwarded(endpoint.name());
-        let call = RefCell::new(Call::new(Rc::clone(&worker.limits)));
+        let call = RefCell::new(Call::new(worker.limits()));
         let mut ended = self.attempt(&call, upstream, respond).await;
         let is_closed = matches!(ended, Err(Failed::Upstream(Failure::Closed)));
         if is_closed && self.admitted.repeatable && call.borrow().may_replay() {
@@ -143,7 +143,7 @@ impl Exchange {
             }
             Ok(())
         };
-        let in_time = timeout(self.worker.limits.body_stall_timeout, end).await;
+        let in_time = timeout(self.worker.limits().body_stall_timeout, end).await;
         in_time.unwrap_or(Err(Failed::Refused(Refused::RequestTimeout)))
     }
 

@@ -41,7 +41,7 @@ pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, capability: Option
             return Failed::Fallen(fallen);
         }
         let now = Instant::now();
-        let limits = &worker.limits;
+        let limits = worker.limits();
         let until = match wait.get() {
             Wait::Client(since) | Wait::Upstream(since) => Some(since + limits.body_stall_timeout),
             Wait::Answer(since) => Some(since + limits.upstream_response_timeout),

@@ -60,7 +60,7 @@ pub async fn serve<IO>(worker: &Rc<Worker>, io: IO, peer: Peer, mut shutdown: wa
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = Rc::clone(&worker.limits);
+    let limits = worker.limits();
     let activity = Rc::new(Activity::new());
     let peer = Rc::new(peer);
     let service = {
@@ -130,13 +130,13 @@ async fn message(worker: Rc<Worker>, peer: &Peer, request: Request<Incoming>, ac
     let mut upstream_head = UpstreamHead::default();
     match receive(&worker, peer, &parts, body.is_end_stream(), &mut upstream_head) {
         Err(refused) => {
-            rest::drop_rest_beside(body, &worker.limits, active);
+            rest::drop_rest_beside(body, &worker.limits(), active);
             answer::refusal(&refused, caller)
         }
         Ok((Received::Answer(own), ticket)) => {
             let response = answer::own(own, caller);
             finish(ticket, &worker, response.status().as_u16());
-            rest::drop_rest_beside(body, &worker.limits, active);
+            rest::drop_rest_beside(body, &worker.limits(), active);
             response
         }
         Ok((Received::Forward(admitted), ticket)) => {
@@ -163,7 +163,7 @@ fn receive(
 ) -> Result<(Received, Ticket), Refused> {
     let (mut buffer, mut spans) = (Vec::new(), Spans::new());
     let mut ticket;
-    let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits) {
+    let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits()) {
         Ok(head) => {
             ticket = Ticket::open(worker, peer.address, &head);
             request::receive(worker, peer, &head, &mut ticket, out)

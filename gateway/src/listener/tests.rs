@@ -7,12 +7,14 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::request::route::Routes;
 use crate::tls::tests::Pki;
 
 struct Up {
     address: SocketAddr,
     connections: Arc<Connections>,
     shutdown: watch::Sender<bool>,
+    dismissal: Dismissal,
     loop_: tokio::task::JoinHandle<()>,
 }
 
@@ -24,16 +26,19 @@ where
     let socket = bind("127.0.0.1:0".parse().expect("an address"), 1).expect("bound").remove(0);
     let address = socket.local_addr().expect("bound");
     let (shutdown, receiver) = watch::channel(false);
+    let (dismissal, leaving) = Leaving::new();
+    let view =
+        View { routes: Routes::new(Vec::new()), limits: limits.into(), trusted_proxies: Default::default(), tls };
     let settings = Settings {
-        tls,
+        view: Current::new(view),
         connections: Arc::clone(&connections),
-        limits: Rc::new(limits),
+        leaving,
         shutdown: receiver,
         refused: Rc::new(|| ()),
     };
     let listener = TcpListener::from_std(socket).expect("a listener");
     let loop_ = tokio::task::spawn_local(run(listener, settings, serve));
-    Up { address, connections, shutdown, loop_ }
+    Up { address, connections, shutdown, dismissal, loop_ }
 }
 
 fn caps() -> Arc<Connections> {
@@ -115,31 +120,6 @@ fn a_taken_port_is_an_error_though_workers_share_theirs() {
     assert!(matches!(taken, ListenError::InUse { .. }), "{taken}");
     let foreign = bind("192.0.2.1:0".parse().expect("an address"), 1).expect_err("not of this machine");
     assert!(foreign.to_string().starts_with("cannot listen on 192.0.2.1:0"), "{foreign}");
-}
-
-#[test]
-fn places_are_counted_and_given_back() {
-    let connections = Connections::capped(3, 2);
-    let (a, b) = ("10.0.0.1".parse().expect("an address"), "10.0.0.2".parse().expect("an address"));
-    let held = [connections.take(a), connections.take(a)];
-    assert!(held.iter().all(Option::is_some));
-    assert!(connections.take(a).is_none(), "the client's own cap");
-    let third = connections.take(b).expect("another client has room");
-    assert!(connections.take(b).is_none(), "the cap over all");
-    drop(third);
-    assert_eq!(connections.open(), 2);
-    drop(held);
-    assert_eq!(connections.open(), 0);
-    assert!(connections.lock().by_client.is_empty(), "nothing is remembered of clients that are gone");
-}
-
-#[test]
-fn the_limit_of_descriptors_is_raised_and_never_lowered() {
-    let before = raise_descriptors(0);
-    assert_eq!(raise_descriptors(1), before);
-    let raised = raise_descriptors(before.saturating_add(1));
-    assert!(raised >= before);
-    assert_eq!(raise_descriptors(0), raised);
 }
 
 #[test]
@@ -282,6 +262,7 @@ async fn a_shutdown_waits_for_what_is_under_way_and_accepts_nothing_more() {
         while up.connections.open() < 2 {
             tokio::task::yield_now().await;
         }
+        up.dismissal.give();
         up.shutdown.send(true).expect("the loop listens");
         assert_eq!(all(silent).await, "", "a connection without a request is closed");
         assert!(TcpStream::connect(up.address).await.is_err(), "the socket is gone");

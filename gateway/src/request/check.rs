@@ -35,7 +35,7 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
         return Err(Refused::NotVerified(error));
     }
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
-    let capability = unverified.verify(&worker.standing, worker.limits.price_budget).map_err(|error| {
+    let capability = unverified.verify(&worker.standing, worker.limits().price_budget).map_err(|error| {
         if let Some(inadmissible) = Inadmissible::of(&error, version) {
             worker.refusals.borrow_mut().insert(token.expose(), inadmissible);
         }

@@ -82,7 +82,8 @@ pub fn receive(
     out: &mut UpstreamHead,
 ) -> Result<Received, Refused> {
     ticket.comes_over(peer.scheme);
-    let routes = worker.routes();
+    let view = worker.view();
+    let routes = &view.routes;
     let host = lower_case(head.host());
     if peer.server_name.as_deref().is_some_and(|name| name != host) {
         return Err(Refused::Misdirected);
@@ -104,10 +105,10 @@ pub fn receive(
     if capability.holds(resource.name.as_str(), head.method()) {
         ticket.resource = Some(Rc::clone(resource));
     }
-    let trusted = worker.trusted_proxies.contains(peer.address);
-    ticket.client = client::decide(head, peer.address, &worker.trusted_proxies);
+    let trusted = view.trusted_proxies.contains(peer.address);
+    ticket.client = client::decide(head, peer.address, &view.trusted_proxies);
     let grpc = head.value(Known::ContentType).and_then(|content_type| grpc_call(content_type, found.path));
-    let body_max = smaller(resource.max_body, worker.limits.body_bytes_max);
+    let body_max = smaller(resource.max_body, view.limits.body_bytes_max);
     let message = Message {
         query_string: head.query().unwrap_or(""),
         host: &host,

@@ -132,6 +132,8 @@ pub(super) struct WorkerCounters {
     pub(super) upstream_failed: Counter,
     pub(super) upstream_retried: Counter,
     pub(super) leases_fallen: Counter,
+    /// Turns of the worker's own loop, about one a second: a worker whose count stands still does not move.
+    pub(super) turns: Counter,
     /// Locked when a (resource, reason) pair is seen for the first time, and when somebody renders.
     pub(super) decisions: Mutex<Vec<DecisionCounter>>,
 }
@@ -157,6 +159,17 @@ pub struct LedgerMetrics {
     pub revoked: Gauge,
     /// 1 while the ledger accepts no writes because one failed.
     pub read_only: Gauge,
+}
+
+/// What became of the configuration's reloads.
+#[derive(Debug, Default)]
+pub struct ConfigMetrics {
+    /// Put in force.
+    pub applied: SharedCounter,
+    /// Refused; the one before stayed.
+    pub refused: SharedCounter,
+    /// The number of the one in force; a gateway starts with 1.
+    pub generation: Gauge,
 }
 
 #[cfg(test)]

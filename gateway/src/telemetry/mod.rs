@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 
 pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
-pub use metrics::{Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
+pub use metrics::{ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
 use metrics::{DecisionCounter, WorkerCounters};
 pub(crate) use otlp::known_method;
 pub use traces::{Spans, Traces, TracesError};
@@ -36,6 +36,7 @@ pub const ALLOWED: &str = "allowed";
 pub struct Telemetry {
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     ledger: Arc<LedgerMetrics>,
+    config: ConfigMetrics,
     access_log: AccessLog,
     traces: Traces,
 }
@@ -43,7 +44,13 @@ pub struct Telemetry {
 impl Telemetry {
     /// Telemetry that writes its access log through `access_log` and sends its spans through `traces`.
     pub fn new(access_log: AccessLog, traces: Traces) -> Arc<Self> {
-        Arc::new(Self { workers: Mutex::default(), ledger: Arc::default(), access_log, traces })
+        Arc::new(Self {
+            workers: Mutex::default(),
+            ledger: Arc::default(),
+            config: ConfigMetrics::default(),
+            access_log,
+            traces,
+        })
     }
 
     /// Telemetry that counts and logs nothing to anywhere; for tests and for embedding.
@@ -69,15 +76,25 @@ impl Telemetry {
         &self.ledger
     }
 
+    /// What became of the configuration's reloads.
+    pub fn config(&self) -> &ConfigMetrics {
+        &self.config
+    }
+
     /// The access log, to have it reopened after a rotation.
     pub fn access_log(&self) -> &AccessLog {
         &self.access_log
     }
 
+    /// How often each worker's loop has turned.
+    pub fn turns(&self) -> Vec<u64> {
+        lock(&self.workers).iter().map(|worker| worker.turns.read()).collect()
+    }
+
     /// All counters as Prometheus text exposition, format 0.0.4.
     pub fn render(&self) -> String {
         let workers = lock(&self.workers).clone();
-        prometheus::render(&workers, &self.ledger, &self.access_log, &self.traces)
+        prometheus::render(&workers, &self.ledger, &self.config, &self.access_log, &self.traces)
     }
 }
 
@@ -188,6 +205,11 @@ impl WorkerTelemetry {
     /// Hands a message's spans to the exporter. Never waits: if the collector cannot keep up they are dropped and counted.
     pub fn record(&self, spans: Spans) {
         self.spans.push(spans);
+    }
+
+    /// The worker's loop has turned.
+    pub fn turned(&self) {
+        self.counters.turns.add(1);
     }
 
     /// Whether access lines go anywhere, so that a caller can skip preparing one.

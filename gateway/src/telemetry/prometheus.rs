@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::access_log::AccessLog;
 use super::lock;
-use super::metrics::{BUCKETS_US, Counter, Histogram, LedgerMetrics, Protocol, WorkerCounters};
+use super::metrics::{BUCKETS_US, ConfigMetrics, Counter, Histogram, LedgerMetrics, Protocol, WorkerCounters};
 use super::traces::Traces;
 
 /// The media type of what [`render`] writes.
@@ -16,6 +16,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) fn render(
     workers: &[Arc<WorkerCounters>],
     ledger: &LedgerMetrics,
+    config: &ConfigMetrics,
     log: &AccessLog,
     traces: &Traces,
 ) -> String {
@@ -26,6 +27,7 @@ pub(super) fn render(
     traffic(&mut text, workers);
     upstreams(&mut text, workers);
     ledger_families(&mut text, ledger);
+    reloads(&mut text, config);
     text.counter(
         "postern_access_log_dropped_lines_total",
         "Access log lines dropped because the log writer could not keep up.",
@@ -41,6 +43,18 @@ pub(super) fn render(
         u64::from(traces.is_failing()),
     );
     text.0
+}
+
+fn reloads(text: &mut Text, config: &ConfigMetrics) {
+    let name = "postern_config_reloads_total";
+    text.family(name, "counter", "Configurations read anew, by what became of them.");
+    text.series(name, &[("result", "applied")], config.applied.read());
+    text.series(name, &[("result", "refused")], config.refused.read());
+    text.gauge(
+        "postern_config_generation",
+        "The number of the configuration in force; a gateway starts with 1.",
+        config.generation.read(),
+    );
 }
 
 fn decisions(text: &mut Text, workers: &[Arc<WorkerCounters>]) {

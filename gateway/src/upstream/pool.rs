@@ -14,11 +14,12 @@ use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
 use super::transport::{self, Stream};
+use crate::current::Current;
 use crate::limits::Limits;
 
 /// The connections of one worker that wait for a message.
 pub struct Pool {
-    limits: Rc<Limits>,
+    limits: Current<Limits>,
     idle: RefCell<HashMap<Rc<str>, Vec<Idle>, foldhash::fast::RandomState>>,
     turn: Cell<usize>,
 }
@@ -63,7 +64,7 @@ pub enum Unreachable {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(limits: Rc<Limits>) -> Self {
+    pub fn new(limits: Current<Limits>) -> Self {
         Self { limits, idle: RefCell::default(), turn: Cell::new(0) }
     }
 
@@ -90,11 +91,12 @@ impl Pool {
 
     /// A kept connection that is still open and silent.
     pub fn take(&self, endpoint: &Rc<Endpoint>) -> Option<Upstream> {
+        let limits = self.limits.get();
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(endpoint.name())?;
         // The one used last is the one most likely to be open; older ones age out.
         while let Some(Idle { mut stream, since }) = kept.pop() {
-            if since.elapsed() < self.limits.upstream_idle_timeout && stream.is_silent() {
+            if since.elapsed() < limits.upstream_idle_timeout && stream.is_silent() {
                 return Some(Upstream { endpoint: Rc::clone(endpoint), stream, is_reused: true });
             }
         }
@@ -107,7 +109,7 @@ impl Pool {
     /// It cannot be made, or not in time.
     pub async fn connect(&self, endpoint: &Rc<Endpoint>) -> Result<Upstream, Unreachable> {
         let connecting = async { transport::connect(endpoint, &transport::resolve(endpoint).await?).await };
-        match timeout(self.limits.upstream_connect_timeout, connecting).await {
+        match timeout(self.limits.get().upstream_connect_timeout, connecting).await {
             Err(_) => Err(Unreachable::Timeout { address: Rc::clone(endpoint.name()) }),
             Ok(Err(error)) => Err(Unreachable::Failed { address: Rc::clone(endpoint.name()), error }),
             Ok(Ok(stream)) => Ok(Upstream { endpoint: Rc::clone(endpoint), stream, is_reused: false }),
@@ -118,18 +120,23 @@ impl Pool {
     pub fn put(&self, upstream: Upstream) {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.entry(Rc::clone(upstream.endpoint.name())).or_default();
-        if kept.len() < self.limits.upstream_idle_connections_max {
+        if kept.len() < self.limits.get().upstream_idle_connections_max {
             kept.push(Idle { stream: upstream.stream, since: Instant::now() });
         }
     }
 
     /// Closes what has waited too long. To be called now and then.
     pub fn sweep(&self) {
-        let max = self.limits.upstream_idle_timeout;
+        let max = self.limits.get().upstream_idle_timeout;
         self.idle.borrow_mut().retain(|_, kept| {
             kept.retain(|idle| idle.since.elapsed() < max);
             !kept.is_empty()
         });
+    }
+
+    /// Closes what leads to upstreams that no resource names any more.
+    pub fn retain(&self, named: impl Fn(&str) -> bool) {
+        self.idle.borrow_mut().retain(|address, _| named(address));
     }
 
     /// How many connections wait.
@@ -154,7 +161,7 @@ mod tests {
     }
 
     fn pool(limits: Limits) -> Pool {
-        Pool::new(Rc::new(limits))
+        Pool::new(Current::new(limits))
     }
 
     #[tokio::test]

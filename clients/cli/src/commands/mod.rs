@@ -34,11 +34,14 @@ pub(crate) fn now() -> u64 {
 
 /// Runs what needs sockets or the ledger, on this thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Stop::failed(format!("cannot start: {error}; the limit on open files may be too low")))?
-        .block_on(work)
+        .map_err(|error| Stop::failed(format!("cannot start: {error}; the limit on open files may be too low")))?;
+    let result = runtime.block_on(work);
+    // What is still waited for in the background, a drain that was cut short, must not keep the process.
+    runtime.shutdown_background();
+    result
 }
 
 /// The ledger itself, for what is done while no gateway runs. It fails while one does, which is what keeps the two apart.

@@ -74,7 +74,7 @@ pub(crate) fn run(args: ProxyArgs, state: &StateArg) -> Result<Exit, Stop> {
             write_token(&folder, &key, name)?;
         }
         greet(&folder, address, running.admin_address(), &names)?;
-        serving::until_signal(running, &folder).await
+        serving::until_signal(running, &folder, None).await
     })?;
     Ok(Exit::Done)
 }

@@ -20,8 +20,10 @@ Examples:
   postern serve --config /etc/postern.toml --state /var/lib/postern
 
 A file to start from: postern config default > postern.toml
-SIGINT and SIGTERM drain: what is under way may finish. SIGUSR1 opens the access log's file anew,
-after a rotation. POSTERN_LOG=debug shows more.")]
+The file is read anew when it or a file that it names changes, and on SIGHUP; nothing under way notices, and
+a file with mistakes changes nothing. SIGINT and SIGTERM drain: what is under way may finish, a second one
+ends it at once. SIGUSR1 opens the access log's file anew, after a rotation. Under systemd use
+Type=notify-reload. POSTERN_LOG=debug shows more.")]
 pub(crate) struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "postern.toml")]
@@ -47,13 +49,12 @@ pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
     let folder = folder.map_err(Stop::failed)?;
     serving::log_to_stderr("info");
     block_on(async {
-        serving::answer_hangups()?;
         let running = serving::start(config, folder.clone()).await?;
         for address in running.data_addresses() {
             output::note(&format!("Messages: {address}"));
         }
         output::note(&format!("Administration: http://{}", running.admin_address()));
-        serving::until_signal(running, &folder).await
+        serving::until_signal(running, &folder, Some(&args.config)).await
     })?;
     Ok(Exit::Done)
 }

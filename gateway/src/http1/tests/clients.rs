@@ -238,7 +238,7 @@ fn large_bodies_go_both_ways_through_bounded_buffers() {
 async fn paused(limits: Limits, sent: &str) -> (String, Vec<String>) {
     let world = World::with(limits, None).await;
     let (mut client, server) = tokio::io::duplex(1024);
-    let served = spawn_local(serve(server, world.way.clone(), Rc::clone(&world.shared)));
+    let served = spawn_local(serve(server, world.way.clone(), Rc::clone(&world.shared), Leaving::never()));
     client.write_all(sent.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.expect("an end");
@@ -271,7 +271,7 @@ async fn a_head_that_trickles_in_is_not_given_more_time_for_each_byte() {
     local(async {
         let world = World::new().await;
         let (mut client, server) = tokio::io::duplex(1024);
-        spawn_local(serve(server, world.way.clone(), Rc::clone(&world.shared)));
+        spawn_local(serve(server, world.way.clone(), Rc::clone(&world.shared), Leaving::never()));
         let begun = tokio::time::Instant::now();
         while client.write_all(b"G").await.is_ok() && begun.elapsed() < Duration::from_secs(60) {
             tokio::time::advance(Duration::from_millis(500)).await;

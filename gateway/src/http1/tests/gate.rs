@@ -47,7 +47,7 @@ impl Gate {
                 let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 let peer = Peer { address, scheme: Scheme::Http, server_name: None, client_cert: None };
                 let worker = Rc::clone(&worker);
-                spawn_local(async move { super::super::serve(&worker, stream, peer).await });
+                spawn_local(async move { super::super::serve(&worker, stream, peer, Leaving::never()).await });
             }
         });
         Self { address, upstream, token }

@@ -17,9 +17,11 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::connection::{Shared, serve};
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
+use crate::current::Current;
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
 use crate::lease::Fallen;
 use crate::limits::Limits;
+use crate::listener::Leaving;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::Pool;
@@ -180,11 +182,11 @@ struct World {
 
 impl World {
     async fn with(limits: Limits, body_max: Option<u64>) -> Self {
-        let limits = Rc::new(limits);
+        let limits = Current::new(limits);
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = Endpoint::for_tests(&upstream.local_addr().expect("bound").to_string());
         let telemetry = Rc::new(Telemetry::without_log().worker());
-        let pool = Rc::new(Pool::new(Rc::clone(&limits)));
+        let pool = Rc::new(Pool::new(limits.clone()));
         let way = TestWay { upstreams: [endpoint].into(), pool, telemetry, body_max, log: Rc::default() };
         let shared = Shared::new(limits);
         let (shutdown, watch) = watch::channel(false);
@@ -194,7 +196,7 @@ impl World {
         let (served, shared_by_all) = (way.clone(), Rc::clone(&shared));
         spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                spawn_local(serve(stream, served.clone(), Rc::clone(&shared_by_all)));
+                spawn_local(serve(stream, served.clone(), Rc::clone(&shared_by_all), Leaving::never()));
             }
         });
         Self { address, upstream, way, shared, shutdown }

@@ -87,7 +87,7 @@ async fn demonstrate(args: &DemoArgs, state: &StateDir) -> Result<(), Stop> {
         return Ok(());
     }
     invite(state, data, running.admin_address(), &full, &reader)?;
-    serving::until_signal(running, state).await
+    serving::until_signal(running, state, None).await
 }
 
 fn config(service: &SampleService, data: SocketAddr, admin: SocketAddr) -> Result<Config, Stop> {

@@ -1,0 +1,189 @@
+//! A configuration in force, with all that was made of it: one generation, replaced whole by the next.
+//!
+//! A generation is built completely before anything of it counts: certificates read, anonymous tokens verified, new
+//! addresses bound. If any of that fails, nothing has changed and every reason is reported. What the next generation has
+//! in common with this one it takes over: sockets whose address stays are not touched, nor is a certificate whose files
+//! say what they said before.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use postern_capabilities::revocation::Standing;
+use postern_capabilities::token::{Capability, Unverified};
+use tokio::sync::Semaphore;
+
+use crate::config::{self, Config};
+use crate::limits::Limits;
+use crate::listener::Listener;
+use crate::state::read_secret_file;
+use crate::tls::{Tls, TlsError};
+
+/// Why a generation could not be built. Each is a sentence: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBuilt {
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] crate::listener::ListenError),
+    /// A resource's anonymous capability.
+    #[error("resource.{resource}.anonymous: {sentence}")]
+    Anonymous {
+        /// The resource.
+        resource: String,
+        /// What is wrong, and what to do.
+        sentence: String,
+    },
+}
+
+/// A configuration and what was made of it.
+pub struct Generation {
+    /// Counted from 1.
+    pub number: u64,
+    /// The configuration.
+    pub config: Config,
+    /// What messages without a token present, for each resource of the configuration.
+    pub anonymous: Vec<Option<Arc<Capability>>>,
+    /// Certificate and key; `None`: cleartext.
+    pub tls: Option<Arc<Tls>>,
+    /// The addresses that are listened on.
+    pub listeners: Vec<Arc<Listener>>,
+    /// One permit for each worker that has put it in force.
+    in_force: Semaphore,
+}
+
+impl Generation {
+    /// Builds the generation after `before`, or the first one.
+    ///
+    /// # Errors
+    /// Every reason why it cannot be put in force. Nothing has changed then.
+    pub fn build(
+        config: Config,
+        before: Option<&Self>,
+        standing: &Standing,
+        workers: usize,
+    ) -> Result<Self, Vec<NotBuilt>> {
+        let mut reasons = Vec::new();
+        let mut anonymous = Vec::new();
+        for resource in &config.resources {
+            anonymous.push(take(present_as(resource, standing, &config.limits), &mut reasons).flatten());
+        }
+        let tls = config.tls.as_ref().and_then(|files| take(Tls::load(files), &mut reasons)).map(Arc::new);
+        let tls = match (tls, before.and_then(|before| before.tls.as_ref())) {
+            (Some(new), Some(old)) if new.is_like(old) => Some(Arc::clone(old)),
+            (new, _) => new,
+        };
+        let listeners = listen(&config, before, workers, &mut reasons);
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let number = before.map_or(1, |before| before.number + 1);
+        Ok(Self { number, config, anonymous, tls, listeners, in_force: Semaphore::new(0) })
+    }
+
+    /// Says that one more worker has put it in force.
+    pub fn is_followed(&self) {
+        self.in_force.add_permits(1);
+    }
+
+    /// Waits until so many workers have.
+    pub async fn followed_by(&self, workers: usize) {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        drop(self.in_force.acquire_many(workers).await);
+    }
+
+    /// What is different from the generation before, in words.
+    pub fn changes_since(&self, before: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        let is_kept =
+            |one: &Arc<Listener>, others: &[Arc<Listener>]| others.iter().any(|other| Arc::ptr_eq(one, other));
+        for listener in self.listeners.iter().filter(|one| !is_kept(one, &before.listeners)) {
+            changes.push(format!("listens on {}", listener.address));
+        }
+        for listener in before.listeners.iter().filter(|one| !is_kept(one, &self.listeners)) {
+            changes.push(format!("listens on {} no more", listener.address));
+        }
+        match (&before.tls, &self.tls) {
+            (Some(old), Some(new)) if !Arc::ptr_eq(old, new) => changes.push("another certificate".to_owned()),
+            (None, Some(_)) => changes.push("TLS".to_owned()),
+            (Some(_), None) => changes.push("TLS no more".to_owned()),
+            _ => {}
+        }
+        let resource = |of: &Self, name: &str| of.config.resources.iter().position(|r| r.name.as_str() == name);
+        for (index, new) in self.config.resources.iter().enumerate() {
+            match resource(before, new.name.as_str()) {
+                None => changes.push(format!("resource.{} is new", new.name)),
+                Some(at) if before.config.resources[at] != *new => changes.push(format!("resource.{}", new.name)),
+                Some(at) if before.short_id(at) != self.short_id(index) => {
+                    changes.push(format!("resource.{}: another anonymous token", new.name));
+                }
+                Some(_) => {}
+            }
+        }
+        for old in before.config.resources.iter().filter(|old| resource(self, old.name.as_str()).is_none()) {
+            changes.push(format!("resource.{} is gone", old.name));
+        }
+        if self.config.trusted_proxies != before.config.trusted_proxies {
+            changes.push("trusted_proxies".to_owned());
+        }
+        if self.config.limits != before.config.limits {
+            changes.push("limits".to_owned());
+        }
+        changes
+    }
+
+    fn short_id(&self, resource: usize) -> Option<&str> {
+        Some(self.anonymous.get(resource)?.as_ref()?.short_id())
+    }
+}
+
+/// The value, or its reason put to the others.
+fn take<T, E: Into<NotBuilt>>(result: Result<T, E>, reasons: &mut Vec<NotBuilt>) -> Option<T> {
+    result.map_err(|error| reasons.push(error.into())).ok()
+}
+
+/// The listeners of a configuration: those of the generation before where their address stays, and new ones.
+fn listen(
+    config: &Config,
+    before: Option<&Generation>,
+    workers: usize,
+    reasons: &mut Vec<NotBuilt>,
+) -> Vec<Arc<Listener>> {
+    let mut kept: Vec<Arc<Listener>> = before.map(|before| before.listeners.clone()).unwrap_or_default();
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        // Several may stand there with port 0, each a socket of its own.
+        match kept.iter().position(|listener| listener.configured == *address) {
+            Some(index) => listeners.push(kept.swap_remove(index)),
+            None => listeners.extend(take(Listener::bind(*address, workers), reasons)),
+        }
+    }
+    listeners
+}
+
+/// The capability that messages without a token present at a resource. It may hold rights to that resource only.
+fn present_as(
+    resource: &config::Resource,
+    standing: &Standing,
+    limits: &Limits,
+) -> Result<Option<Arc<Capability>>, NotBuilt> {
+    let Some(path) = &resource.anonymous else { return Ok(None) };
+    let wrong = |sentence: String| NotBuilt::Anonymous { resource: resource.name.as_str().into(), sentence };
+    let text = read_secret_file(path).map_err(|error| wrong(error.to_string()))?;
+    let at =
+        |what: &dyn std::fmt::Display, path: &Path| format!("the token in {} is not usable: {what}", path.display());
+    let capability = Unverified::parse(text.trim())
+        .map_err(|error| wrong(at(&error, path)))?
+        .verify(standing, limits.price_budget)
+        .map_err(|error| wrong(at(&error, path)))?;
+    if capability.rights().iter().any(|right| right.resource != resource.name) || capability.rights().is_empty() {
+        return Err(wrong(format!(
+            "the token in {} must hold rights to {:?} and to nothing else; mint one with `postern mint {} --allow GET`.",
+            path.display(),
+            resource.name.as_str(),
+            resource.name.as_str(),
+        )));
+    }
+    Ok(Some(Arc::new(capability)))
+}
