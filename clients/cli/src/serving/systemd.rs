@@ -4,10 +4,14 @@
 //! `WatchdogSec=` that the gateway moves: a beat is only sent while every worker has turned its loop lately. Without the
 //! variable nothing is sent anywhere, and a manager that cannot be told is no reason to stop serving.
 
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
 use postern_gateway::gateway::Running;
-use sd_notify::NotifyState;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// How long a worker may be silent before the watchdog is left to bark.
@@ -15,28 +19,43 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Started or reloaded.
 pub(super) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(&format!("READY=1\nSTATUS={}", one_line(status)));
 }
 
 /// About to read the configuration anew; [`ready`] ends it, whatever came of it.
 pub(super) fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => {
-            tracing::debug!(%error, "the clock cannot be read, so the service manager is not told of a reload")
-        }
-    }
+    // The time tells this reload from one that was begun before the manager asked for it.
+    let now = clock_gettime(ClockId::Monotonic);
+    let us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
 }
 
 /// Draining.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    tell("STOPPING=1\nSTATUS=draining");
 }
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+fn tell(message: &str) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
+    if let Err(error) = send(name.as_bytes(), message) {
         tracing::warn!(%error, "the service manager cannot be told how the gateway is");
     }
+}
+
+/// One datagram to a socket that is named by a path, or, behind `@`, in the abstract namespace.
+fn send(name: &[u8], message: &str) -> io::Result<()> {
+    let address = match name.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    // A manager that does not read must not hold up whoever serves.
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message.as_bytes(), &address).map(drop)
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
 /// Beats for as long as the gateway moves.
@@ -49,7 +68,12 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// If the service manager asks for one.
     pub(super) fn asked_for() -> Option<Self> {
-        let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero())?;
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let period = number("WATCHDOG_USEC").filter(|us| *us > 0).map(Duration::from_micros)?;
+        // It may have been asked of the process that started this one.
+        if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(std::process::id())) {
+            return None;
+        }
         // Twice in its time, as the manager recommends.
         let mut beats = interval((period / 2).max(Duration::from_millis(1)));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,7 +90,7 @@ impl Watchdog {
             self.since = Instant::now();
         }
         if self.since.elapsed() < SILENCE_MAX {
-            tell(&[NotifyState::Watchdog]);
+            tell("WATCHDOG=1");
         } else {
             tracing::error!("a worker does not move; the watchdog is not fed");
         }
@@ -76,7 +100,7 @@ impl Watchdog {
     pub(super) async fn keep_beating(&mut self) {
         loop {
             self.beats.tick().await;
-            tell(&[NotifyState::Watchdog]);
+            tell("WATCHDOG=1");
         }
     }
 }

@@ -1,0 +1,85 @@
+"""SIGTERM: nothing new begins, what is under way ends within a bound, and everybody who asks is told."""
+
+import json
+import signal
+import threading
+
+from harness.backend import Recorder, answer
+from harness.gate import Gate
+from harness.h2wire import H2Wire, pseudo
+from harness.ports import is_open, until
+from harness.wire import request
+
+
+class Held(Recorder):
+    """A service that answers `/slow` only when told to."""
+
+    def __init__(self):
+        self.release = threading.Event()
+        super().__init__(lambda r: (r.target != "/slow" or self.release.wait(30)) and answer(body=b"late"))
+
+    def holds(self):
+        return any(r.target == "/slow" for r in self.requests)
+
+
+def test_a_drain_ends_idle_connections_finishes_the_others_and_says_that_nothing_is_ready():
+    with Held() as service, Gate({"orders": service}) as gate:
+        token = gate.mint("orders")
+        with gate.wire() as idle, gate.wire(timeout=30) as busy:
+            assert idle.send(request("GET", "/orders/1", token=token)).answer().status == 200
+            busy.send(request("GET", "/orders/slow", token=token))
+            until(service.holds, "the slow request did not arrive")
+            assert gate.admin("GET", "/health/ready").status == 200
+            gate.process.signal(signal.SIGTERM)
+            ready = until(lambda: (a := gate.admin("GET", "/health/ready")).status == 503 and a, "still ready")
+            assert "shutting down" in json.loads(ready.body)["detail"]
+            assert gate.admin("GET", "/health/live").status == 200
+            assert idle.sock.recv(1) == b"", "an idle connection ends at once"
+            until(lambda: not is_open(gate.port), "new connections are still taken")
+            # Administration goes on: a capability can be revoked for as long as anything is open.
+            gate.revoke(gate.mint("orders"))
+            service.release.set()
+            reply = busy.answer()
+            assert reply.status == 200 and reply.value("connection") == "close"
+        assert gate.process.wait(20) == 0
+
+
+def test_an_open_http2_connection_gets_goaway_and_its_stream_finishes():
+    with Held() as service, Gate({"orders": service}) as gate:
+        token = gate.mint("orders")
+        with H2Wire(gate.port) as wire:
+            wire.headers(1, pseudo("GET", "/orders/slow", token=token))
+            until(service.holds, "the slow request did not arrive")
+            gate.process.signal(signal.SIGTERM)
+            until(lambda: gate.admin("GET", "/health/ready").status == 503, "still ready")
+            service.release.set()
+            reply = wire.outcome(1)
+            assert reply.value(":status") == "200" and bytes(reply.body) == b"late"
+            wire.until(lambda: wire.goaway is not None or wire.closed)
+            assert wire.goaway == 0
+        assert gate.process.wait(20) == 0
+
+
+def test_a_drain_is_bounded():
+    with Held() as service, Gate({"orders": service}, {"drain_timeout": "300ms"}) as gate:
+        token = gate.mint("orders")
+        with gate.wire(timeout=30) as busy:
+            busy.send(request("GET", "/orders/slow", token=token))
+            until(service.holds, "the slow request did not arrive")
+            gate.process.signal(signal.SIGTERM)
+            assert gate.process.wait(20) == 0
+            assert busy.sock.recv(1) == b""
+        service.release.set()
+
+
+def test_a_second_sigterm_ends_it_at_once():
+    with Held() as service, Gate({"orders": service}, {"drain_timeout": "10m"}) as gate:
+        token = gate.mint("orders")
+        with gate.wire(timeout=30) as busy:
+            busy.send(request("GET", "/orders/slow", token=token))
+            until(service.holds, "the slow request did not arrive")
+            gate.process.signal(signal.SIGTERM)
+            until(lambda: b"Draining" in gate.process.output, "no drain")
+            until(lambda: gate.process.signal(signal.SIGTERM) or not gate.process.is_running(), "still running", every=0.2)
+            assert gate.process.wait(20) == 3, "cut short, and said so"
+        service.release.set()
