@@ -46,6 +46,15 @@ pub struct Limits {
     pub h2_connection_window_bytes: u32,
     /// Streams reset by the client that the gateway still remembers (rapid reset, CVE-2023-44487).
     pub h2_pending_accept_reset_max: usize,
+    /// Streams that the gateway resets because a client broke the protocol on them; one more ends the connection.
+    pub h2_error_resets_max: usize,
+    /// Streams that the gateway has reset and still remembers, so that what was under way to them is no error.
+    pub h2_reset_streams_max: usize,
+    /// Bytes that the bookkeeping of small HTTP/2 DATA frames takes while nobody has read them (256 for each, less its own
+    /// length); more ends the connection.
+    pub h2_small_frames_bytes_max: usize,
+    /// Bytes of one stream's answer that wait for the client's connection, inside the window that it opened.
+    pub h2_send_buffer_bytes: usize,
     /// Interval of HTTP/2 keep-alive PINGs on a quiet connection.
     pub h2_ping_interval: Duration,
     /// How long a PING may stay unanswered.
@@ -113,6 +122,10 @@ impl Default for Limits {
             h2_stream_window_bytes: 64 * 1024,
             h2_connection_window_bytes: 1024 * 1024,
             h2_pending_accept_reset_max: 20,
+            h2_error_resets_max: 1024,
+            h2_reset_streams_max: 50,
+            h2_small_frames_bytes_max: 2 * 1024 * 1024,
+            h2_send_buffer_bytes: 64 * 1024,
             h2_ping_interval: Duration::from_secs(30),
             h2_ping_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(5),

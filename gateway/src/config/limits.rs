@@ -40,6 +40,10 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.size("h2_stream_window_bytes", &mut l.h2_stream_window_bytes, 65_535..=H2_WINDOW_MAX);
     table.size("h2_connection_window_bytes", &mut l.h2_connection_window_bytes, 65_535..=H2_WINDOW_MAX);
     table.count("h2_pending_accept_reset_max", &mut l.h2_pending_accept_reset_max, 1..=10_000);
+    table.count("h2_error_resets_max", &mut l.h2_error_resets_max, 1..=1 << 20);
+    table.count("h2_reset_streams_max", &mut l.h2_reset_streams_max, 1..=10_000);
+    table.size("h2_small_frames_bytes_max", &mut l.h2_small_frames_bytes_max, 25_600..=1 << 30);
+    table.size("h2_send_buffer_bytes", &mut l.h2_send_buffer_bytes, 1024..=16 << 20);
     table.time("h2_ping_interval", &mut l.h2_ping_interval);
     table.time("h2_ping_timeout", &mut l.h2_ping_timeout);
 

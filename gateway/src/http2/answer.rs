@@ -1,10 +1,11 @@
 //! Heads of answers for HTTP/2 clients: the upstream's, a refusal's, and the gateway's own.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VIA};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::body::Answer;
 use crate::head::{Field, ResponseHead};
 use crate::request::error::Refused;
 use crate::request::forward::hygiene::passes_down;
@@ -23,14 +24,23 @@ pub(super) enum Caller {
 }
 
 /// The upstream's head with the fields that may pass. Framing is HTTP/2's own; a declared length stays as information.
-pub(super) fn from_upstream(head: &ResponseHead<'_>, body: Answer) -> Response<Answer> {
-    let mut response = Response::new(body);
+pub(super) fn from_upstream(head: &ResponseHead<'_>) -> Response<()> {
+    let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
     copy(headers, head.fields());
     headers.append(VIA, HeaderValue::from_static("1.1 postern"));
+    if head.is_informational() {
+        return response;
+    }
     if let Some(length) = head.declared_length() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    // RFC 9110 section 6.6.1: who passes on an answer without a date says when it came.
+    if !headers.contains_key(DATE)
+        && let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now()))
+    {
+        headers.insert(DATE, now);
     }
     response
 }
@@ -46,14 +56,14 @@ pub(super) fn copy<'f>(headers: &mut HeaderMap, fields: impl Iterator<Item = Fie
 }
 
 /// A refusal in the form that the caller reads.
-pub(super) fn refusal(refused: &Refused, caller: Caller) -> Response<Answer> {
+pub(super) fn refusal(refused: &Refused, caller: Caller) -> Response<Bytes> {
     let problem = refused.problem();
     if caller == Caller::Grpc {
         return grpc(problem.status, &problem.detail);
     }
     let body = Bytes::from(problem_body(&problem));
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(if caller == Caller::HttpHead { Answer::empty() } else { Answer::whole(body) });
+    let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { body });
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in problem_fields(&problem) {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -65,10 +75,9 @@ pub(super) fn refusal(refused: &Refused, caller: Caller) -> Response<Answer> {
 }
 
 /// One of the gateway's own documents.
-pub(super) fn own(answer: own::Answer, caller: Caller) -> Response<Answer> {
+pub(super) fn own(answer: own::Answer, caller: Caller) -> Response<Bytes> {
     let length = HeaderValue::from(answer.body.len());
-    let body = if caller == Caller::HttpHead { Answer::empty() } else { Answer::whole(answer.body) };
-    let mut response = Response::new(body);
+    let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { answer.body.into() });
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     response.headers_mut().insert(CONTENT_LENGTH, length);
@@ -76,7 +85,7 @@ pub(super) fn own(answer: own::Answer, caller: Caller) -> Response<Answer> {
 }
 
 /// A gRPC response that is all head ("Trailers-Only" in the gRPC protocol): its clients read no problem documents.
-fn grpc(status: u16, detail: &str) -> Response<Answer> {
+fn grpc(status: u16, detail: &str) -> Response<Bytes> {
     // The gRPC protocol's own codes; 401, 403 and 404 are what the design promises, the others its nearest relatives.
     let code = match status {
         401 => "16",
@@ -89,7 +98,7 @@ fn grpc(status: u16, detail: &str) -> Response<Answer> {
         405 => "12",
         _ => "2",
     };
-    let mut response = Response::new(Answer::empty());
+    let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static(code));
@@ -123,7 +132,7 @@ mod tests {
         assert_eq!(http.headers()[CONTENT_TYPE], "application/problem+json");
         let head = refusal(&Refused::NotFound, Caller::HttpHead);
         assert_eq!(head.status(), 404);
-        assert!(matches!(head.body(), Answer::Whole(None)));
+        assert!(head.body().is_empty());
         assert_ne!(head.headers()[CONTENT_LENGTH], "0");
         for (refused, code) in [(Refused::MissingCapability, "16"), (Refused::NotFound, "5")] {
             let grpc = refusal(&refused, Caller::Grpc);

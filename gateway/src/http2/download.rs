@@ -2,17 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::Frame;
 
 use super::answer;
-use super::body::{Answer, Sender};
 use super::exchange::Failed;
 use super::lease::Wait;
+use super::reply::{Reply, Sender};
 use crate::head::ResponseFraming;
+use crate::http1::framing::FramingError;
 use crate::http1::upstream::{Body, Call, Failure};
 use crate::lease::EventStream;
 
@@ -25,63 +26,95 @@ pub(super) struct Download<'a> {
 
 /// The head of an answer that has begun.
 pub(super) struct Begun {
-    pub(super) response: Response<Answer>,
+    pub(super) head: Response<()>,
     /// Whether no body follows.
     pub(super) is_all: bool,
+    /// How long the body is that follows, where the upstream said so.
+    pub(super) declared: Option<u64>,
     /// Where a stream of events has got to; silence belongs to this kind of body.
     pub(super) events: Option<EventStream>,
 }
 
+/// How an answer's body ended.
+pub(super) enum Ended {
+    /// Without anything more.
+    Plainly,
+    /// With fields.
+    WithTrailers(HeaderMap),
+}
+
 impl Download<'_> {
-    /// Waits for the final head. Informational ones before it end here: hyper has no way to pass them on.
-    pub(super) async fn head(&self) -> Result<Begun, Failed> {
+    /// Waits for the final head, and passes on the informational ones before it.
+    pub(super) async fn head(&self, reply: &mut Reply) -> Result<Begun, Failed> {
         loop {
-            poll_fn(|context| self.call.borrow_mut().poll_response(context)).await?;
+            tokio::select! {
+                biased;
+                read = poll_fn(|context| self.call.borrow_mut().poll_response(context)) => read?,
+                () = reply.gone() => return Err(Failed::Gone),
+            }
             let call = self.call.borrow();
             let Some(head) = call.response() else { return Err(Failure::Closed.into()) };
+            let passing = answer::from_upstream(&head);
             if head.is_informational() {
+                reply.inform(passing).map_err(|_| Failed::Gone)?;
                 continue;
             }
+            let framing = head.framing();
             return Ok(Begun {
-                response: answer::from_upstream(&head, Answer::empty()),
-                is_all: matches!(head.framing(), ResponseFraming::None | ResponseFraming::Length(0)),
+                head: passing,
+                is_all: matches!(framing, ResponseFraming::None | ResponseFraming::Length(0)),
+                declared: if let ResponseFraming::Length(length) = framing { Some(length) } else { None },
                 events: EventStream::of(&head),
             });
         }
     }
 
     /// Passes the body on to its end, as fast as the client takes it.
-    pub(super) async fn body(&self, events: &Cell<Option<EventStream>>, sender: &mut Sender) -> Result<(), Failed> {
+    pub(super) async fn body(&self, events: &Cell<Option<EventStream>>, sender: &mut Sender) -> Result<Ended, Failed> {
         loop {
             self.wait.set(if events.get().is_some() { Wait::Event } else { Wait::Upstream(Instant::now()) });
             let found = tokio::select! {
+                biased;
                 found = poll_fn(|context| self.call.borrow_mut().poll_body(context)) => found?,
                 () = sender.gone() => return Err(Failed::Gone),
             };
-            let frame = match found {
-                Body::Data => {
-                    let data = Bytes::copy_from_slice(self.call.borrow().data());
-                    self.bytes_out.set(self.bytes_out.get() + data.len() as u64);
-                    if let Some(mut stream) = events.get() {
-                        stream.pass(&data);
-                        events.set(Some(stream));
-                    }
-                    Some(Frame::data(data))
-                }
-                Body::End { trailers: false } => None,
-                Body::End { trailers: true } => {
-                    let mut trailers = HeaderMap::new();
-                    answer::copy(&mut trailers, self.call.borrow().trailers().iter());
-                    Some(trailers).filter(|trailers| !trailers.is_empty()).map(Frame::trailers)
-                }
-            };
-            if let Some(frame) = frame {
-                self.wait.set(Wait::Client(Instant::now()));
-                sender.send(frame).await.map_err(|_| Failed::Gone)?;
+            let Body::Data = found else { return Ok(self.ended(found)) };
+            let data = Bytes::copy_from_slice(self.call.borrow().data());
+            self.bytes_out.set(self.bytes_out.get() + data.len() as u64);
+            if let Some(mut stream) = events.get() {
+                stream.pass(&data);
+                events.set(Some(stream));
             }
-            if matches!(found, Body::End { .. }) {
-                return Ok(());
+            let ended = if sender.expects(data.len()) { None } else { self.is_at_end().await? };
+            self.wait.set(Wait::Client(Instant::now()));
+            let moved = || self.wait.set(Wait::Client(Instant::now()));
+            let is_last = matches!(ended, Some(Body::End { trailers: false }));
+            sender.send(data, is_last, moved).await.map_err(|_| Failed::Gone)?;
+            if let Some(ended) = ended {
+                return Ok(self.ended(ended));
             }
         }
+    }
+
+    /// Looks whether the body is at its end already, so that its last data can say so.
+    async fn is_at_end(&self) -> Result<Option<Body>, Failed> {
+        poll_fn(|context| {
+            Poll::Ready(match self.call.borrow_mut().poll_body(context) {
+                Poll::Pending => Ok(None),
+                Poll::Ready(Ok(Body::Data)) => Err(Failure::Body(FramingError::LongerThanDeclared).into()),
+                Poll::Ready(Ok(end)) => Ok(Some(end)),
+                Poll::Ready(Err(failure)) => Err(failure.into()),
+            })
+        })
+        .await
+    }
+
+    fn ended(&self, found: Body) -> Ended {
+        if !matches!(found, Body::End { trailers: true }) {
+            return Ended::Plainly;
+        }
+        let mut trailers = HeaderMap::new();
+        answer::copy(&mut trailers, self.call.borrow().trailers().iter());
+        if trailers.is_empty() { Ended::Plainly } else { Ended::WithTrailers(trailers) }
     }
 }

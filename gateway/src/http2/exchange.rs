@@ -1,7 +1,7 @@
 //! One permitted message's exchange with its upstream: the body up, the answer down, both at once.
 //!
-//! An exchange is a task of its own, so that an answer can begin before the request's body has ended. It ends in one of
-//! four ways: both directions are complete, and the upstream connection goes back to the pool; the client is gone or
+//! Both are polled by the stream's own task, so an answer can begin before the request's body has ended. An exchange ends
+//! in one of four ways: both directions are complete, and the upstream connection goes back to the pool; the client is gone or
 //! too slow, and the upstream connection is closed; the upstream breaks, or the capability falls, and the client gets a
 //! problem, or a reset where its answer had begun. Nothing of an exchange outlives its stream.
 
@@ -12,16 +12,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Response;
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming};
-use tokio::sync::oneshot;
+use h2::{Reason, RecvStream};
 use tokio::time::timeout;
 
-use super::Active;
-use super::body::Answer;
-use super::download::Download;
+use super::activity::Active;
+use super::answer::{self, Caller};
+use super::download::{Download, Ended};
 use super::lease::{Wait, fallen, watch};
+use super::reply::{Reply, Sender};
 use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
@@ -42,16 +40,12 @@ pub(super) struct Exchange {
     pub(super) worker: Rc<Worker>,
     pub(super) admitted: Admitted,
     pub(super) head: UpstreamHead,
-    pub(super) body: Incoming,
-    /// Whether the method is HEAD: then the answer has no body, whatever it declares.
-    pub(super) is_head: bool,
+    pub(super) body: RecvStream,
+    pub(super) caller: Caller,
     pub(super) ticket: Ticket,
     /// Keeps the connection from counting as idle.
     pub(super) active: Active,
 }
-
-/// Where the answer's head goes: to the stream, which waits for it, or nowhere if the stream is gone.
-pub(super) type Respond = oneshot::Sender<Result<Response<Answer>, Refused>>;
 
 /// How an exchange failed.
 pub(super) enum Failed {
@@ -73,9 +67,9 @@ impl From<Failure> for Failed {
 
 impl Exchange {
     /// Runs the exchange to its end.
-    pub(super) async fn run(mut self, respond: Respond) {
-        let mut respond = Some(respond);
-        let refused = match self.attempts(&mut respond).await {
+    pub(super) async fn run(mut self, reply: Reply) {
+        let mut reply = Some(reply);
+        let refused = match self.attempts(&mut reply).await {
             Ok(()) => None,
             Err(Failed::Refused(refused)) => Some(refused),
             Err(Failed::Upstream(failure)) => Some(Refused::from(&failure)),
@@ -85,36 +79,40 @@ impl Exchange {
                 None
             }
         };
+        let mut answer = None;
         if let Some(refused) = refused {
             let problem = refused.problem();
             self.ticket.refused(problem.kind);
-            if let Some(respond) = respond {
+            if reply.is_some() {
                 self.ticket.responded(&self.worker, problem.status);
-                let _ = respond.send(Err(refused));
+                answer = Some(answer::refusal(&refused, self.caller));
             }
         }
         self.ticket.close(&self.worker);
         drop((self.head, self.admitted));
+        if let (Some(reply), Some(answer)) = (reply, answer) {
+            let _ = reply.whole(answer, &self.worker.limits()).await;
+        }
         drop_rest(self.body, &self.worker.limits()).await;
         drop(self.active);
     }
 
     /// A kept connection may have closed unseen. Then the message goes up once more on a new one, if that is safe: the
     /// method is idempotent, and nothing of a body is lost.
-    async fn attempts(&mut self, respond: &mut Option<Respond>) -> Result<(), Failed> {
+    async fn attempts(&mut self, reply: &mut Option<Reply>) -> Result<(), Failed> {
         self.empty_body_ends().await?;
         let worker = Rc::clone(&self.worker);
         let resource = Rc::clone(&self.admitted.resource);
-        let upstream = self.connected(worker.pool.open(&resource.upstreams), respond).await?;
+        let upstream = self.connected(worker.pool.open(&resource.upstreams), reply).await?;
         let endpoint = Rc::clone(&upstream.endpoint);
         self.ticket.forwarded(endpoint.name());
         let call = RefCell::new(Call::new(worker.limits()));
-        let mut ended = self.attempt(&call, upstream, respond).await;
+        let mut ended = self.attempt(&call, upstream, reply).await;
         let is_closed = matches!(ended, Err(Failed::Upstream(Failure::Closed)));
         if is_closed && self.admitted.repeatable && call.borrow().may_replay() {
             worker.telemetry.upstream_retried();
-            let fresh = self.connected(worker.pool.connect(&endpoint), respond).await?;
-            ended = self.attempt(&call, fresh, respond).await;
+            let fresh = self.connected(worker.pool.connect(&endpoint), reply).await?;
+            ended = self.attempt(&call, fresh, reply).await;
         }
         // Whether the connection can be used again is for the call to say; after a failure it never can.
         let upstream = call.into_inner().end();
@@ -134,9 +132,9 @@ impl Exchange {
         let body = &mut self.body;
         let end = async {
             while !body.is_end_stream() {
-                match body.frame().await {
+                match body.data().await {
                     None => break,
-                    Some(Ok(frame)) if frame.data_ref().is_none_or(|data| data.is_empty()) => {}
+                    Some(Ok(data)) if data.is_empty() => {}
                     // `h2` resets the stream when DATA goes beyond the declared length.
                     Some(Ok(_) | Err(_)) => return Err(Failed::Gone),
                 }
@@ -151,12 +149,13 @@ impl Exchange {
     async fn connected(
         &self,
         connecting: impl Future<Output = Result<Upstream, Unreachable>>,
-        respond: &mut Option<Respond>,
+        reply: &mut Option<Reply>,
     ) -> Result<Upstream, Failed> {
-        let Some(waiting) = respond else { return Err(Failed::Gone) };
+        let Some(waiting) = reply else { return Err(Failed::Gone) };
         let connected = tokio::select! {
+            biased;
             connected = connecting => connected,
-            () = waiting.closed() => return Err(Failed::Gone),
+            () = waiting.gone() => return Err(Failed::Gone),
         };
         let telemetry = &self.worker.telemetry;
         match &connected {
@@ -172,7 +171,7 @@ impl Exchange {
         &mut self,
         call: &RefCell<Call>,
         upstream: Upstream,
-        respond: &mut Option<Respond>,
+        reply: &mut Option<Reply>,
     ) -> Result<(), Failed> {
         // Much time may have passed since the permit: the body's first byte, a connection. Nothing goes up after a
         // revocation that was acknowledged in between.
@@ -181,7 +180,8 @@ impl Exchange {
         }
         let wait = Cell::new(Wait::Upstream(Instant::now()));
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
-        call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, self.is_head);
+        let is_head = self.caller == Caller::HttpHead;
+        call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, is_head);
         let upload = Upload {
             call,
             body: &mut self.body,
@@ -194,44 +194,53 @@ impl Exchange {
         let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
         let mut watch = pin!(watch(&wait, &self.worker, self.ticket.capability.clone()));
 
-        let Some(waiting) = respond else { return Err(Failed::Gone) };
-        let mut begun = tokio::select! {
+        let Some(waiting) = reply else { return Err(Failed::Gone) };
+        let begun = tokio::select! {
             biased;
-            begun = upload.beside(download.head()) => begun?,
+            begun = upload.beside(download.head(waiting)) => begun?,
             end = &mut watch => return Err(end),
-            () = waiting.closed() => return Err(Failed::Gone),
         };
         self.ticket.answered();
-        self.ticket.responded(&self.worker, begun.response.status().as_u16());
+        self.ticket.responded(&self.worker, begun.head.status().as_u16());
 
-        let mut sender = None;
-        if !begun.is_all {
-            let (writing, body) = Answer::streamed();
-            *begun.response.body_mut() = body;
-            sender = Some(writing);
+        let Some(reply) = reply.take() else { return Err(Failed::Gone) };
+        if begun.is_all {
+            self.ticket.bytes_in = bytes_in.get();
+            return reply.head_only(begun.head).map_err(|_| Failed::Gone);
         }
-        let delivered = respond.take().is_some_and(|respond| respond.send(Ok(begun.response)).is_ok());
+        let mut sender = reply.begin(begun.head, begun.declared).map_err(|_| Failed::Gone)?;
         let events = Cell::new(begun.events);
-        let ended = match &mut sender {
-            _ if !delivered => Err(Failed::Gone),
-            None => Ok(()),
-            Some(sender) => tokio::select! {
-                biased;
-                ended = upload.beside(download.body(&events, sender)) => ended,
-                end = &mut watch => Err(end),
-            },
+        let ended = tokio::select! {
+            biased;
+            ended = upload.beside(download.body(&events, &mut sender)) => ended,
+            end = &mut watch => Err(end),
         };
         self.ticket.bytes_in = bytes_in.get();
         self.ticket.bytes_out = bytes_out.get();
-        match (&ended, sender) {
-            (Ok(()), Some(sender)) => sender.finish(),
-            // An event stream's last word, so that its reader does not take the end for a lost connection and come back.
-            (Err(Failed::Fallen(fallen)), Some(sender)) if events.get().is_some_and(EventStream::is_between_events) => {
-                sender.finish_with(Frame::data(Bytes::from_static(fallen.last_event().as_bytes()))).await;
+        let is_between_events = events.get().is_some_and(EventStream::is_between_events);
+        conclude(ended, sender, is_between_events).await
+    }
+}
+
+/// Ends an answer that has begun as it has to: whole, with a last word, or broken off.
+async fn conclude(ended: Result<Ended, Failed>, sender: Sender, is_between_events: bool) -> Result<(), Failed> {
+    let gone = |_| Failed::Gone;
+    match ended {
+        Ok(Ended::Plainly) if sender.is_over() => Ok(()),
+        Ok(Ended::Plainly) => sender.finish().map_err(gone),
+        Ok(Ended::WithTrailers(trailers)) => sender.finish_with_trailers(trailers).map_err(gone),
+        Err(failed) => {
+            match &failed {
+                // An event stream's last word, so that its reader does not take the end for a lost connection and come back.
+                Failed::Fallen(fallen) if is_between_events => {
+                    sender.finish_with(Bytes::from_static(fallen.last_event().as_bytes())).await;
+                }
+                // The service's fault is an error; that the gateway, or the client, wants no more of it is not.
+                Failed::Upstream(_) => sender.abort(Reason::INTERNAL_ERROR),
+                Failed::Fallen(_) | Failed::Refused(_) | Failed::Gone => sender.abort(Reason::CANCEL),
             }
-            _ => {}
+            Err(failed)
         }
-        ended
     }
 }
 

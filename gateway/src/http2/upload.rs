@@ -5,9 +5,8 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Instant;
 
+use h2::RecvStream;
 use http::HeaderMap;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::lease::Wait;
 use crate::head::Field;
@@ -21,7 +20,7 @@ use crate::request::resource::Resource;
 /// What goes up after the head.
 pub(super) struct Upload<'a> {
     pub(super) call: &'a RefCell<Call>,
-    pub(super) body: &'a mut Incoming,
+    pub(super) body: &'a mut RecvStream,
     /// The most bytes the body may have.
     pub(super) body_max: Option<u64>,
     pub(super) resource: &'a Resource,
@@ -56,28 +55,26 @@ impl Upload<'_> {
     /// Sends it all. On success the upstream has the whole request.
     pub(super) async fn run(self) -> Result<(), Unsent> {
         self.send().await?;
-        let mut trailers = HeaderMap::new();
         loop {
             self.wait.set(Wait::Client(Instant::now()));
-            let frame = match self.body.frame().await {
+            let data = match self.body.data().await {
                 None => break,
                 // A reset, or a length that is not the sum of the DATA frames: `h2` has answered with a reset itself.
                 Some(Err(_)) => return Err(Unsent::Gone),
-                Some(Ok(frame)) => frame,
+                Some(Ok(data)) => data,
             };
-            match frame.into_data() {
-                Ok(data) => {
-                    let received = self.bytes_in.get() + data.len() as u64;
-                    self.bytes_in.set(received);
-                    if let Some(max) = self.body_max.filter(|max| received > *max) {
-                        return Err(Unsent::Refused(Refused::BodyTooLarge { max }));
-                    }
-                    self.call.borrow_mut().write_body(&data)?;
-                    self.send().await?;
-                }
-                Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+            let received = self.bytes_in.get() + data.len() as u64;
+            self.bytes_in.set(received);
+            if let Some(max) = self.body_max.filter(|max| received > *max) {
+                return Err(Unsent::Refused(Refused::BodyTooLarge { max }));
             }
+            // The window opens by what was taken off it; the next stretch is taken only when this one is sent.
+            let _ = self.body.flow_control().release_capacity(data.len());
+            self.call.borrow_mut().write_body(&data)?;
+            self.send().await?;
         }
+        // No end of the body but END_STREAM is one: a reset, whatever its code, leaves the upstream with half a request.
+        let trailers = self.body.trailers().await.map_err(|_| Unsent::Gone)?.unwrap_or_default();
         let passing = fields(&trailers).filter(|field| passes_up(field, self.resource));
         self.call.borrow_mut().finish_body(passing)?;
         self.send().await?;

@@ -17,12 +17,13 @@ use postern_capabilities::message::Scheme;
 use postern_capabilities::mint::mint;
 use postern_capabilities::resource::{Operation, ResourceName, Right};
 use postern_capabilities::revocation::Standing;
+use postern_capabilities::token::Unverified;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::super::{Local, serve};
+use super::super::serve;
 use crate::config::TrustedProxies;
 use crate::limits::Limits;
 use crate::request::Peer;
@@ -136,6 +137,12 @@ impl Gate {
         Self { worker: Rc::new(worker), token, server_name: None, shutdown: watch::channel(false).0 }
     }
 
+    /// Ends the token of [`Gate::token`].
+    pub(super) fn revoke(&self) {
+        let ids = Unverified::parse(&self.token).expect("a token").revocation_ids().to_vec();
+        self.worker.standing.revoke(&ids);
+    }
+
     /// A connection to the gateway, and the task that serves it.
     pub(super) fn wire(&self) -> (DuplexStream, JoinHandle<()>) {
         let (near, far) = tokio::io::duplex(64 * 1024);
@@ -155,6 +162,16 @@ impl Gate {
         let (sender, connection) = hyper::client::conn::http2::handshake(Local, io).await.expect("shaken");
         let connection = tokio::task::spawn_local(async move { drop(connection.await) });
         Client { sender, token: self.token.clone(), served, connection, _up: self.shutdown.clone() }
+    }
+}
+
+/// Runs hyper's tasks on the test's own thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
     }
 }
 

@@ -12,7 +12,7 @@ const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 
 /// The next frame of these kinds on a stream.
-async fn next(wire: &mut DuplexStream, stream: u8, kinds: &[u8]) -> (u8, u8, Vec<u8>) {
+pub(super) async fn next(wire: &mut DuplexStream, stream: u8, kinds: &[u8]) -> (u8, u8, Vec<u8>) {
     loop {
         let mut head = [0; 9];
         wire.read_exact(&mut head).await.expect("a frame");
@@ -25,11 +25,16 @@ async fn next(wire: &mut DuplexStream, stream: u8, kinds: &[u8]) -> (u8, u8, Vec
 }
 
 /// Opens stream 1 with a message whose body is to follow.
-async fn post(gate: &Gate, token: &str) -> DuplexStream {
+pub(super) async fn post(gate: &Gate, token: &str) -> DuplexStream {
+    open(gate, token, "POST", 0, &[]).await
+}
+
+/// Opens stream 1, after some other frames.
+pub(super) async fn open(gate: &Gate, token: &str, method: &str, flags: u8, before: &[u8]) -> DuplexStream {
     let (mut wire, _served) = gate.wire();
     let authorization = format!("Bearer {token}");
     let fields = [
-        (":method", "POST"),
+        (":method", method),
         (":scheme", "http"),
         (":authority", "gate.example"),
         (":path", "/orders"),
@@ -37,7 +42,8 @@ async fn post(gate: &Gate, token: &str) -> DuplexStream {
     ];
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    bytes.extend(frame(HEADERS, END_HEADERS, 1, &header_block(&fields)));
+    bytes.extend(before);
+    bytes.extend(frame(HEADERS, END_HEADERS | flags, 1, &header_block(&fields)));
     wire.write_all(&bytes).await.expect("written");
     wire
 }

@@ -1,0 +1,151 @@
+//! Whether anything goes on on a connection, and whether its other end still lives.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::limits::Limits;
+
+/// What goes on on a connection.
+pub(super) struct Activity(Rc<State>);
+
+struct State {
+    active: Cell<usize>,
+    begun: Cell<u64>,
+    since: Cell<Instant>,
+}
+
+/// A stream that goes on, for as long as this is held.
+pub(super) struct Active(Rc<State>);
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self(Rc::new(State { active: Cell::new(0), begun: Cell::new(0), since: Cell::new(Instant::now()) }))
+    }
+
+    /// A stream begins.
+    pub(super) fn begin(&self) -> Active {
+        let state = &self.0;
+        state.active.set(state.active.get() + 1);
+        state.begun.set(state.begun.get() + 1);
+        Active(Rc::clone(state))
+    }
+
+    /// How many streams have begun so far.
+    pub(super) fn begun(&self) -> u64 {
+        self.0.begun.get()
+    }
+
+    /// Resolves when there has been no stream for some time.
+    pub(super) async fn idle(&self, time: Duration) {
+        loop {
+            match self.0.active.get() {
+                0 if self.0.since.get().elapsed() >= time => return,
+                0 => sleep_until((self.0.since.get() + time).into()).await,
+                _ => sleep(time).await,
+            }
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+        self.0.since.set(Instant::now());
+    }
+}
+
+/// A transport that notes when something was read from it.
+pub(super) struct Heard<IO> {
+    io: IO,
+    is_heard: Rc<Cell<bool>>,
+}
+
+impl<IO> Heard<IO> {
+    /// Wraps a transport; the second part is set by every read.
+    pub(super) fn on(io: IO) -> (Self, Rc<Cell<bool>>) {
+        let is_heard = Rc::new(Cell::new(false));
+        (Self { io, is_heard: Rc::clone(&is_heard) }, is_heard)
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_ready() {
+            self.is_heard.set(true);
+        }
+        read
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Resolves when the other end has been silent for `h2_ping_interval`, and then says nothing for `h2_ping_timeout` either,
+/// not even to a PING. Whoever sends anything at all lives: a PING may be stuck behind much else on a slow line.
+pub(super) async fn lost(pings: Option<PingPong>, is_heard: &Cell<bool>, limits: &Limits) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        is_heard.set(false);
+        sleep(limits.h2_ping_interval).await;
+        if is_heard.get() {
+            continue;
+        }
+        // An error means that the last PING is still under way, or that the connection is closing, which shows elsewhere.
+        let _ = timeout(limits.h2_ping_timeout, async {
+            if pings.ping(Ping::opaque()).await.is_err() {
+                std::future::pending().await
+            }
+        })
+        .await;
+        if !is_heard.get() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_only_without_streams() {
+        let activity = Activity::new();
+        let second = Duration::from_secs(1);
+        let active = activity.begin();
+        assert!(timeout(second * 10, activity.idle(second)).await.is_err());
+        drop(active);
+        assert_eq!(activity.begun(), 1);
+    }
+}

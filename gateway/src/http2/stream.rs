@@ -1,0 +1,143 @@
+//! One stream's way: its head becomes a message, the message is received, and what comes of it is answered.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use http::header::{CONTENT_TYPE, COOKIE, HeaderMap};
+use http::request::Parts;
+
+use super::activity::Active;
+use super::answer::{self, Caller};
+use super::exchange::Exchange;
+use super::reply::Reply;
+use super::rest::drop_rest;
+use crate::head::{self, Head, HeadError, Spans};
+use crate::limits::Limits;
+use crate::request::error::Refused;
+use crate::request::forward::UpstreamHead;
+use crate::request::ticket::Ticket;
+use crate::request::{self, Peer, Received};
+use crate::telemetry::Protocol;
+use crate::worker::Worker;
+
+/// Serves a stream to its end. `active` keeps its connection from counting as idle.
+pub(super) async fn run(
+    worker: Rc<Worker>,
+    peer: Rc<Peer>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    active: Active,
+) {
+    let (parts, body) = request.into_parts();
+    let reply = Reply::on(respond);
+    let caller = caller(&parts);
+    let mut head = UpstreamHead::default();
+    let answer = match receive(&worker, &peer, &parts, body.is_end_stream(), &mut head) {
+        Ok((Received::Forward(admitted), ticket)) => {
+            drop(parts);
+            return Exchange { worker, admitted, head, body, caller, ticket, active }.run(reply).await;
+        }
+        Ok((Received::Answer(own), ticket)) => {
+            let answer = answer::own(own, caller);
+            finish(ticket, &worker, answer.status().as_u16());
+            answer
+        }
+        Err(refused) => answer::refusal(&refused, caller),
+    };
+    // Whether it arrives is no longer of interest: it has been counted, and nothing went up.
+    let _ = reply.whole(answer, &worker.limits()).await;
+    drop_rest(body, &worker.limits()).await;
+    drop(active);
+}
+
+/// Reads the head and takes it through the request path. A refusal is counted and logged here.
+fn receive(
+    worker: &Worker,
+    peer: &Peer,
+    parts: &Parts,
+    is_ended: bool,
+    out: &mut UpstreamHead,
+) -> Result<(Received, Ticket), Refused> {
+    let (mut buffer, mut spans) = (Vec::new(), Spans::new());
+    let mut ticket;
+    let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits()) {
+        Ok(head) => {
+            ticket = Ticket::open(worker, peer.address, &head);
+            request::receive(worker, peer, &head, &mut ticket, out)
+        }
+        Err(error) => {
+            ticket = Ticket::unreadable(worker, peer.address, Protocol::Http2);
+            Err(Refused::Head(error))
+        }
+    };
+    match received {
+        Ok(received) => Ok((received, ticket)),
+        Err(refused) => {
+            let problem = refused.problem();
+            ticket.refused(problem.kind);
+            finish(ticket, worker, problem.status);
+            Err(refused)
+        }
+    }
+}
+
+fn finish(mut ticket: Ticket, worker: &Worker, status: u16) {
+    ticket.responded(worker, status);
+    ticket.close(worker);
+}
+
+/// Puts what `h2` decoded into a [`Head`], under the rules that hold for every head.
+fn assemble<'b>(
+    peer: &Peer,
+    parts: &Parts,
+    is_ended: bool,
+    buffer: &'b mut Vec<u8>,
+    spans: &'b mut Spans,
+    limits: &Limits,
+) -> Result<Head<'b>, HeadError> {
+    let scheme = match (parts.uri.scheme_str(), peer.scheme) {
+        (Some("https"), _) => head::Scheme::Https,
+        (Some("http"), _) => head::Scheme::Http,
+        (Some(_), _) => return Err(HeadError::Target),
+        // Without `:authority`, the URI has no room for the scheme.
+        (None, postern_capabilities::message::Scheme::Https) => head::Scheme::Https,
+        (None, postern_capabilities::message::Scheme::Http) => head::Scheme::Http,
+    };
+    // RFC 9113 section 8.2.3: a cookie may come in crumbs, and HTTP/1.1 knows only one field of them.
+    let cookie = whole_cookie(&parts.headers);
+    let fields = parts.headers.iter().filter(|(name, _)| cookie.is_none() || *name != COOKIE);
+    let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    let fields = fields.chain(cookie.as_deref().map(|cookie| (COOKIE.as_str().as_bytes(), cookie)));
+    let parts = head::Parts {
+        method: parts.method.as_str().as_bytes(),
+        target: parts.uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes()),
+        authority: parts.uri.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes()),
+        scheme,
+        fields,
+        protocol: None,
+        ended: is_ended,
+    };
+    Head::assemble(parts, buffer, spans, limits)
+}
+
+/// The crumbs of a cookie put together; `None` where there are not several.
+fn whole_cookie(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(|crumb| crumb.as_bytes()).collect();
+    (crumbs.len() > 1).then(|| crumbs.join(&b"; "[..]))
+}
+
+/// In which form a refusal is read.
+fn caller(parts: &Parts) -> Caller {
+    const GRPC: &[u8] = b"application/grpc";
+    let kind = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let is_grpc = kind.get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
+        && matches!(kind.get(GRPC.len()), None | Some(b'+' | b';' | b' '));
+    match parts.method.as_str() {
+        "HEAD" => Caller::HttpHead,
+        _ if is_grpc => Caller::Grpc,
+        _ => Caller::Http,
+    }
+}
