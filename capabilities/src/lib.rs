@@ -33,6 +33,7 @@
 //!
 //! 1. [`mint`]: rights and caveats become a signed authority block. Caveats as people write them are in [`caveat`].
 //! 2. [`attenuate`]: any holder appends a block of checks, offline; or seals the token.
+//!    A gateway does both for one message at a time with [`narrow`].
 //! 3. [`text`]: the text is bounded, then decoded; `outer` reads the chain of signed blocks.
 //! 4. [`token`]: the chain is verified under a live key ([`keys`]), then every block is admitted
 //!    (`language::block`), priced (`language::price`) and compiled (`language::plan`). An `Unverified` has become a `Capability`.
@@ -53,6 +54,7 @@ pub mod keys;
 pub mod language;
 pub mod message;
 pub mod mint;
+pub mod narrow;
 mod outer;
 pub mod path;
 pub mod plans;
@@ -70,6 +72,7 @@ pub use explain::{inspect, lint};
 pub use keys::{KeyId, KeyRing, KeyState, PublicKey, SigningKey};
 pub use message::Message;
 pub use mint::mint;
+pub use narrow::{Narrowable, Narrower, NotNarrowable};
 pub use path::{EncodedSlash, canonical_path};
 pub use resource::{Operation, ResourceName, Right};
 pub use revocation::{RevocationId, Standing};

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
@@ -45,6 +46,11 @@ impl From<String> for TokenText {
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
+}
+
+/// A token's bytes as text.
+pub(crate) fn encode(bytes: &[u8]) -> TokenText {
+    TokenText(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// The bytes of a token, from base64url with or without padding, with or without `biscuit:` in front.

@@ -56,7 +56,7 @@ pub(crate) fn read(signed: &[SignedBlock<'_>]) -> Result<Program, NotAdmitted> {
         blocks.push(reader.block(&proto, signed.external_key)?);
         accepted_by_library(&proto, signed.external_key, block)?;
     }
-    Ok(Program { blocks })
+    Ok(Program { blocks, content_bytes: content.get() })
 }
 
 fn accepted_by_library(proto: &schema::Block, key: Option<Key>, block: usize) -> Result<(), NotAdmitted> {

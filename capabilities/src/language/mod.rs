@@ -50,6 +50,7 @@ use std::borrow::Cow;
 
 pub use evaluate::{FailedCheck, Undecidable, Verdict};
 pub use facts::is_reserved_name;
+pub(crate) use operators::BYTES_PER_STEP;
 pub use plan::{ArgumentNames, Plan};
 pub(crate) use print::excerpt;
 pub use print::quoted;

@@ -25,6 +25,7 @@ pub struct Plan {
     needs: Needs,
     dates: Box<[u64]>,
     price: u64,
+    content_bytes: usize,
 }
 
 /// A fact and the block that states it.
@@ -178,10 +179,16 @@ impl Plan {
             dates: dates(&facts, &checks),
             rights: facts.iter().filter_map(right).collect(),
             price: price::of_checks(&checks, &facts),
+            content_bytes: program.content_bytes,
             facts: facts.into(),
             checks,
             blocks: blocks.into(),
         }
+    }
+
+    /// What the token says, as [`CONTENT_BYTES_MAX`](super::CONTENT_BYTES_MAX) counts it.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.content_bytes
     }
 
     /// Decides whether a message passes every check. The query facts come from

@@ -164,4 +164,6 @@ pub(crate) struct Block {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     pub(crate) blocks: Vec<Block>,
+    /// What it says, as [`CONTENT_BYTES_MAX`](super::CONTENT_BYTES_MAX) counts it.
+    pub(crate) content_bytes: usize,
 }
