@@ -92,6 +92,18 @@ pub enum AttenuateError {
     Failed,
 }
 
+impl AttenuateError {
+    /// A stable word for programs: the problem type where a gateway has one for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed-token",
+            Self::Unreadable(error) | Self::TooLarge(error) => error.kind(),
+            Self::NotAdmitted(error) => error.kind(),
+            Self::NoCaveat | Self::TooManyBlocks | Self::Caveat(_) | Self::Failed => "not-attenuated",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;

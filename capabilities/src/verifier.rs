@@ -29,6 +29,7 @@
 //! the earliest and at the latest moment that it might be. The default is none.
 
 mod error;
+mod facts;
 mod problem;
 pub mod received;
 #[cfg(test)]
@@ -48,6 +49,7 @@ use crate::revocation::{RevocationId, Standing};
 use crate::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
 
 pub use error::VerifyError;
+pub use facts::Facts;
 pub use problem::{Challenge, Problem};
 pub use received::{HttpVersion, Received, Request};
 
