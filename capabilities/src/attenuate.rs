@@ -8,7 +8,7 @@ use biscuit_auth::UnverifiedBiscuit;
 use biscuit_auth::builder::{Algorithm, BlockBuilder};
 use rand::{CryptoRng, RngCore};
 
-use crate::caveat::{Caveat, checks_of};
+use crate::caveat::{Caveat, PathPattern, checks_of};
 use crate::text::TokenText;
 use crate::token::{BLOCKS_MAX, NotVerified, PRICE_BUDGET_DEFAULT, Unreadable, Unverified};
 
@@ -39,6 +39,25 @@ pub fn attenuate_with_rng(
     let text = TokenText::of_base64(narrowed.to_base64().map_err(|_| AttenuateError::Failed)?);
     Unverified::parse(text.expose()).map_err(AttenuateError::TooLarge)?.check_admitted(PRICE_BUDGET_DEFAULT)?;
     Ok(text)
+}
+
+/// The token, narrowed to one request as its sender is about to make it: this method, this path below the resource, exactly
+/// this query string, until `until` (whole seconds since 1970). What then leaks on its way is worth next to nothing.
+pub fn attenuate_to_request(
+    token: &str,
+    method: &str,
+    path: &str,
+    query_string: &str,
+    until: u64,
+) -> Result<TokenText, AttenuateError> {
+    let unfit = |reason: &dyn std::fmt::Display| AttenuateError::Caveat(reason.to_string());
+    let caveats = [
+        Caveat::method(&[method]).map_err(|error| unfit(&error))?,
+        Caveat::Path(vec![PathPattern::exact(path).map_err(|error| unfit(&error))?]),
+        Caveat::QueryString(query_string.to_owned()),
+        Caveat::Expires(until),
+    ];
+    attenuate(token, &caveats)
 }
 
 /// The token, closed: nobody can narrow it any further. What it allows stays the same, and so do its revocation ids.
@@ -282,5 +301,25 @@ mod tests {
     fn caveats_that_no_gateway_admits_are_refused_here_already() {
         let caveat = Caveat::Check("check if path($p), $p.matches(\"a+\")".to_owned());
         assert!(matches!(attenuate(&minted(&[]), &[caveat]), Err(AttenuateError::NotAdmitted(_))));
+    }
+
+    #[test]
+    fn a_token_for_one_request_is_good_for_no_other() {
+        let key = SigningKey::generate();
+        let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
+        let right = Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::any() };
+        let token = mint(&key, KeyId(1), &[right], &[]).unwrap_or_else(|error| panic!("{error}"));
+        let one = attenuate_to_request(token.expose(), "GET", "/a*/%7eb", "page=2", 100).unwrap();
+        let capability = Unverified::parse(one.expose()).unwrap().verify(&standing, PRICE_BUDGET_DEFAULT).unwrap();
+        let asked = |operation, path, query_string, time| {
+            let client = std::net::IpAddr::from([127, 0, 0, 1]);
+            let message = Message { query_string, ..Message::new("orders", operation, path, time, client) };
+            crate::authorize::authorize(&capability, message, &standing).is_ok()
+        };
+        assert!(asked("GET", "/a*/~b", "page=2", 100));
+        assert!(!asked("POST", "/a*/~b", "page=2", 100) && !asked("GET", "/a/~b", "page=2", 100));
+        assert!(!asked("GET", "/a*/~b", "page=2&x", 100) && !asked("GET", "/a*/~b", "", 100));
+        assert!(!asked("GET", "/a*/~b", "page=2", 101));
+        assert!(matches!(attenuate_to_request(token.expose(), "GET", "/../a", "", 1), Err(AttenuateError::Caveat(_))));
     }
 }

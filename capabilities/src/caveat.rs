@@ -81,6 +81,8 @@ pub enum Caveat {
         /// The only value that it may have, decoded.
         value: String,
     },
+    /// The query string is exactly this, as it is sent. No flag makes it: it narrows a token to one request.
+    QueryString(String),
     /// Only on this host name.
     Host(String),
     /// Only from these networks.
@@ -116,6 +118,7 @@ impl fmt::Display for Caveat {
             Self::Method(methods) => write!(f, "only {}", any_of(methods)),
             Self::Path(patterns) => write!(f, "only the path {}", any_of(patterns)),
             Self::Query { name, value } => write!(f, "only with the query parameter {name:?} being {value:?}"),
+            Self::QueryString(query) => write!(f, "only with the query string {query:?}"),
             Self::Host(host) => write!(f, "only on the host {host}"),
             Self::Client(networks) => write!(f, "only from {}", any_of(networks)),
             Self::ClientCert(hash) => write!(f, "only with the client certificate {hash}"),

@@ -27,6 +27,7 @@ fn check_of(caveat: &Caveat, beside_tool: bool) -> Result<Check, String> {
             let equals = operation(variable("value"), text(value), Binary::Equal);
             check_all([query([predicate("query", [text(name), variable("value")])], [equals])])
         }
+        Caveat::QueryString(query) => check_if([fact("query_string", [text(query)])]),
         Caveat::Host(host) => check_if([fact("host", [text(host)])]),
         Caveat::Client(networks) => {
             check_if(networks.iter().map(|network| fact("client_in", [text(&network.to_string())])))

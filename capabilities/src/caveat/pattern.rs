@@ -39,6 +39,12 @@ impl PathPattern {
         Ok(Self { path: path.into(), below })
     }
 
+    /// Exactly the path of a URL, in which nothing stands for something else.
+    pub fn exact(path: &str) -> Result<Self, PathError> {
+        let path = canonical_path(path.as_bytes(), EncodedSlash::Pass)?;
+        Ok(Self { path: path.into(), below: false })
+    }
+
     /// The path itself, canonical; for `/**` empty.
     pub fn path(&self) -> &str {
         &self.path
