@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::listener::Connections;
 use crate::state::StateDir;
 use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, Traces};
+use crate::upstream::{Board, keeper};
 use crate::worker_thread::Parts;
 
 /// How long a reload waits for every worker to say that it follows. They take microseconds unless they are starved.
@@ -90,12 +91,14 @@ pub struct Running {
     /// Outlives the workers: what they write and record at their end still has somewhere to go.
     telemetry: Arc<Telemetry>,
     connections: Arc<Connections>,
+    board: Arc<Board>,
     admin: SocketAddr,
     /// True once data connections are to end.
     draining: watch::Sender<bool>,
     /// True once administration is to end as well.
     ending: watch::Sender<bool>,
     worker_threads: Vec<JoinHandle<()>>,
+    upstreams_thread: Option<JoinHandle<()>>,
     admin_thread: Option<JoinHandle<()>>,
 }
 
@@ -113,6 +116,11 @@ impl Running {
     /// Closes the access log's file and opens it again under its name, after a rotation.
     pub fn reopen_access_log(&self) {
         self.telemetry.access_log().reopen();
+    }
+
+    /// What is known of the resources' addresses.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// The configuration in force.
@@ -160,6 +168,7 @@ impl Running {
         let next = Arc::new(next);
         let changes = next.changes_since(&before);
         self.connections.follow(&next.config.limits);
+        self.board.set(&next.rosters, &next.config.limits);
         self.generations.send_replace(Arc::clone(&next));
         if tokio::time::timeout(FOLLOW_TIMEOUT, next.followed_by(self.workers)).await.is_err() {
             tracing::warn!("a worker has not put the configuration in force yet; it will as soon as it gets to it");
@@ -172,7 +181,7 @@ impl Running {
         self.draining.send_replace(true);
         join(std::mem::take(&mut self.worker_threads)).await;
         self.ending.send_replace(true);
-        join(self.admin_thread.take().into_iter().collect()).await;
+        join(self.admin_thread.take().into_iter().chain(self.upstreams_thread.take()).collect()).await;
         // The last lines and spans are written when nobody is left who could add one, and that blocks as well.
         drop(tokio::task::spawn_blocking(move || drop(self)).await);
     }
@@ -209,6 +218,8 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
         .map_err(|reasons| reasons.into_iter().next().map_or_else(nothing_said, StartError::Configured))?;
     telemetry.config().generation.set(generation.number);
     let admin_listen = generation.config.admin.listen;
+    let board = Board::new();
+    board.set(&generation.rosters, &generation.config.limits);
     let (generations, of_generations) = watch::channel(Arc::new(generation));
     let (draining, is_draining) = watch::channel(false);
     let (ending, is_ending) = watch::channel(false);
@@ -218,12 +229,16 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
         standing,
         telemetry: Arc::clone(&telemetry),
         connections,
+        board: Arc::clone(&board),
         admin: admin_listen,
         draining,
         ending,
         worker_threads: Vec::new(),
+        upstreams_thread: None,
         admin_thread: None,
     };
+    let upstreams_thread = keeper::start(board, is_ending.clone()).map_err(StartError::Thread)?;
+    running.upstreams_thread = Some(upstreams_thread);
     for index in 0..workers {
         let parts = Parts {
             index,

@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::state::read_secret_file;
 use crate::tls::{Tls, TlsError};
+use crate::upstream::board::Roster;
 
 /// Why a generation could not be built. Each is a sentence: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,8 @@ pub struct Generation {
     pub anonymous: Vec<Option<Arc<Capability>>>,
     /// Certificate and key; `None`: cleartext.
     pub tls: Option<Arc<Tls>>,
+    /// What is known of the addresses of each resource of the configuration.
+    pub rosters: Vec<Arc<Roster>>,
     /// The addresses that are listened on.
     pub listeners: Vec<Arc<Listener>>,
     /// One permit for each worker that has put it in force.
@@ -79,7 +82,8 @@ impl Generation {
             return Err(reasons);
         }
         let number = before.map_or(1, |before| before.number + 1);
-        Ok(Self { number, config, anonymous, tls, listeners, in_force: Semaphore::new(0) })
+        let rosters = Roster::of_all(&config.resources, before.map_or(&[], |before| &before.rosters));
+        Ok(Self { number, config, anonymous, tls, rosters, listeners, in_force: Semaphore::new(0) })
     }
 
     /// Says that one more worker has put it in force.

@@ -83,6 +83,26 @@ pub struct Limits {
     pub upstream_idle_connections_max: usize,
     /// How long an idle upstream connection is kept.
     pub upstream_idle_timeout: Duration,
+    /// Attempts for one message: connections that cannot be made and, where that is safe, ones that died unanswered.
+    pub upstream_attempts_max: u32,
+    /// Messages under way at one address of a resource, per worker: over HTTP/1.1 that is connections.
+    pub upstream_connections_max: u32,
+    /// Messages that wait for a place at a resource whose addresses are all at that bound, per worker.
+    pub upstream_queue_max: usize,
+    /// How long a message waits for such a place.
+    pub upstream_queue_timeout: Duration,
+    /// Failures in a row after which a worker keeps from an address.
+    pub upstream_failures_max: u32,
+    /// How long it does the first time; each time it fails again for twice as long.
+    pub upstream_ejection_time: Duration,
+    /// The longest that a worker keeps from an address without trying a connection.
+    pub upstream_ejection_time_max: Duration,
+    /// How often the addresses of a name are looked up again.
+    pub upstream_resolve_interval: Duration,
+    /// How long a look-up may take.
+    pub upstream_resolve_timeout: Duration,
+    /// Addresses of one name that are used.
+    pub upstream_addresses_max: usize,
 
     /// Verified plans remembered per worker.
     pub plan_cache_entries_max: usize,
@@ -139,6 +159,16 @@ impl Default for Limits {
             upstream_response_timeout: Duration::from_secs(60),
             upstream_idle_connections_max: 128,
             upstream_idle_timeout: Duration::from_secs(30),
+            upstream_attempts_max: 3,
+            upstream_connections_max: 16_384,
+            upstream_queue_max: 1_024,
+            upstream_queue_timeout: Duration::from_secs(5),
+            upstream_failures_max: 3,
+            upstream_ejection_time: Duration::from_secs(5),
+            upstream_ejection_time_max: Duration::from_secs(120),
+            upstream_resolve_interval: Duration::from_secs(30),
+            upstream_resolve_timeout: Duration::from_secs(5),
+            upstream_addresses_max: 64,
             plan_cache_entries_max: 10_000,
             plan_cache_bytes_max: 16 * 1024 * 1024,
             price_budget: 10_000,

@@ -7,7 +7,6 @@
 //! message sees half of one configuration and half of another.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -78,7 +77,7 @@ impl Worker {
             refusals: RefusalCache::of_refusals().into(),
             telemetry,
             trace_ids: TraceIds::new(rand::random()),
-            pool: Pool::new(limits.clone()),
+            pool: Pool::new(limits.clone(), rand::random()),
             http1: http1::Shared::new(limits.clone()),
             view: Current::new(view),
             limits,
@@ -115,13 +114,8 @@ impl Worker {
             }
             self.limits.swap(Rc::clone(&view.limits));
         }
-        let named: HashSet<Rc<str>> = view
-            .routes
-            .resources()
-            .iter()
-            .flat_map(|resource| resource.upstreams.iter().map(|endpoint| Rc::clone(endpoint.name())))
-            .collect();
-        self.pool.retain(|address| named.contains(address));
+        let groups: Vec<_> = view.routes.resources().iter().map(|resource| Rc::clone(&resource.upstreams)).collect();
+        self.pool.retain(&groups);
         self.view.swap(view);
     }
 

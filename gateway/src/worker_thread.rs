@@ -23,7 +23,9 @@ use crate::request::Peer;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
+use crate::upstream::board::Roster;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::Pool;
 use crate::worker::{View, Worker};
 use crate::{http1, http2};
 
@@ -47,7 +49,11 @@ impl Parts {
             Err(error) => return tracing::error!(%error, "a worker has no runtime and serves nothing"),
         };
         let generation = Arc::clone(&self.generations.borrow_and_update());
-        let worker = Rc::new(Worker::of(view(&generation), self.standing, self.telemetry));
+        let limits = Rc::new(generation.config.limits.clone());
+        let trusted_proxies = generation.config.trusted_proxies.clone();
+        let nowhere = Routes::new(Vec::new());
+        let worker = Rc::new(Worker::new(nowhere, limits, self.standing, trusted_proxies, self.telemetry));
+        worker.follow(view(&generation, &worker.pool));
         let mut sockets = Sockets {
             index: self.index,
             worker: Rc::clone(&worker),
@@ -77,7 +83,7 @@ impl Parts {
                             break;
                         }
                         let generation = Arc::clone(&self.generations.borrow_and_update());
-                        worker.follow(view(&generation));
+                        worker.follow(view(&generation, &worker.pool));
                         sockets.follow(&generation);
                         generation.is_followed();
                     }
@@ -170,18 +176,24 @@ async fn serve(worker: Rc<Worker>, connection: Connection) {
     worker.telemetry.connection_closed();
 }
 
-/// A generation as one worker reads it.
-fn view(generation: &Generation) -> View {
-    let resources = generation.config.resources.iter().zip(&generation.anonymous).enumerate();
+/// A generation as one worker reads it, with that worker's connections.
+fn view(generation: &Generation, pool: &Pool) -> View {
+    let resources = generation.config.resources.iter().zip(&generation.anonymous).zip(&generation.rosters).enumerate();
+    let resources = resources.map(|(index, ((r, a), roster))| Rc::new(resource(index, r, a, (pool, roster))));
     View {
-        routes: Routes::new(resources.map(|(index, (r, a))| Rc::new(resource(index, r, a))).collect()),
+        routes: Routes::new(resources.collect()),
         limits: Rc::new(generation.config.limits.clone()),
         trusted_proxies: generation.config.trusted_proxies.clone(),
         tls: generation.tls.clone(),
     }
 }
 
-fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Capability>>) -> Resource {
+fn resource(
+    index: usize,
+    checked: &config::Resource,
+    anonymous: &Option<Arc<Capability>>,
+    (pool, roster): (&Pool, &Arc<Roster>),
+) -> Resource {
     Resource {
         name: checked.name.clone(),
         index,
@@ -195,6 +207,7 @@ fn resource(index: usize, checked: &config::Resource, anonymous: &Option<Arc<Cap
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
-        upstreams: checked.upstream.iter().map(Endpoint::new).collect(),
+        upstreams: pool.group(roster, checked.upstream.iter().map(Endpoint::new).collect()),
+        response_timeout: checked.response_timeout,
     }
 }

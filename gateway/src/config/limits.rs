@@ -59,6 +59,16 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.time("upstream_response_timeout", &mut l.upstream_response_timeout);
     table.count("upstream_idle_connections_max", &mut l.upstream_idle_connections_max, 0..=COUNT_MAX);
     table.time("upstream_idle_timeout", &mut l.upstream_idle_timeout);
+    table.count("upstream_attempts_max", &mut l.upstream_attempts_max, 1..=100);
+    table.count("upstream_connections_max", &mut l.upstream_connections_max, 1..=1 << 20);
+    table.count("upstream_queue_max", &mut l.upstream_queue_max, 0..=1 << 20);
+    table.time("upstream_queue_timeout", &mut l.upstream_queue_timeout);
+    table.count("upstream_failures_max", &mut l.upstream_failures_max, 1..=1_000_000);
+    table.time("upstream_ejection_time", &mut l.upstream_ejection_time);
+    table.time("upstream_ejection_time_max", &mut l.upstream_ejection_time_max);
+    table.time("upstream_resolve_interval", &mut l.upstream_resolve_interval);
+    table.time("upstream_resolve_timeout", &mut l.upstream_resolve_timeout);
+    table.count("upstream_addresses_max", &mut l.upstream_addresses_max, 1..=10_000);
 
     table.count("plan_cache_entries_max", &mut l.plan_cache_entries_max, 0..=COUNT_MAX);
     table.size("plan_cache_bytes_max", &mut l.plan_cache_bytes_max, 0..=COUNT_MAX);
@@ -106,11 +116,8 @@ impl Table<'_, '_, '_, '_> {
 
     fn time(&mut self, key: &'static str, limit: &mut Duration) {
         let Some(entry) = self.section.value(key) else { return };
-        let Some(text) = entry.text(self.mistakes, "\"30s\"") else { return };
-        match values::duration(text) {
-            Ok(time) if (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&time) => *limit = time,
-            Ok(_) => entry.mistake(self.mistakes, "this time is out of range; write one from \"1ms\" to \"24h\"."),
-            Err(sentence) => entry.mistake(self.mistakes, sentence),
+        if let Some(read) = time(&entry, self.mistakes) {
+            *limit = read;
         }
     }
 
@@ -133,6 +140,18 @@ impl Table<'_, '_, '_, '_> {
             }
         }
     }
+}
+
+/// A time, from a millisecond to a day.
+pub(super) fn time(entry: &Entry<'_>, mistakes: &mut Mistakes<'_>) -> Option<Duration> {
+    let text = entry.text(mistakes, "\"30s\"")?;
+    let sentence = match values::duration(text) {
+        Ok(time) if (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(&time) => return Some(time),
+        Ok(_) => "this time is out of range; write one from \"1ms\" to \"24h\".".to_owned(),
+        Err(sentence) => sentence,
+    };
+    entry.mistake(mistakes, sentence);
+    None
 }
 
 /// A size: bytes as a number, or a text with a unit.

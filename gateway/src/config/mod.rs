@@ -1,10 +1,11 @@
 //! The configuration: raw TOML in, a checked [`Config`] out, or every mistake at once.
 //!
-//! `raw` reads tables and knows lines; `values` reads addresses, times and sizes, `upstream` where services are; `resource` and `limits` read
+//! `raw` reads tables and knows lines; `values` reads addresses, times and sizes, `upstream` where services are; `resource`, `health` and `limits` read
 //! their tables; this file reads the rest. The defaults stand in `gateway/postern.default.toml`, which a test compares
 //! with the code. A bad configuration is refused whole; keys that a later version will serve are refused by name.
 
 mod errors;
+mod health;
 mod limits;
 mod raw;
 mod resource;
@@ -18,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use errors::{ConfigErrors, Mistake};
+pub use health::HealthCheck;
 pub use resource::{AuthorizationUse, ForwardToken, Resource};
 pub use telemetry::{Collector, Telemetry};
 pub use upstream::{Upstream, UpstreamPlace, UpstreamScheme};

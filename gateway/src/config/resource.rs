@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::resource::ResourceName;
 
 use super::errors::Mistakes;
+use super::health::{self, HealthCheck};
 use super::limits;
 use super::raw::{Entry, Section};
 use super::upstream::Upstream;
@@ -72,6 +74,10 @@ pub struct Resource {
     pub anonymous: Option<PathBuf>,
     /// Bytes of a request body; `None`: as `[limits]` says.
     pub max_body: Option<u64>,
+    /// From the last request byte sent to the service's response head; `None`: as `[limits]` says.
+    pub response_timeout: Option<Duration>,
+    /// Health checks of its addresses.
+    pub health: Option<HealthCheck>,
     /// Fields that are otherwise removed, lower case.
     pub allow_headers: Vec<String>,
     /// Whether it may lie below another resource with the same upstream.
@@ -93,9 +99,30 @@ impl Resource {
             upstream_host: None,
             anonymous: None,
             max_body: None,
+            response_timeout: None,
+            health: None,
             allow_headers: Vec::new(),
             nested: false,
         }
+    }
+}
+
+#[cfg(test)]
+impl Resource {
+    /// A resource at plain HTTP addresses, or at whole URLs.
+    pub(crate) fn for_tests(upstreams: &[&str]) -> Self {
+        let parse = |text: &&str| {
+            let url = if text.contains("://") || text.starts_with("unix:") {
+                (*text).to_owned()
+            } else {
+                format!("http://{text}")
+            };
+            Upstream::parse(&url).expect("a test's upstream is valid")
+        };
+        let name = ResourceName::parse("orders").expect("valid");
+        let mut resource = Self::plain(name, parse(&upstreams[0]));
+        resource.upstream = upstreams.iter().map(parse).collect();
+        resource
     }
 }
 
@@ -164,6 +191,8 @@ fn read(
     let upstream_host = t.value("upstream_host").and_then(|e| checked(&e, "\"internal.example\"", mistakes, authority));
     let anonymous = t.value("anonymous").and_then(|e| super::file(&e, "\"anonymous.token\"", dir, mistakes));
     let max_body = t.value("max_body").and_then(|e| limits::bytes(&e, mistakes));
+    let response_timeout = t.value("response_timeout").and_then(|e| limits::time(&e, mistakes));
+    let health = t.section("health", mistakes).and_then(|section| health::read(section, mistakes));
     let allow_headers = allow_headers(&mut t, mistakes);
     t.finish(mistakes);
     let name = name?;
@@ -179,6 +208,8 @@ fn read(
         upstream_host,
         anonymous,
         max_body,
+        response_timeout,
+        health,
         allow_headers,
         nested,
     })

@@ -24,17 +24,18 @@ fn the_default_file_says_what_the_code_does() {
 /// Every key that the code knows stands in the default file, commented out where it has no default.
 #[test]
 fn the_default_file_names_every_key() {
-    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n";
+    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n";
     let mut keys = 0;
     for mistake in mistakes(everything) {
         let Some((_, known)) = mistake.split_once("the keys here are ") else { continue };
         for key in known.trim_end_matches('.').split(", ").map(|key| key.trim_matches('`')) {
             keys += 1;
             let later = ["topic", "cors"].contains(&key);
-            let table = ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource"].contains(&key);
+            let table = ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource", "health"].contains(&key);
             let stands = DEFAULT_FILE.lines().any(|line| {
                 let line = line.trim_start_matches("# ");
-                line.starts_with(&format!("{key} = ")) || (table && line.starts_with(&format!("[{key}")))
+                line.starts_with(&format!("{key} = "))
+                    || (table && (line.starts_with(&format!("[{key}")) || line.ends_with(&format!(".{key}]"))))
             });
             assert!(stands || later, "{key} is missing from postern.default.toml");
         }
@@ -72,6 +73,8 @@ fn a_whole_file_is_read() {
         upstream_host = "Internal:8080"
         anonymous = "anonymous.token"
         max_body = "10MiB"
+        response_timeout = "5m"
+        health = { path = "/health?deep=1", interval = "1s", healthy_after = 1, status = [204, "300-399"] }
         allow_headers = ["X-Original-URL"]
         [resource.admin]
         upstream = "http://10.0.0.1:3000"
@@ -93,6 +96,12 @@ fn a_whole_file_is_read() {
     assert_eq!((api.forward_token, api.authorization), (ForwardToken::Original, AuthorizationUse::Pass));
     assert_eq!(api.upstream_host.as_deref(), Some("internal:8080"));
     assert_eq!(api.max_body, Some(10 << 20));
+    assert_eq!(api.response_timeout, Some(std::time::Duration::from_secs(300)));
+    let health = api.health.as_ref().expect("a health check");
+    assert_eq!((health.path.as_str(), health.interval.as_secs(), health.timeout.as_secs()), ("/health?deep=1", 1, 2));
+    assert_eq!((health.healthy_after, health.unhealthy_after), (1, 3));
+    let passing: Vec<u16> = [200, 204, 299, 300, 399, 400].into_iter().filter(|s| health.passes(*s)).collect();
+    assert_eq!(passing, [204, 300, 399]);
     assert_eq!(api.allow_headers, ["x-original-url"]);
     assert_eq!(config.resources[1].name.as_str(), "admin");
 }
@@ -126,6 +135,42 @@ fn every_mistake_has_its_sentence() {
             "line 1: trusted_proxies: \"10.0.0.1/8\" has bits beyond its prefix length set; write the first address of the block.",
         ),
         ("state_dir = \"\"\n@", "line 1: state_dir: this names no file; write one like \".postern\"."),
+        (
+            "@[resource.orders.health]\ninterval = \"5s\"",
+            "resource.orders.health.path: a health check needs a path to ask for; write path = \"/health\".",
+        ),
+        (
+            "@health.path = \"health\"",
+            "line 3: resource.orders.health.path: \"health\" is no path: a path must begin with `/`. Write one like \"/health\".",
+        ),
+        (
+            "@health.path = \"/a?b#c\"",
+            "line 3: resource.orders.health.path: the query of \"/a?b#c\" has a character that may not stand there; escape it with %.",
+        ),
+        (
+            "@health = { path = \"/h\", status = [\"399-200\"] }",
+            "line 3: resource.orders.health.status: \"399-200\" is no status; write one from 200 to 599, or a range like \"200-399\".",
+        ),
+        (
+            "@health = { path = \"/h\", status = [] }",
+            "line 3: resource.orders.health.status: no check could pass; write [\"200-399\"].",
+        ),
+        (
+            "@health = { path = \"/h\", healthy_after = 0 }",
+            "line 3: resource.orders.health.healthy_after: this count is out of range; write 1 to 1000.",
+        ),
+        (
+            "@health = { path = \"/h\", timeout = 2 }",
+            "line 3: resource.orders.health.timeout: this is a whole number; write a text like \"30s\".",
+        ),
+        (
+            "@health = \"/h\"",
+            "line 3: resource.orders.health: this is a text; write a table, `[resource.orders.health]`.",
+        ),
+        (
+            "@response_timeout = \"5\"",
+            "line 3: resource.orders.response_timeout: \"5\" is no duration; write a whole number with its unit, like \"250ms\", \"30s\" or \"5m\".",
+        ),
         (
             "@[ledger]\nengine = \"nats\"",
             "line 4: ledger.engine: the engine \"nats\" is not available in this version; write \"embedded\".",

@@ -4,7 +4,8 @@
 //! nothing can. Bodies pass through two bounded outputs: when one is full its source is not read, which is all the back
 //! pressure there is to it. The answer may come before the request is whole; then the rest of the request is not sent.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -16,8 +17,7 @@ use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
 use crate::lease::{EventStream, Fallen};
-use crate::upstream::endpoint::Endpoint;
-use crate::upstream::pool::Upstream;
+use crate::upstream::pool::{Attempts, Upstream};
 
 /// Input that a client may pile up while its request is being answered.
 const PIPELINED_BYTES_MAX: usize = 4 * 1024;
@@ -62,13 +62,14 @@ struct Exchange<W: Way> {
     order: Order<W::Route>,
     ticket: W::Ticket,
     call: Box<Call>,
+    /// Where it has been.
+    attempts: Attempts,
     /// Where it goes, once there is a connection.
-    endpoint: Option<Rc<Endpoint>>,
+    upstream: Option<Rc<str>>,
     decoder: Decoder,
     up: Up,
     down: Down,
     after: After,
-    is_replay: bool,
     was_forwarded: bool,
     /// Where in the output the final response begins, as long as none of it has been sent.
     unsent_at: Option<usize>,
@@ -101,11 +102,11 @@ where
             order,
             ticket,
             call: self.shared.take_call(&self.limits),
-            endpoint: None,
+            attempts: Attempts::default(),
+            upstream: None,
             decoder,
             down: Down::Waiting,
             after: After::Close,
-            is_replay: false,
             was_forwarded: false,
             unsent_at: None,
             bytes_out: 0,
@@ -115,9 +116,9 @@ where
         self.deadline.set_lease(self.way.lease(&exchange.ticket));
         let outcome = loop {
             match self.connect(&exchange).await {
-                Err(failure) => break Outcome::Failed(Fault::Upstream(failure)),
+                Err(outcome) => break outcome,
                 Ok(upstream) => {
-                    exchange.endpoint = Some(Rc::clone(&upstream.endpoint));
+                    exchange.upstream = Some(Rc::clone(upstream.label()));
                     let head = W::permitted(&self.permitted);
                     exchange.call.begin(upstream, head, exchange.order.framing, facts.to_head);
                 }
@@ -126,34 +127,33 @@ where
             match poll_fn(|cx| self.poll_exchange(cx, &mut exchange)).await {
                 Outcome::Replay => {
                     self.way.telemetry().upstream_retried();
-                    exchange.is_replay = true;
+                    exchange.call.blame(&Failure::Closed);
+                    // Its place is free before another one is asked for.
+                    drop(exchange.call.end());
                 }
                 outcome => break outcome,
             }
         };
         self.deadline.set_lease(None);
+        if let Outcome::Failed(Fault::Upstream(failure)) = &outcome {
+            exchange.call.blame(failure);
+        }
         if let Some(upstream) = exchange.call.end() {
             self.way.pool().put(upstream);
         }
         self.conclude(exchange, outcome).await
     }
 
-    /// A connection for the exchange: a kept one at first, a fresh one for a replay.
-    async fn connect(&self, exchange: &Exchange<W>) -> Result<Upstream, Failure> {
-        let (pool, telemetry) = (self.way.pool(), self.way.telemetry());
-        let opened = loop {
-            if exchange.is_replay
-                && let Some(endpoint) = &exchange.endpoint
-            {
-                break pool.connect(endpoint).await;
-            }
-            match pool.open(W::upstreams(&exchange.order.route)).await {
-                Ok(kept) if kept.is_reused && !exchange.order.is_repeatable && !kept.stream.is_alive() => continue,
-                opened => break opened,
-            }
-        };
-        match opened {
+    /// A connection for the exchange: mostly a kept one, that is at hand.
+    async fn connect(&mut self, exchange: &Exchange<W>) -> Result<Upstream, Outcome> {
+        let group = W::upstreams(&exchange.order.route);
+        if let Some(kept) = self.way.pool().ready(group, &exchange.attempts, exchange.order.is_repeatable) {
+            self.way.telemetry().upstream_reused();
+            return Ok(kept);
+        }
+        match self.open(exchange).await {
             Ok(upstream) => {
+                let telemetry = self.way.telemetry();
                 if upstream.is_reused {
                     telemetry.upstream_reused()
                 } else {
@@ -161,11 +161,48 @@ where
                 }
                 Ok(upstream)
             }
-            Err(error) => {
-                telemetry.upstream_failed();
-                Err(error.into())
+            Err(outcome) => {
+                if matches!(outcome, Outcome::Failed(Fault::Upstream(_))) {
+                    self.way.telemetry().upstream_failed();
+                }
+                Err(outcome)
             }
         }
+    }
+
+    /// Waits for a connection, in line if need be, as long as the capability holds and the client is there.
+    async fn open(&mut self, x: &Exchange<W>) -> Result<Upstream, Outcome> {
+        let pool = self.way.pool();
+        let opening = pool.open(W::upstreams(&x.order.route), &x.attempts, x.order.is_repeatable);
+        let mut opening = pin!(opening);
+        // The wait has its own bounds.
+        self.deadline.unset();
+        poll_fn(|cx| {
+            if let Some(fallen) = self.way.fallen(&x.ticket, self.deadline.lease_has_ended()) {
+                return Poll::Ready(Err(Outcome::Failed(Fault::Fallen(fallen))));
+            }
+            if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
+                return Poll::Ready(opened.map_err(|error| Outcome::Failed(Fault::Upstream(error.into()))));
+            }
+            while !self.client.has_ended && self.client.input.len() < PIPELINED_BYTES_MAX {
+                match self.client.input.poll_fill(cx, &mut self.client.io) {
+                    Poll::Pending => break,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Outcome::Broken)),
+                    Poll::Ready(Ok(0)) => self.client.has_ended = true,
+                    Poll::Ready(Ok(_)) => {}
+                }
+            }
+            // A client that closed its half may be gone altogether, which shows only when something is sent to it. It does
+            // not take a place in the line from one that is there; if it still reads, it reads that.
+            if self.client.has_ended && x.attempts.is_queued() {
+                let reason = "the client closed its half of the connection while it waited for a place";
+                return Poll::Ready(Err(Outcome::Failed(Fault::Upstream(Failure::Busy(reason.into())))));
+            }
+            // Remembers whom to wake when capabilities change.
+            let _ = self.deadline.has_passed(cx);
+            Poll::Pending
+        })
+        .await
     }
 
     /// What becomes of the client's connection.
@@ -265,7 +302,8 @@ where
             return self.deadline.unset();
         }
         let waits_for_answer = matches!(x.down, Down::Waiting) && (x.up == Up::Refused || x.call.has_sent_request());
-        self.deadline.set(if waits_for_answer { limits.upstream_response_timeout } else { limits.body_stall_timeout });
+        let response_timeout = || W::response_timeout(&x.order.route).unwrap_or(limits.upstream_response_timeout);
+        self.deadline.set(if waits_for_answer { response_timeout() } else { limits.body_stall_timeout });
     }
 
     fn timed_out(&mut self, x: &mut Exchange<W>) -> Outcome {
@@ -332,8 +370,8 @@ where
             x.up = Up::Refused;
         } else if !x.was_forwarded && x.call.has_sent_all() {
             x.was_forwarded = true;
-            if let Some(endpoint) = &x.endpoint {
-                self.way.forwarded(&mut x.ticket, endpoint.name());
+            if let Some(upstream) = &x.upstream {
+                self.way.forwarded(&mut x.ticket, upstream);
             }
         }
         self.watch(cx, x)
@@ -368,9 +406,8 @@ where
                 Down::Waiting => match x.call.poll_response(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Err(failure)) => {
-                        let may_replay = x.order.is_repeatable && !x.is_replay && x.call.may_replay();
                         return Some(match failure {
-                            Failure::Closed if may_replay => Outcome::Replay,
+                            Failure::Closed if self.may_replay(x) => Outcome::Replay,
                             failure => Outcome::Failed(Fault::Upstream(failure)),
                         });
                     }
@@ -405,6 +442,13 @@ where
             Poll::Ready(Ok(())) if matches!(x.down, Down::Complete) => Some(Outcome::Done),
             _ => None,
         }
+    }
+
+    /// The connection died before it answered. Whether the message may go up again, and has where to go.
+    fn may_replay(&self, x: &Exchange<W>) -> bool {
+        let group = W::upstreams(&x.order.route);
+        let is_worth_it = |died| x.attempts.may_repeat(died, group, &self.limits);
+        x.order.is_repeatable && x.call.replayable().is_some_and(is_worth_it)
     }
 
     /// A response head has come.

@@ -18,7 +18,7 @@ use crate::request::resource::Resource;
 use crate::request::ticket::Ticket;
 use crate::request::{Peer, Received, receive, respond};
 use crate::telemetry::{Protocol, WorkerTelemetry};
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::group::Group;
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
 
@@ -45,8 +45,12 @@ impl Way for Gateway {
         head.bytes()
     }
 
-    fn upstreams(route: &Rc<Resource>) -> &[Rc<Endpoint>] {
+    fn upstreams(route: &Rc<Resource>) -> &Rc<Group> {
         &route.upstreams
+    }
+
+    fn response_timeout(route: &Rc<Resource>) -> Option<Duration> {
+        route.response_timeout
     }
 
     fn passes_up(field: &Field<'_>, route: &Rc<Resource>) -> bool {

@@ -28,6 +28,12 @@ pub enum Failure {
     /// No connection could be made.
     #[error("{0}")]
     Unreachable(Cow<'static, str>),
+    /// Every address has as much to do as it may, and no place became free.
+    #[error("{0}")]
+    Busy(Cow<'static, str>),
+    /// Every address fails its health checks.
+    #[error("every upstream fails its health checks")]
+    Unhealthy,
     /// The connection ended before the response's head was complete.
     #[error("the upstream closed the connection before it answered")]
     Closed,
@@ -57,7 +63,11 @@ impl From<Unreachable> for Failure {
         tracing::warn!(error = %unreachable, "an upstream cannot be reached");
         match unreachable {
             Unreachable::Timeout { .. } => Self::Timeout,
-            Unreachable::Failed { .. } | Unreachable::NoUpstream => Self::Unreachable(unreachable.to_string().into()),
+            Unreachable::Failed { .. } | Unreachable::Unresolved { .. } | Unreachable::NoUpstream => {
+                Self::Unreachable(unreachable.to_string().into())
+            }
+            Unreachable::QueueFull | Unreachable::QueueTimeout => Self::Busy(unreachable.to_string().into()),
+            Unreachable::Unhealthy => Self::Unhealthy,
         }
     }
 }
@@ -193,10 +203,17 @@ impl Call {
         self.output.poll_flush(cx, &mut upstream.stream, moved)
     }
 
-    /// Whether this exchange may be begun again on a fresh connection: this one was reused, died without a byte of an
-    /// answer, and nothing of the body is gone. That the method is idempotent is for the caller to know.
-    pub fn may_replay(&self) -> bool {
-        self.upstream.as_ref().is_some_and(|upstream| upstream.is_reused) && !self.has_answered && !self.has_sent_body
+    /// The connection, where this exchange may be begun again on another one: not a byte of an answer came, and nothing of
+    /// the body is gone. That the method is idempotent is for the caller to know.
+    pub fn replayable(&self) -> Option<&Upstream> {
+        self.upstream.as_ref().filter(|_| !self.has_answered && !self.has_sent_body)
+    }
+
+    /// Tells the address of the connection that it failed.
+    pub fn blame(&self, failure: &Failure) {
+        if let Some(upstream) = &self.upstream {
+            upstream.failed(*failure == Failure::Closed, failure);
+        }
     }
 
     /// Waits for the next response head, 1xx or final; [`Call::response`] then shows it. Call it again after a 1xx.
@@ -235,6 +252,9 @@ impl Call {
         self.pending = read.length();
         self.looked_at = 0;
         self.head = Some(read);
+        if let Some(upstream) = &self.upstream {
+            upstream.answered();
+        }
         Ok(())
     }
 

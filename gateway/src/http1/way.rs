@@ -12,7 +12,7 @@ use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::lease::Fallen;
 pub use crate::request::respond::{After, Delimiter};
 use crate::telemetry::WorkerTelemetry;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::group::Group;
 use crate::upstream::pool::Pool;
 
 /// Why an exchange gets the gateway's own answer although the message was not refused for what it asks.
@@ -64,7 +64,9 @@ pub trait Way {
     /// The bytes of a permitted head.
     fn permitted(head: &Self::Permitted) -> &[u8];
     /// The upstreams of a route.
-    fn upstreams(route: &Self::Route) -> &[Rc<Endpoint>];
+    fn upstreams(route: &Self::Route) -> &Rc<Group>;
+    /// From the last request byte sent to the response's head, where a route says otherwise than the limits.
+    fn response_timeout(route: &Self::Route) -> Option<Duration>;
     /// Whether a request's trailer field is passed on.
     fn passes_up(field: &Field<'_>, route: &Self::Route) -> bool;
     /// Whether a response's trailer field is passed on.

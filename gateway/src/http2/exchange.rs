@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
@@ -29,7 +29,7 @@ use crate::request::Admitted;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
-use crate::upstream::pool::{Unreachable, Upstream};
+use crate::upstream::pool::{Attempts, Unreachable, Upstream};
 use crate::worker::Worker;
 
 /// The reason under which an exchange is counted whose client left before its end.
@@ -97,23 +97,32 @@ impl Exchange {
         drop(self.active);
     }
 
-    /// A kept connection may have closed unseen. Then the message goes up once more on a new one, if that is safe: the
-    /// method is idempotent, and nothing of a body is lost.
+    /// A kept connection may have closed unseen, and an address may have died. Then the message goes up once more, over a
+    /// new connection and elsewhere if it can, if that is safe: the method is idempotent, and nothing of a body is lost.
     async fn attempts(&mut self, reply: &mut Option<Reply>) -> Result<(), Failed> {
         self.empty_body_ends().await?;
         let worker = Rc::clone(&self.worker);
         let resource = Rc::clone(&self.admitted.resource);
-        let upstream = self.connected(worker.pool.open(&resource.upstreams), reply).await?;
-        let endpoint = Rc::clone(&upstream.endpoint);
-        self.ticket.forwarded(endpoint.name());
-        let call = RefCell::new(Call::new(worker.limits()));
-        let mut ended = self.attempt(&call, upstream, reply).await;
-        let is_closed = matches!(ended, Err(Failed::Upstream(Failure::Closed)));
-        if is_closed && self.admitted.repeatable && call.borrow().may_replay() {
+        let (group, repeatable) = (&resource.upstreams, self.admitted.repeatable);
+        let attempts = Attempts::default();
+        let limits = worker.limits();
+        let call = RefCell::new(Call::new(Rc::clone(&limits)));
+        let ended = loop {
+            let upstream = self.connected(worker.pool.open(group, &attempts, repeatable), reply).await?;
+            self.ticket.forwarded(upstream.label());
+            let ended = self.attempt(&call, upstream, reply).await;
+            let Err(Failed::Upstream(failure)) = &ended else { break ended };
+            let mut call = call.borrow_mut();
+            let is_worth_it = |died| attempts.may_repeat(died, group, &limits);
+            let may_replay = repeatable && *failure == Failure::Closed && call.replayable().is_some_and(is_worth_it);
+            call.blame(failure);
+            if !may_replay {
+                break ended;
+            }
             worker.telemetry.upstream_retried();
-            let fresh = self.connected(worker.pool.connect(&endpoint), reply).await?;
-            ended = self.attempt(&call, fresh, reply).await;
-        }
+            // Its place is free before another one is asked for.
+            drop(call.end());
+        };
         // Whether the connection can be used again is for the call to say; after a failure it never can.
         let upstream = call.into_inner().end();
         ended?;
@@ -152,10 +161,13 @@ impl Exchange {
         reply: &mut Option<Reply>,
     ) -> Result<Upstream, Failed> {
         let Some(waiting) = reply else { return Err(Failed::Gone) };
+        // The wait has its own bounds; only the capability may end it before.
+        let unbounded = Cell::new(Wait::Event);
         let connected = tokio::select! {
             biased;
             connected = connecting => connected,
             () = waiting.gone() => return Err(Failed::Gone),
+            end = watch(&unbounded, &self.worker, self.ticket.capability.clone(), Duration::MAX) => return Err(end),
         };
         let telemetry = &self.worker.telemetry;
         match &connected {
@@ -164,6 +176,11 @@ impl Exchange {
             Err(_) => telemetry.upstream_failed(),
         }
         connected.map_err(|error| Failed::Upstream(error.into()))
+    }
+
+    /// From the last request byte sent to the upstream's response head.
+    fn response_timeout(&self) -> Duration {
+        self.admitted.resource.response_timeout.unwrap_or_else(|| self.worker.limits().upstream_response_timeout)
     }
 
     /// Sends the message over one connection and passes the answer on.
@@ -178,6 +195,7 @@ impl Exchange {
         if let Some(fallen) = self.ticket.capability.as_deref().and_then(|it| fallen(it, &self.worker)) {
             return Err(Failed::Fallen(fallen));
         }
+        let response_timeout = self.response_timeout();
         let wait = Cell::new(Wait::Upstream(Instant::now()));
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
         let is_head = self.caller == Caller::HttpHead;
@@ -192,7 +210,7 @@ impl Exchange {
         };
         let download = Download { call, wait: &wait, bytes_out: &bytes_out };
         let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
-        let mut watch = pin!(watch(&wait, &self.worker, self.ticket.capability.clone()));
+        let mut watch = pin!(watch(&wait, &self.worker, self.ticket.capability.clone(), response_timeout));
 
         let Some(waiting) = reply else { return Err(Failed::Gone) };
         let begun = tokio::select! {

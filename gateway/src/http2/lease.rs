@@ -34,7 +34,12 @@ pub(super) enum Wait {
 }
 
 /// Resolves when the exchange must end.
-pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, capability: Option<Arc<Capability>>) -> Failed {
+pub(super) async fn watch(
+    wait: &Cell<Wait>,
+    worker: &Worker,
+    capability: Option<Arc<Capability>>,
+    response_timeout: Duration,
+) -> Failed {
     loop {
         if let Some(fallen) = capability.as_deref().and_then(|capability| fallen(capability, worker)) {
             worker.telemetry.lease_fell();
@@ -44,7 +49,7 @@ pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, capability: Option
         let limits = worker.limits();
         let until = match wait.get() {
             Wait::Client(since) | Wait::Upstream(since) => Some(since + limits.body_stall_timeout),
-            Wait::Answer(since) => Some(since + limits.upstream_response_timeout),
+            Wait::Answer(since) => Some(since + response_timeout),
             Wait::Event => None,
         };
         if until.is_some_and(|until| until <= now) {

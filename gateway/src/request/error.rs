@@ -51,6 +51,10 @@ pub enum Refused {
     RequestTimeout,
     /// No connection to the upstream could be made.
     UpstreamUnreachable(Cow<'static, str>),
+    /// Every address of the service has as much to do as it may, and no place became free in time.
+    UpstreamBusy,
+    /// Every address of the service fails its health checks.
+    UpstreamUnhealthy,
     /// The upstream closed or reset the connection before it answered.
     UpstreamClosed,
     /// The upstream's answer is not HTTP that can be passed on.
@@ -69,6 +73,8 @@ impl From<&Failure> for Refused {
                 "No connection to the service could be made; nothing was sent to it. Trying again later is safe."
                     .into(),
             ),
+            Failure::Busy(_) => Self::UpstreamBusy,
+            Failure::Unhealthy => Self::UpstreamUnhealthy,
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
             Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {
@@ -225,6 +231,19 @@ impl Refused {
                 "The rest of the request did not arrive in time. It was not processed to its end; send it again.",
             ),
             Self::UpstreamUnreachable(what) => problem(502, "upstream-unreachable", "The service cannot be reached", what.clone()),
+            Self::UpstreamBusy => problem(
+                503,
+                "upstream-busy",
+                "The service has no room for this request now",
+                "As many requests as may are under way at the service, and no place became free in time. Nothing was sent to \
+                 it: trying again later is safe.",
+            ),
+            Self::UpstreamUnhealthy => problem(
+                503,
+                "upstream-unhealthy",
+                "The service is not well",
+                "The service fails its health checks, so nothing is sent to it until it passes them. Trying again later is safe.",
+            ),
             Self::UpstreamClosed => problem(
                 502,
                 "upstream-closed",

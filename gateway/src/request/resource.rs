@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_capabilities::resource::ResourceName;
 use postern_capabilities::token::Capability;
 
 use crate::config::{AuthorizationUse, ForwardToken};
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::group::Group;
 
 /// One named thing behind the gateway.
 pub struct Resource {
@@ -36,7 +37,9 @@ pub struct Resource {
     /// Fields that are otherwise removed and that this resource asked for, lower case.
     pub allow_headers: Vec<Box<str>>,
     /// Where it is forwarded to.
-    pub upstreams: Vec<Rc<Endpoint>>,
+    pub upstreams: Rc<Group>,
+    /// From the last request byte sent to the response's head, where it is not as the limits say.
+    pub response_timeout: Option<Duration>,
 }
 
 #[cfg(test)]
@@ -56,7 +59,8 @@ impl Resource {
             anonymous: None,
             max_body: None,
             allow_headers: Vec::new(),
-            upstreams: Vec::new(),
+            upstreams: Group::for_tests("127.0.0.1:1"),
+            response_timeout: None,
         }
     }
 }

@@ -10,15 +10,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::endpoint::Endpoint;
 use crate::config::{Resource, Upstream};
+use crate::limits::Limits;
 
 /// What is known of every resource's addresses.
 #[derive(Debug, Default)]
 pub struct Board {
     rosters: watch::Sender<Arc<[Arc<Roster>]>>,
+    limits: Mutex<Arc<Limits>>,
 }
 
 /// The addresses of one resource. It belongs to one configuration of that resource; another configuration is another roster.
@@ -29,7 +31,8 @@ pub struct Roster {
     /// For each configured upstream what is known of its addresses.
     known: Mutex<Vec<Known>>,
     queues: Mutex<Vec<Weak<AtomicU32>>>,
-    wanted: Notify,
+    /// Counts how often somebody wanted the names looked up before their time.
+    wanted: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -131,22 +134,15 @@ impl Board {
         Arc::default()
     }
 
-    /// Makes the resources of a configuration the ones that count; a roster each, in their order. A resource that did not
-    /// change keeps its roster, and an address that is still named what is known of it.
-    pub fn set(&self, resources: &[Resource]) -> Vec<Arc<Roster>> {
-        let old = Arc::clone(&self.rosters.borrow());
-        let new: Vec<Arc<Roster>> = resources
-            .iter()
-            .map(|resource| {
-                let before = old.iter().find(|roster| roster.resource.name == resource.name);
-                match before {
-                    Some(before) if before.resource == *resource => Arc::clone(before),
-                    before => Arc::new(Roster::new(resource, before.map(|before| &**before))),
-                }
-            })
-            .collect();
-        self.rosters.send_replace(new.as_slice().into());
-        new
+    /// These rosters count from now on, and these limits.
+    pub fn set(&self, rosters: &[Arc<Roster>], limits: &Limits) {
+        *lock(&self.limits) = Arc::new(limits.clone());
+        self.rosters.send_replace(rosters.into());
+    }
+
+    /// Every bound, as it is at this moment.
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&lock(&self.limits))
     }
 
     /// The rosters that count, now and later.
@@ -162,6 +158,19 @@ impl Board {
 }
 
 impl Roster {
+    /// A roster for each resource of a configuration, in their order. A resource whose way did not change keeps the one that
+    /// it had `before`, and an address that is still named what is known of it.
+    pub fn of_all(resources: &[Resource], before: &[Arc<Self>]) -> Vec<Arc<Self>> {
+        let roster = |resource: &Resource| {
+            let before = before.iter().find(|roster| roster.resource.name == resource.name);
+            match before {
+                Some(before) if leads_alike(&before.resource, resource) => Arc::clone(before),
+                before => Arc::new(Self::new(resource, before.map(|before| &**before))),
+            }
+        };
+        resources.iter().map(roster).collect()
+    }
+
     /// Literal addresses and Unix sockets are known at once, names when they have been looked up.
     pub fn new(resource: &Resource, before: Option<&Self>) -> Self {
         let kept = before.map_or_else(Vec::new, |before| before.seats.borrow().to_vec());
@@ -185,7 +194,13 @@ impl Roster {
         });
         let known: Vec<Known> = known.collect();
         let seats = watch::Sender::new(flat(&known));
-        Self { resource: resource.clone(), seats, known: known.into(), queues: Mutex::default(), wanted: Notify::new() }
+        Self {
+            resource: resource.clone(),
+            seats,
+            known: known.into(),
+            queues: Mutex::default(),
+            wanted: watch::Sender::new(0),
+        }
     }
 
     /// The configuration that it belongs to.
@@ -237,12 +252,12 @@ impl Roster {
 
     /// An address failed: its name may have others by now.
     pub fn want_addresses(&self) {
-        self.wanted.notify_one();
+        self.wanted.send_modify(|wanted| *wanted = wanted.wrapping_add(1));
     }
 
-    /// Resolves when somebody wants the names looked up before their time.
-    pub async fn addresses_wanted(&self) {
-        self.wanted.notified().await;
+    /// Changes when somebody wants the names looked up before their time.
+    pub fn addresses_wanted(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
     }
 
     /// Where a worker writes how many of its messages wait.
@@ -254,7 +269,8 @@ impl Roster {
         queue
     }
 
-    fn report(&self) -> ResourceReport {
+    /// Everything as it is now.
+    pub fn report(&self) -> ResourceReport {
         let waiting = |queue: &Weak<AtomicU32>| queue.upgrade().map_or(0, |queue| queue.load(Ordering::Relaxed).into());
         let waiting = lock(&self.queues).iter().map(waiting).sum();
         let known = lock(&self.known);
@@ -365,6 +381,26 @@ impl Seat {
     }
 }
 
+/// Whether two configurations of a resource lead to the service in the same way. What says which messages go there, and in
+/// which form, is no part of it; everything else is, so that a setting that comes later is never overlooked.
+fn leads_alike(one: &Resource, other: &Resource) -> bool {
+    let other = Resource {
+        prefix: one.prefix.clone(),
+        keep_prefix: one.keep_prefix,
+        host: one.host.clone(),
+        forward_token: one.forward_token,
+        authorization: one.authorization,
+        encoded_slash: one.encoded_slash,
+        anonymous: one.anonymous.clone(),
+        max_body: one.max_body,
+        response_timeout: one.response_timeout,
+        allow_headers: one.allow_headers.clone(),
+        nested: one.nested,
+        ..other.clone()
+    };
+    *one == other
+}
+
 fn has_name(upstream: &Upstream) -> bool {
     upstream.socket_addr().is_none() && upstream.host_and_port().is_some()
 }
@@ -385,11 +421,7 @@ mod tests {
     use super::*;
 
     fn resource(name: &str, upstreams: &[&str]) -> Resource {
-        let mut parsed = upstreams.iter().map(|url| Upstream::parse(url).expect("valid"));
-        let name = ResourceName::parse(name).expect("valid");
-        let mut resource = Resource::plain(name, parsed.next().expect("one"));
-        resource.upstream.extend(parsed);
-        resource
+        Resource { name: ResourceName::parse(name).expect("valid"), ..Resource::for_tests(upstreams) }
     }
 
     fn labels(roster: &Roster) -> Vec<String> {
@@ -424,16 +456,16 @@ mod tests {
 
     #[test]
     fn another_configuration_keeps_what_did_not_change() {
-        let board = Board::new();
-        let first = board.set(&[resource("a", &["http://10.0.0.1"]), resource("b", &["http://10.0.0.2", "http://n"])]);
+        let (a, b) = (resource("a", &["http://10.0.0.1"]), resource("b", &["http://10.0.0.2", "http://n"]));
+        let first = Roster::of_all(&[a.clone(), b], &[]);
         first[1].resolved(1, &addresses(&["10.0.0.9:80"]));
         for seat in first[1].seats.borrow().iter() {
             seat.checked(false, Some("503".into()));
         }
-        let second = board.set(&[
-            resource("b", &["http://10.0.0.3", "http://n", "http://10.0.0.2"]),
-            resource("a", &["http://10.0.0.1"]),
-        ]);
+        let b = resource("b", &["http://10.0.0.3", "http://n", "http://10.0.0.2"]);
+        let second = Roster::of_all(&[b, Resource { prefix: "/else".into(), ..a }], &first);
+        let board = Board::new();
+        board.set(&second, &Limits::default());
         assert!(Arc::ptr_eq(&first[0], &second[1]));
         let failing: Vec<bool> = second[0].seats.borrow().iter().map(|seat| seat.fails_checks()).collect();
         assert_eq!(failing, [false, true, true], "a new address is new, the others are known");

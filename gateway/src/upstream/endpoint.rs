@@ -41,6 +41,11 @@ impl Endpoint {
         self.upstream.scheme
     }
 
+    /// As configured.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// The literal address, if the host is one: then nothing is ever resolved.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.upstream.socket_addr()
@@ -57,11 +62,5 @@ impl Endpoint {
             UpstreamPlace::Host(..) => None,
             UpstreamPlace::Socket(path) => Some(path),
         }
-    }
-
-    /// A plain HTTP endpoint at `host:port`.
-    #[cfg(test)]
-    pub(crate) fn for_tests(address: &str) -> Rc<Self> {
-        Self::new(&Upstream::parse(&format!("http://{address}")).expect("a test's address is valid"))
     }
 }

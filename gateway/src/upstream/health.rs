@@ -45,6 +45,11 @@ impl Ejection {
         Self { policy, failures: 0, offences: 0, state: State::InUse, returned: None }
     }
 
+    /// Other bounds hold from now on.
+    pub fn follow(&mut self, policy: EjectionPolicy) {
+        self.policy = policy;
+    }
+
     /// Whether it takes messages.
     pub fn is_in_use(&self) -> bool {
         self.state == State::InUse

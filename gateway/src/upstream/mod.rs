@@ -4,14 +4,21 @@
 //! * [`transport`]: a connection to it, whatever it is made of
 //! * [`pool`]: the connections of one worker, kept between messages
 //! * [`balance`], [`health`], [`queue`]: which address takes a message, which takes none, and who waits for a place
+//! * [`member`], [`group`]: an address, and all of a resource, as one worker knows them
+//! * [`keeper`], [`resolve`], [`probe`]: the thread that looks names up and asks addresses whether they are well
 //! * [`board`]: what is known of all addresses, for workers and for whoever watches
 
 pub mod balance;
 pub mod board;
 pub mod endpoint;
+pub mod group;
 pub mod health;
+pub mod keeper;
+pub mod member;
 pub mod pool;
+mod probe;
 pub mod queue;
+mod resolve;
 pub mod transport;
 
 pub use board::{AddressReport, Board, Condition, ResourceReport};

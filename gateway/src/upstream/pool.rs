@@ -3,44 +3,56 @@
 //! A connection comes back only from an exchange that ended cleanly in both directions, and is looked at once more
 //! before it is used again: whatever an upstream says while nobody asked it belongs to no request, so that connection is
 //! closed (bytes after a body are how one client's answer becomes another's).
+//!
+//! Which address a message goes to is for its resource's [`Group`]; where it has been is in its [`Attempts`].
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
-use hashbrown::HashMap;
 use tokio::time::timeout;
 
+use super::balance::Chance;
+use super::board::Roster;
 use super::endpoint::Endpoint;
-use super::transport::{self, Stream};
+use super::group::{Group, Pick};
+use super::member::{Member, Place};
+use super::transport::Stream;
 use crate::current::Current;
 use crate::limits::Limits;
 
-/// The connections of one worker that wait for a message.
+/// The groups of one worker, and with them all connections that wait for a message.
 pub struct Pool {
     limits: Current<Limits>,
-    idle: RefCell<HashMap<Rc<str>, Vec<Idle>, foldhash::fast::RandomState>>,
-    turn: Cell<usize>,
+    groups: RefCell<Vec<Weak<Group>>>,
+    chance: Cell<Chance>,
 }
 
-struct Idle {
-    stream: Stream,
-    since: Instant,
-}
-
-/// A connection to an upstream.
+/// A connection to an upstream, and the message's place there.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Where it leads.
-    pub endpoint: Rc<Endpoint>,
+    place: Place,
     /// The bytes. Nothing of an answer has been read yet.
     pub stream: Stream,
     /// Whether it has served a message before: then it may have been closed unseen.
     pub is_reused: bool,
 }
 
-/// No upstream can be connected to. Nothing was sent.
+/// Where one message has been.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    made: Cell<u32>,
+    /// Addresses that failed it: it does not go there again.
+    tried: RefCell<Vec<Rc<Member>>>,
+    /// An address whose kept connection was dead: another one is better, the same will do.
+    avoided: RefCell<Option<Rc<Member>>>,
+    is_queued: Cell<bool>,
+}
+
+/// No connection for a message. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
     /// The system's answer to the attempt.
@@ -57,181 +69,210 @@ pub enum Unreachable {
         /// Which upstream.
         address: Rc<str>,
     },
-    /// The resource names none.
-    #[error("the resource has no upstream")]
+    /// No address is known.
+    #[error("the address of {names} cannot be found out: {reason}")]
+    Unresolved {
+        /// The configured names.
+        names: String,
+        /// What the resolver says.
+        reason: String,
+    },
+    /// Every address fails its health checks.
+    #[error("every upstream fails its health checks")]
+    Unhealthy,
+    /// All addresses are at their bound, and so is the queue.
+    #[error("all upstreams have as many messages under way as they may, and as many wait as may")]
+    QueueFull,
+    /// No place became free in time.
+    #[error("all upstreams have as many messages under way as they may, and none ended in time")]
+    QueueTimeout,
+    /// The message has been everywhere.
+    #[error("the resource has no upstream that was not tried")]
     NoUpstream,
 }
 
 impl Pool {
-    /// An empty pool.
-    pub fn new(limits: Current<Limits>) -> Self {
-        Self { limits, idle: RefCell::default(), turn: Cell::new(0) }
+    /// An empty pool. `seed` is chance, by which addresses are picked.
+    pub fn new(limits: Current<Limits>, seed: u64) -> Self {
+        Self { limits, groups: RefCell::default(), chance: Cell::new(Chance::new(seed)) }
     }
 
-    /// A connection to one of a resource's upstreams: they take turns, and one that cannot be reached is passed over.
+    /// The group of a resource; the same one for as long as the resource has the same roster. `endpoints` are its upstreams
+    /// in the order of its configuration.
+    pub fn group(&self, roster: &Arc<Roster>, endpoints: Vec<Rc<Endpoint>>) -> Rc<Group> {
+        let mut groups = self.groups.borrow_mut();
+        let known = groups.iter().filter_map(Weak::upgrade).find(|group| Arc::ptr_eq(group.roster(), roster));
+        known.unwrap_or_else(|| {
+            let (seed, chance) = self.chance.get().next();
+            self.chance.set(chance);
+            let group = Group::new(Arc::clone(roster), endpoints, self.limits.clone(), Chance::new(seed));
+            groups.push(Rc::downgrade(&group));
+            group
+        })
+    }
+
+    /// A group of plain HTTP addresses.
+    #[cfg(test)]
+    pub(crate) fn group_for_tests(&self, addresses: &[&str]) -> Rc<Group> {
+        let resource = crate::config::Resource::for_tests(addresses);
+        let endpoints = resource.upstream.iter().map(Endpoint::new).collect();
+        self.group(&Arc::new(Roster::new(&resource, None)), endpoints)
+    }
+
+    /// Only these groups count from now on: what is kept for others is closed. Messages under way go on.
+    pub fn retain(&self, groups: &[Rc<Group>]) {
+        self.groups.borrow_mut().retain(|group| {
+            let Some(group) = group.upgrade() else { return false };
+            let stays = groups.iter().any(|stays| Rc::ptr_eq(stays, &group));
+            if !stays {
+                group.retire();
+            }
+            stays
+        });
+    }
+
+    /// A kept connection for a message's first attempt, if that is all it takes. `repeatable`: it may be sent again where a
+    /// connection turns out to be dead.
+    pub fn ready(&self, group: &Group, attempts: &Attempts, repeatable: bool) -> Option<Upstream> {
+        let Pick::Place(place) = group.pick(attempts) else { return None };
+        let stream = place.member().take(!repeatable)?;
+        attempts.count();
+        Some(Upstream { place, stream, is_reused: true })
+    }
+
+    /// A connection for a message: to an address that works and has room, after a wait if none has. One that cannot be
+    /// connected to is passed over; after an attempt that died on a kept connection, only a fresh one will do.
+    ///
+    /// Dropping the future is leaving the queue.
     ///
     /// # Errors
-    /// None of them can be reached; what the last one said.
-    pub async fn open(&self, upstreams: &[Rc<Endpoint>]) -> Result<Upstream, Unreachable> {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let mut unreachable = Unreachable::NoUpstream;
-        for step in 0..upstreams.len() {
-            let endpoint = &upstreams[turn.wrapping_add(step) % upstreams.len()];
-            if let Some(kept) = self.take(endpoint) {
-                return Ok(kept);
-            }
-            match self.connect(endpoint).await {
-                Ok(fresh) => return Ok(fresh),
-                Err(error) => unreachable = error,
-            }
-        }
-        Err(unreachable)
-    }
-
-    /// A kept connection that is still open and silent.
-    pub fn take(&self, endpoint: &Rc<Endpoint>) -> Option<Upstream> {
+    /// What the last attempt said, or why there was none.
+    pub async fn open(&self, group: &Group, attempts: &Attempts, repeatable: bool) -> Result<Upstream, Unreachable> {
         let limits = self.limits.get();
-        let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(endpoint.name())?;
-        // The one used last is the one most likely to be open; older ones age out.
-        while let Some(Idle { mut stream, since }) = kept.pop() {
-            if since.elapsed() < limits.upstream_idle_timeout && stream.is_silent() {
-                return Some(Upstream { endpoint: Rc::clone(endpoint), stream, is_reused: true });
+        let mut last = Unreachable::NoUpstream;
+        while attempts.made.get() < limits.upstream_attempts_max {
+            let place = match group.pick(attempts) {
+                Pick::Place(place) => place,
+                Pick::Busy => self.wait(group, attempts).await?,
+                Pick::Unhealthy => return Err(Unreachable::Unhealthy),
+                Pick::Nowhere => {
+                    group.resolved().await?;
+                    continue;
+                }
+                Pick::Exhausted => break,
+            };
+            attempts.count();
+            let member = Rc::clone(place.member());
+            if !attempts.is_replay()
+                && let Some(stream) = member.take(!repeatable)
+            {
+                return Ok(Upstream { place, stream, is_reused: true });
+            }
+            match member.connect().await {
+                Ok(stream) => return Ok(Upstream { place, stream, is_reused: false }),
+                Err(unreachable) => {
+                    member.failed(&unreachable);
+                    attempts.tried.borrow_mut().push(member);
+                    last = unreachable;
+                }
             }
         }
-        None
+        Err(last)
     }
 
-    /// A new connection.
-    ///
-    /// # Errors
-    /// It cannot be made, or not in time.
-    pub async fn connect(&self, endpoint: &Rc<Endpoint>) -> Result<Upstream, Unreachable> {
-        let connecting = async { transport::connect(endpoint, &transport::resolve(endpoint).await?).await };
-        match timeout(self.limits.get().upstream_connect_timeout, connecting).await {
-            Err(_) => Err(Unreachable::Timeout { address: Rc::clone(endpoint.name()) }),
-            Ok(Err(error)) => Err(Unreachable::Failed { address: Rc::clone(endpoint.name()), error }),
-            Ok(Ok(stream)) => Ok(Upstream { endpoint: Rc::clone(endpoint), stream, is_reused: false }),
-        }
+    /// Waits in line for a place.
+    async fn wait(&self, group: &Group, attempts: &Attempts) -> Result<Place, Unreachable> {
+        let limits = self.limits.get();
+        let waiter = group.queue().join(limits.upstream_queue_max).map_err(|_| Unreachable::QueueFull)?;
+        attempts.is_queued.set(true);
+        let waited = timeout(limits.upstream_queue_timeout, waiter).await;
+        attempts.is_queued.set(false);
+        waited.ok().flatten().ok_or(Unreachable::QueueTimeout)
     }
 
     /// Keeps a connection whose exchange ended cleanly: the request whole, the answer whole, nothing after it.
     pub fn put(&self, upstream: Upstream) {
-        let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(Rc::clone(upstream.endpoint.name())).or_default();
-        if kept.len() < self.limits.get().upstream_idle_connections_max {
-            kept.push(Idle { stream: upstream.stream, since: Instant::now() });
-        }
+        let Upstream { place, stream, .. } = upstream;
+        // Before the place is free, so that whoever waits for it finds the connection.
+        place.member().put(stream);
     }
 
-    /// Closes what has waited too long. To be called now and then.
+    /// Closes what has waited too long, and looks after the addresses. To be called now and then.
     pub fn sweep(&self) {
-        let max = self.limits.get().upstream_idle_timeout;
-        self.idle.borrow_mut().retain(|_, kept| {
-            kept.retain(|idle| idle.since.elapsed() < max);
-            !kept.is_empty()
-        });
-    }
-
-    /// Closes what leads to upstreams that no resource names any more.
-    pub fn retain(&self, named: impl Fn(&str) -> bool) {
-        self.idle.borrow_mut().retain(|address, _| named(address));
+        let now = Instant::now();
+        self.groups.borrow_mut().retain(|group| group.strong_count() > 0);
+        let groups: Vec<_> = self.groups.borrow().iter().filter_map(Weak::upgrade).collect();
+        groups.iter().for_each(|group| group.sweep(now));
     }
 
     /// How many connections wait.
     pub fn idle(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
+        self.groups.borrow().iter().filter_map(Weak::upgrade).map(|group| group.idle()).sum()
+    }
+}
+
+impl Upstream {
+    /// The configured upstream that it leads to.
+    pub fn endpoint(&self) -> &Rc<Endpoint> {
+        self.place.member().endpoint()
+    }
+
+    /// The address in logs.
+    pub fn label(&self) -> &Rc<str> {
+        self.place.member().label()
+    }
+
+    /// It has begun to answer.
+    pub fn answered(&self) {
+        self.place.member().answered();
+    }
+
+    /// It failed the message. A kept connection that closed unseen does not count: that is no failure, only late news.
+    pub fn failed(&self, has_closed: bool, reason: &dyn Display) {
+        if !(has_closed && self.is_reused) {
+            self.place.member().failed(reason);
+        }
+    }
+}
+
+impl Attempts {
+    fn count(&self) {
+        self.made.set(self.made.get() + 1);
+    }
+
+    /// Whether the message waits in line at this moment.
+    pub fn is_queued(&self) -> bool {
+        self.is_queued.get()
+    }
+
+    pub(super) fn has_tried(&self, member: &Rc<Member>) -> bool {
+        self.tried.borrow().iter().any(|tried| Rc::ptr_eq(tried, member))
+    }
+
+    pub(super) fn avoids(&self, member: &Rc<Member>) -> bool {
+        self.avoided.borrow().as_ref().is_some_and(|avoided| Rc::ptr_eq(avoided, member))
+    }
+
+    fn is_replay(&self) -> bool {
+        self.avoided.borrow().is_some()
+    }
+
+    /// The connection died before anything of an answer came, and the message may be sent again. Whether there is a point
+    /// in it: the connection was a kept one, or there is another address. If so, the next attempt will be over a fresh
+    /// connection.
+    pub fn may_repeat(&self, died: &Upstream, group: &Group, limits: &Limits) -> bool {
+        let member = died.place.member();
+        let is_worth_it = died.is_reused || group.has_other(member, self);
+        if self.made.get() >= limits.upstream_attempts_max || !is_worth_it {
+            return false;
+        }
+        if !died.is_reused {
+            self.tried.borrow_mut().push(Rc::clone(member));
+        }
+        *self.avoided.borrow_mut() = Some(Rc::clone(member));
+        true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    async fn service() -> (TcpListener, Rc<Endpoint>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = Endpoint::for_tests(&listener.local_addr().expect("bound").to_string());
-        (listener, address)
-    }
-
-    fn pool(limits: Limits) -> Pool {
-        Pool::new(Current::new(limits))
-    }
-
-    #[tokio::test]
-    async fn a_clean_connection_is_used_again() {
-        let (listener, address) = service().await;
-        let pool = pool(Limits::default());
-        let first = pool.open(&[Rc::clone(&address)]).await.expect("connected");
-        let _peer = listener.accept().await.expect("accepted");
-        let port = first.stream.local_port();
-        assert!(!first.is_reused);
-        pool.put(first);
-        let again = pool.open(&[address]).await.expect("kept");
-        assert!(again.is_reused);
-        assert_eq!(again.stream.local_port(), port);
-        assert_eq!(pool.idle(), 0);
-    }
-
-    /// Bytes that nobody asked for are somebody else's answer.
-    #[tokio::test]
-    async fn a_connection_that_spoke_or_closed_meanwhile_is_not_used() {
-        let (listener, address) = service().await;
-        let pool = pool(Limits::default());
-        for speaks in [true, false] {
-            let upstream = pool.connect(&address).await.expect("connected");
-            let (mut peer, _) = listener.accept().await.expect("accepted");
-            if speaks {
-                peer.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("written");
-            } else {
-                drop(peer);
-            }
-            upstream.stream.readable().await.expect("the news arrived");
-            pool.put(upstream);
-            assert!(pool.take(&address).is_none());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_pool_is_bounded_in_number_and_time() {
-        let (listener, address) = service().await;
-        let bounded = pool(Limits { upstream_idle_connections_max: 1, ..Limits::default() });
-        let aged = pool(Limits { upstream_idle_timeout: Duration::ZERO, ..Limits::default() });
-        for pool in [&bounded, &aged] {
-            let mut peers = Vec::new();
-            let mut open = Vec::new();
-            for _ in 0..3 {
-                open.push(pool.connect(&address).await.expect("connected"));
-                peers.push(listener.accept().await.expect("accepted"));
-            }
-            open.into_iter().for_each(|upstream| pool.put(upstream));
-        }
-        assert_eq!(bounded.idle(), 1);
-        assert!(aged.take(&address).is_none());
-        aged.sweep();
-        assert_eq!(aged.idle(), 0);
-    }
-
-    #[tokio::test]
-    async fn upstreams_take_turns_and_one_that_is_down_is_passed_over() {
-        let (_one, first) = service().await;
-        let (_two, second) = service().await;
-        let (gone, down) = service().await;
-        drop(gone);
-        let pool = pool(Limits::default());
-        let upstreams = [Rc::clone(&first), Rc::clone(&second), Rc::clone(&down)];
-        let mut served = Vec::new();
-        for _ in 0..3 {
-            served.push(Rc::clone(pool.open(&upstreams).await.expect("one is up").endpoint.name()));
-        }
-        assert!(served.contains(first.name()) && served.contains(second.name()) && !served.contains(down.name()));
-        let error = pool.open(&[Rc::clone(&down)]).await.expect_err("nobody is there");
-        assert!(error.to_string().starts_with(&format!("a connection to {} cannot be made: ", down.name())), "{error}");
-    }
-}
+mod tests;

@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 /// A queue of those who wait for a `T`.
 #[derive(Debug)]
 pub struct Queue<T> {
-    max: usize,
     waiting: Cell<usize>,
     waiters: RefCell<VecDeque<oneshot::Sender<T>>>,
 }
@@ -32,9 +31,9 @@ pub struct Waiter<T> {
 }
 
 impl<T> Queue<T> {
-    /// An empty queue for at most so many.
-    pub fn new(max: usize) -> Rc<Self> {
-        Rc::new(Self { max, waiting: Cell::new(0), waiters: RefCell::default() })
+    /// An empty queue.
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self { waiting: Cell::new(0), waiters: RefCell::default() })
     }
 
     /// How many wait.
@@ -42,22 +41,27 @@ impl<T> Queue<T> {
         self.waiting.get()
     }
 
-    /// Whether nobody waits.
+    /// Whether nobody has joined.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Joins at the end.
+    /// Whether somebody may be there who was not handed anything yet.
+    pub fn has_waiters(&self) -> bool {
+        !self.waiters.borrow().is_empty()
+    }
+
+    /// Joins at the end, where no more than `max` may wait.
     ///
     /// # Errors
     /// So many wait already.
-    pub fn join(self: &Rc<Self>) -> Result<Waiter<T>, Full> {
-        if self.len() >= self.max {
+    pub fn join(self: &Rc<Self>, max: usize) -> Result<Waiter<T>, Full> {
+        if self.len() >= max {
             return Err(Full);
         }
         let mut waiters = self.waiters.borrow_mut();
         // Those who left are removed when they are as many as may wait: then it costs each of them one look.
-        if waiters.len() >= self.max.saturating_mul(2) {
+        if waiters.len() >= max.saturating_mul(2) {
             waiters.retain(|waiter| !waiter.is_closed());
         }
         let (sender, handed) = oneshot::channel();
@@ -109,25 +113,25 @@ mod tests {
 
     #[test]
     fn the_first_is_served_first_and_one_too_many_is_told() {
-        let queue = Queue::new(2);
-        let (first, second) = (queue.join().expect("room"), queue.join().expect("room"));
-        assert_eq!(queue.join().err(), Some(Full));
+        let queue = Queue::new();
+        let (first, second) = (queue.join(2).expect("room"), queue.join(2).expect("room"));
+        assert_eq!(queue.join(2).err(), Some(Full));
         assert_eq!(queue.hand(1), None);
         assert_eq!(queue.hand(2), None);
         assert_eq!(queue.hand(3), Some(3), "everybody was served");
         assert_eq!((handed(second), handed(first)), (Some(2), Some(1)));
         assert!(queue.is_empty());
-        assert!(Queue::<u8>::new(0).join().is_err());
+        assert!(Queue::<u8>::new().join(0).is_err());
     }
 
     #[test]
     fn who_leaves_is_passed_over_and_makes_room() {
-        let queue = Queue::new(1);
+        let queue = Queue::new();
         for _ in 0..1_000 {
-            drop(queue.join().expect("the one before has left"));
+            drop(queue.join(1).expect("the one before has left"));
         }
         assert!(queue.waiters.borrow().len() <= 2, "nothing is kept of those who left");
-        let waits = queue.join().expect("room");
+        let waits = queue.join(1).expect("room");
         assert_eq!(queue.hand(7), None);
         assert_eq!(handed(waits), Some(7));
     }
@@ -136,12 +140,12 @@ mod tests {
         /// Joins, departures and handing over in any order: served in the order of joining, never more waiting than may.
         #[test]
         fn order_and_bound_hold(events in proptest::collection::vec(0_u8..4, 0..200), max in 0_usize..6) {
-            let queue = Queue::new(max);
+            let queue = Queue::new();
             let mut waiting: VecDeque<(u32, Waiter<u32>)> = VecDeque::new();
             let mut joined = 0;
             for event in events {
                 match event {
-                    0 | 1 => match queue.join() {
+                    0 | 1 => match queue.join(max) {
                         Ok(waiter) => {
                             waiting.push_back((joined, waiter));
                             joined += 1;

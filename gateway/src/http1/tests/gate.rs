@@ -14,7 +14,7 @@ use crate::config::TrustedProxies;
 use crate::request::Peer;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::group::Group;
 use crate::worker::Worker;
 
 struct Gate {
@@ -32,7 +32,7 @@ impl Gate {
         let right = Right { resource: ResourceName::parse("orders").expect("a name"), operation };
         let token = mint(&key, KeyId(1), &[right], &[]).expect("minted").expose().to_owned();
         let mut resource = Resource::for_tests("orders", None, "/orders");
-        resource.upstreams = vec![Endpoint::for_tests(&upstream.local_addr().expect("bound").to_string())];
+        resource.upstreams = Group::for_tests(&upstream.local_addr().expect("bound").to_string());
         let worker = Rc::new(Worker::new(
             Routes::new(vec![Rc::new(resource)]),
             Rc::new(Limits::default()),

@@ -23,13 +23,13 @@ use crate::lease::Fallen;
 use crate::limits::Limits;
 use crate::listener::Leaving;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::group::Group;
 use crate::upstream::pool::Pool;
 
 /// A way that lets everything pass except `/refused`.
 #[derive(Clone)]
 struct TestWay {
-    upstreams: Rc<[Rc<Endpoint>]>,
+    upstreams: Rc<Group>,
     pool: Rc<Pool>,
     telemetry: Rc<WorkerTelemetry>,
     body_max: Option<u64>,
@@ -46,15 +46,19 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 impl Way for TestWay {
     type Ticket = String;
-    type Route = Rc<[Rc<Endpoint>]>;
+    type Route = Rc<Group>;
     type Permitted = Vec<u8>;
 
     fn permitted(head: &Vec<u8>) -> &[u8] {
         head
     }
 
-    fn upstreams(route: &Self::Route) -> &[Rc<Endpoint>] {
+    fn upstreams(route: &Self::Route) -> &Rc<Group> {
         route
+    }
+
+    fn response_timeout(_: &Self::Route) -> Option<std::time::Duration> {
+        None
     }
 
     fn passes_up(field: &Field<'_>, _: &Self::Route) -> bool {
@@ -184,10 +188,11 @@ impl World {
     async fn with(limits: Limits, body_max: Option<u64>) -> Self {
         let limits = Current::new(limits);
         let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = Endpoint::for_tests(&upstream.local_addr().expect("bound").to_string());
+        let address = upstream.local_addr().expect("bound").to_string();
         let telemetry = Rc::new(Telemetry::without_log().worker());
-        let pool = Rc::new(Pool::new(limits.clone()));
-        let way = TestWay { upstreams: [endpoint].into(), pool, telemetry, body_max, log: Rc::default() };
+        let pool = Rc::new(Pool::new(limits.clone(), 7));
+        let way =
+            TestWay { upstreams: pool.group_for_tests(&[&address]), pool, telemetry, body_max, log: Rc::default() };
         let shared = Shared::new(limits);
         let (shutdown, watch) = watch::channel(false);
         spawn_local(Rc::clone(&shared).run(watch, || 0, || {}));

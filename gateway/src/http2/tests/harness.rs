@@ -30,7 +30,7 @@ use crate::request::Peer;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
 use crate::telemetry::Telemetry;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::group::Group;
 use crate::worker::Worker;
 
 pub(super) async fn local(test: impl Future<Output = ()>) {
@@ -125,7 +125,7 @@ impl Gate {
         let right = Right { resource: ResourceName::parse("orders").expect("a name"), operation: Operation::any() };
         let token = mint(&key, KeyId(1), &[right], &[]).expect("minted").expose().to_owned();
         let mut resource = Resource::for_tests("orders", None, "/orders");
-        resource.upstreams = vec![Endpoint::for_tests(upstream)];
+        resource.upstreams = Group::of_tests(&[upstream], limits.clone());
         change(&mut resource);
         let worker = Worker::new(
             Routes::new(vec![Rc::new(resource)]),
