@@ -33,6 +33,9 @@ pub struct Limits {
     /// Bytes of a body that are read and dropped behind an answer that did not wait for it; more closes the connection, or
     /// resets the HTTP/2 stream.
     pub discard_bytes_max: u64,
+    /// Bytes of a request body that is held back until it is whole, because a caveat asks what it says (`rpc`, `tool`,
+    /// `arg`); where the bound on all bodies is smaller, that one.
+    pub rpc_body_bytes_max: usize,
     /// Requests answered on one client connection before it is closed, so that load spreads over workers again.
     pub requests_per_connection_max: u64,
 
@@ -136,6 +139,7 @@ impl Default for Limits {
             body_bytes_max: None,
             copy_buffer_bytes: 16 * 1024,
             discard_bytes_max: 64 * 1024,
+            rpc_body_bytes_max: 1024 * 1024,
             requests_per_connection_max: 1_000_000,
             h2_streams_max: 100,
             h2_header_list_bytes_max: 16 * 1024,

@@ -151,6 +151,8 @@ pub(super) struct Connection<C, W: Way> {
     pub(super) deadline: Deadline,
     pub(super) spans: Spans,
     pub(super) permitted: W::Permitted,
+    /// The head of a message that is held back until its body is there; no message, no room.
+    pub(super) undecided: Vec<u8>,
     looked_at: usize,
     requests: u64,
 }
@@ -183,6 +185,7 @@ where
         leaving,
         spans: Spans::new(),
         permitted: W::Permitted::default(),
+        undecided: Vec::new(),
         looked_at: 0,
         requests: 0,
     };
@@ -212,7 +215,10 @@ where
                     self.answered(facts, ticket, after).await
                 }
                 Next::Request { facts, ticket, passage: Passage::Forward(order) } => {
-                    self.exchange(facts, order, ticket).await
+                    self.exchange(facts, order, None, ticket).await
+                }
+                Next::Request { facts, ticket, passage: Passage::Undecided { max } } => {
+                    self.hold(facts, ticket, max).await
                 }
             };
             match end {
@@ -255,8 +261,11 @@ where
                         let mut ticket = self.way.open(Some(&head));
                         let after = after_answer(facts, &self.limits);
                         let (permitted, out) = (&mut self.permitted, &mut self.client.output.bytes);
-                        let passage = self.way.receive(&head, &mut ticket, permitted, after, out);
+                        let passage = self.way.receive(&head, None, &mut ticket, permitted, after, out);
                         let length = head.length();
+                        if matches!(passage, Passage::Undecided { .. }) {
+                            self.undecided.extend_from_slice(&self.client.input.filled()[..length]);
+                        }
                         self.client.input.consume(length);
                         return Poll::Ready(Next::Request { facts, ticket, passage });
                     }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{Connection, End, Facts, after_answer};
 use super::framing::{Decoder, Encoder, FramingError, Piece};
+use super::held::Held;
 use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
@@ -67,6 +68,8 @@ struct Exchange<W: Way> {
     /// Where it goes, once there is a connection.
     upstream: Option<Rc<str>>,
     decoder: Decoder,
+    /// The body that the decoder has read to its end, as long as not all of it is handed on.
+    held: Option<Held>,
     up: Up,
     down: Down,
     after: After,
@@ -86,8 +89,20 @@ where
     W: Way,
 {
     /// Sends a permitted message up and its response down.
-    pub(super) async fn exchange(&mut self, facts: Facts, order: Order<W::Route>, mut ticket: W::Ticket) -> End {
-        let decoder = match Decoder::request(order.framing, order.body_max) {
+    ///
+    /// `held` is the body of a message that was decided by it; every other body is still to come.
+    pub(super) async fn exchange(
+        &mut self,
+        facts: Facts,
+        order: Order<W::Route>,
+        held: Option<Held>,
+        mut ticket: W::Ticket,
+    ) -> End {
+        let decoder = match &held {
+            Some(held) => Ok(held.decoder.clone()),
+            None => Decoder::request(order.framing, order.body_max),
+        };
+        let decoder = match decoder {
             Ok(decoder) => decoder,
             Err(error) => {
                 let after = after_answer(facts, &self.limits);
@@ -98,7 +113,8 @@ where
         };
         let mut exchange = Exchange::<W> {
             facts,
-            up: if decoder.has_ended() { Up::Complete } else { Up::Sending },
+            up: if decoder.has_ended() && held.is_none() { Up::Complete } else { Up::Sending },
+            held,
             order,
             ticket,
             call: self.shared.take_call(&self.limits),
@@ -328,7 +344,14 @@ where
 
     /// The request's direction: the client's body into the upstream's output, and that into its connection.
     fn move_up(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>, moved: &mut bool) -> Option<Outcome> {
-        while x.up == Up::Sending && x.call.has_room() {
+        if let Some(held) = &mut x.held {
+            match held.send(&mut x.call, self.limits.copy_buffer_bytes, moved) {
+                Ok(false) => {}
+                Ok(true) => (x.held, x.up) = (None, Up::Complete),
+                Err(error) => return Some(self.client_fault(x, error)),
+            }
+        }
+        while x.up == Up::Sending && x.held.is_none() && x.call.has_room() {
             match x.decoder.next(self.client.input.filled(), &mut self.spans, &self.limits) {
                 Err(error) => return Some(self.client_fault(x, error)),
                 Ok(Piece::Data { from, to }) => {

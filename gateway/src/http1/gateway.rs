@@ -79,19 +79,21 @@ impl Way for Gateway {
     fn receive(
         &self,
         head: &Head<'_>,
+        body: Option<&[u8]>,
         ticket: &mut Ticket,
         permitted: &mut UpstreamHead,
         after: After,
         out: &mut Vec<u8>,
     ) -> Passage<Rc<Resource>> {
         let to_head = head.method() == "HEAD";
-        match receive(&self.worker, &self.peer, head, ticket, permitted) {
+        match receive(&self.worker, &self.peer, head, body, ticket, permitted) {
             Ok(Received::Forward(admitted)) => Passage::Forward(Order {
                 route: admitted.resource,
                 framing: admitted.framing,
                 body_max: admitted.body_max,
                 is_repeatable: admitted.repeatable,
             }),
+            Ok(Received::Undecided { max }) => Passage::Undecided { max },
             Ok(Received::Answer(answer)) => {
                 ticket.responded(&self.worker, answer.status);
                 respond::compose_answer(out, &answer, after, to_head);
@@ -131,6 +133,10 @@ impl Way for Gateway {
             Fault::Head(error) => Refused::Head(*error),
             Fault::Body(FramingError::BodyTooLarge { max }) => Refused::BodyTooLarge { max: *max },
             Fault::Body(error) => Refused::Framing(error.to_string().into()),
+            Fault::TooLargeToHold { max } => Refused::BodyTooLargeToRead { max: *max },
+            Fault::HeldTrailers => {
+                Refused::UnreadableBody("it has trailers, which nothing reads; send it without".into())
+            }
             Fault::TooSlow => Refused::RequestTimeout,
             Fault::Upstream(failure) => Refused::from(failure),
             Fault::Fallen(fallen) => Refused::Refusal(fallen.refusal()),

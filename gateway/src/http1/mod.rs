@@ -7,7 +7,7 @@
 //! * [`framing`]: where a body ends, pure state machines over bytes
 //! * [`connection`]: a client connection, one request after another
 //! * [`way`]: what the loop asks of the message's way, and [`gateway`], which is it
-//! * [`exchange`]: one request up and its response down
+//! * [`exchange`]: one request up and its response down; `held`: where its body decides, the whole of it first
 //! * [`upstream`]: the upstream's side of an exchange
 //! * [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
 
@@ -17,6 +17,7 @@ pub mod deadline;
 mod exchange;
 pub mod framing;
 mod gateway;
+mod held;
 pub mod upstream;
 pub mod way;
 

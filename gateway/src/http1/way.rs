@@ -22,6 +22,13 @@ pub enum Fault {
     Head(HeadError),
     /// The client's body is not framed as its head promised, or is too large.
     Body(FramingError),
+    /// The body is longer than what is held back for a decision on it.
+    TooLargeToHold {
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// A body on which the decision waits has trailers, which nobody would read.
+    HeldTrailers,
     /// The client was too slow.
     TooSlow,
     /// The upstream failed.
@@ -48,6 +55,11 @@ pub struct Order<R> {
 pub enum Passage<R> {
     /// It goes up.
     Forward(Order<R>),
+    /// It is decided by what its body says: to be received again with all of it.
+    Undecided {
+        /// The most bytes that the body may have.
+        max: u64,
+    },
     /// It was answered here, a refusal mostly: the response is in the output, and says this about the connection.
     Answered(After),
 }
@@ -79,10 +91,12 @@ pub trait Way {
 
     /// Opens the ticket of a message whose head is complete; `None`: of one whose head could not be read.
     fn open(&self, head: Option<&Head<'_>>) -> Self::Ticket;
-    /// Decides. Fills `permitted` or writes the answer to `out`; `after` is what the loop would have the answer say.
+    /// Decides. Fills `permitted` or writes the answer to `out`; `after` is what the loop would have the answer say. With
+    /// `body` comes a message that was undecided without it.
     fn receive(
         &self,
         head: &Head<'_>,
+        body: Option<&[u8]>,
         ticket: &mut Self::Ticket,
         permitted: &mut Self::Permitted,
         after: After,

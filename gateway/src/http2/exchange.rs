@@ -33,7 +33,7 @@ use crate::upstream::pool::{Attempts, Unreachable, Upstream};
 use crate::worker::Worker;
 
 /// The reason under which an exchange is counted whose client left before its end.
-const CLIENT_GONE: &str = "client-gone";
+pub(super) const CLIENT_GONE: &str = "client-gone";
 
 /// What an exchange needs.
 pub(super) struct Exchange {
@@ -41,6 +41,8 @@ pub(super) struct Exchange {
     pub(super) admitted: Admitted,
     pub(super) head: UpstreamHead,
     pub(super) body: RecvStream,
+    /// All of the body, where the message was decided by it.
+    pub(super) held: Option<Bytes>,
     pub(super) caller: Caller,
     pub(super) ticket: Ticket,
     /// Keeps the connection from counting as idle.
@@ -203,6 +205,7 @@ impl Exchange {
         let upload = Upload {
             call,
             body: &mut self.body,
+            held: self.held.clone(),
             body_max: self.admitted.body_max,
             resource: &self.admitted.resource,
             wait: &wait,

@@ -6,7 +6,7 @@
 //! stream presents its own capability.
 //!
 //! * this file: a connection's life; [`activity`]: whether anything goes on on it, and whether its other end still lives
-//! * [`stream`]: one stream's way through [`receive`](crate::request::receive)
+//! * [`stream`]: one stream's way through [`receive`](crate::request::receive); [`held`]: where its body decides
 //! * [`exchange`]: a permitted message and its upstream, both directions at once ([`upload`], [`download`]),
 //!   for as long as its capability stands ([`lease`])
 //! * [`answer`], [`reply`]: what the client's stream gets; [`rest`]: what it still sends afterwards
@@ -15,6 +15,7 @@ mod activity;
 mod answer;
 mod download;
 mod exchange;
+mod held;
 mod lease;
 mod reply;
 mod rest;

@@ -8,10 +8,12 @@ use h2::server::SendResponse;
 use http::Request;
 use http::header::{CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
+use postern_capabilities::authorize::Refusal;
 
 use super::activity::Active;
 use super::answer::{self, Caller};
-use super::exchange::Exchange;
+use super::exchange::{CLIENT_GONE, Exchange};
+use super::held;
 use super::reply::Reply;
 use super::rest::drop_rest;
 use crate::head::{self, Head, HeadError, Spans};
@@ -31,14 +33,38 @@ pub(super) async fn run(
     respond: SendResponse<Bytes>,
     active: Active,
 ) {
-    let (parts, body) = request.into_parts();
-    let reply = Reply::on(respond);
+    let (parts, mut body) = request.into_parts();
+    let mut reply = Reply::on(respond);
     let caller = caller(&parts);
     let mut head = UpstreamHead::default();
-    let answer = match receive(&worker, &peer, &parts, body.is_end_stream(), &mut head) {
+    let mut held = None;
+    let is_ended = body.is_end_stream();
+    let mut received = receive(&worker, &peer, &parts, is_ended, None, None, &mut head);
+    if let Ok((Received::Undecided { max }, ticket)) = received {
+        // Decided once more, by all of it.
+        let whole = held::read_whole(&worker, &parts, &mut body, max, &mut reply, ticket.capability.clone());
+        received = match whole.await {
+            Ok(whole) => {
+                let whole = held.insert(whole);
+                receive(&worker, &peer, &parts, is_ended, Some(whole), Some(ticket), &mut head)
+            }
+            Err(Some(refused)) => Err(refuse(refused, ticket, &worker)),
+            Err(None) => {
+                let mut ticket = ticket;
+                ticket.refused(CLIENT_GONE);
+                return ticket.close(&worker);
+            }
+        };
+    }
+    let answer = match received {
         Ok((Received::Forward(admitted), ticket)) => {
             drop(parts);
-            return Exchange { worker, admitted, head, body, caller, ticket, active }.run(reply).await;
+            return Exchange { worker, admitted, head, body, held, caller, ticket, active }.run(reply).await;
+        }
+        // A message whose body was read is decided.
+        Ok((Received::Undecided { .. }, ticket)) => {
+            let refused = refuse(Refused::Refusal(Refusal::BodyFactsRequired), ticket, &worker);
+            answer::refusal(&refused, caller)
         }
         Ok((Received::Answer(own), ticket)) => {
             let answer = answer::own(own, caller);
@@ -53,20 +79,23 @@ pub(super) async fn run(
     drop(active);
 }
 
-/// Reads the head and takes it through the request path. A refusal is counted and logged here.
+/// Reads the head and takes it through the request path; the second time with the whole body, and the ticket of the first.
+/// A refusal is counted and logged here.
 fn receive(
     worker: &Worker,
     peer: &Peer,
     parts: &Parts,
     is_ended: bool,
+    body: Option<&[u8]>,
+    opened: Option<Ticket>,
     out: &mut UpstreamHead,
 ) -> Result<(Received, Ticket), Refused> {
     let (mut buffer, mut spans) = (Vec::new(), Spans::new());
     let mut ticket;
     let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits()) {
         Ok(head) => {
-            ticket = Ticket::open(worker, peer.address, &head);
-            request::receive(worker, peer, &head, &mut ticket, out)
+            ticket = opened.unwrap_or_else(|| Ticket::open(worker, peer.address, &head));
+            request::receive(worker, peer, &head, body, &mut ticket, out)
         }
         Err(error) => {
             ticket = Ticket::unreadable(worker, peer.address, Protocol::Http2);
@@ -75,13 +104,16 @@ fn receive(
     };
     match received {
         Ok(received) => Ok((received, ticket)),
-        Err(refused) => {
-            let problem = refused.problem();
-            ticket.refused(problem.kind);
-            finish(ticket, worker, problem.status);
-            Err(refused)
-        }
+        Err(refused) => Err(refuse(refused, ticket, worker)),
     }
+}
+
+/// Counts and logs a refusal.
+fn refuse(refused: Refused, mut ticket: Ticket, worker: &Worker) -> Refused {
+    let problem = refused.problem();
+    ticket.refused(problem.kind);
+    finish(ticket, worker, problem.status);
+    refused
 }
 
 fn finish(mut ticket: Ticket, worker: &Worker, status: u16) {

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Instant;
 
+use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
@@ -17,10 +18,15 @@ use crate::request::error::Refused;
 use crate::request::forward::hygiene::passes_up;
 use crate::request::resource::Resource;
 
+/// What of a body that is there already is sent at once.
+const HELD_STRETCH_BYTES: usize = 16 * 1024;
+
 /// What goes up after the head.
 pub(super) struct Upload<'a> {
     pub(super) call: &'a RefCell<Call>,
     pub(super) body: &'a mut RecvStream,
+    /// All of the body, where it has been read already.
+    pub(super) held: Option<Bytes>,
     /// The most bytes the body may have.
     pub(super) body_max: Option<u64>,
     pub(super) resource: &'a Resource,
@@ -55,6 +61,14 @@ impl Upload<'_> {
     /// Sends it all. On success the upstream has the whole request.
     pub(super) async fn run(self) -> Result<(), Unsent> {
         self.send().await?;
+        if let Some(held) = &self.held {
+            self.bytes_in.set(held.len() as u64);
+            for stretch in held.chunks(HELD_STRETCH_BYTES) {
+                self.call.borrow_mut().write_body(stretch)?;
+                self.send().await?;
+            }
+            return self.finish(HeaderMap::new()).await;
+        }
         loop {
             self.wait.set(Wait::Client(Instant::now()));
             let data = match self.body.data().await {
@@ -75,6 +89,10 @@ impl Upload<'_> {
         }
         // No end of the body but END_STREAM is one: a reset, whatever its code, leaves the upstream with half a request.
         let trailers = self.body.trailers().await.map_err(|_| Unsent::Gone)?.unwrap_or_default();
+        self.finish(trailers).await
+    }
+
+    async fn finish(&self, trailers: HeaderMap) -> Result<(), Unsent> {
         let passing = fields(&trailers).filter(|field| passes_up(field, self.resource));
         self.call.borrow_mut().finish_body(passing)?;
         self.send().await?;

@@ -47,6 +47,13 @@ pub enum Refused {
         /// The resource's bound in bytes.
         max: u64,
     },
+    /// A caveat reads the body, and the body is none that can be decided on. The text says why.
+    UnreadableBody(Cow<'static, str>),
+    /// A caveat reads the body, which is longer than the gateway holds back for that.
+    BodyTooLargeToRead {
+        /// The limit in bytes.
+        max: u64,
+    },
     /// The client was too slow in sending its request.
     RequestTimeout,
     /// No connection to the upstream could be made.
@@ -165,7 +172,12 @@ impl Refused {
     pub fn closes_connection(&self) -> bool {
         matches!(
             self,
-            Self::Head(_) | Self::Framing(_) | Self::RequestTimeout | Self::BodyTooLarge { .. } | Self::Unavailable(_)
+            Self::Head(_)
+                | Self::Framing(_)
+                | Self::RequestTimeout
+                | Self::BodyTooLarge { .. }
+                | Self::BodyTooLargeToRead { .. }
+                | Self::Unavailable(_)
         )
     }
 
@@ -223,6 +235,18 @@ impl Refused {
                 "body-too-large",
                 "The body is too large",
                 format!("This resource takes bodies of at most {max} bytes."),
+            ),
+            Self::UnreadableBody(what) => problem(
+                400,
+                "bad-body",
+                "The body cannot be decided on",
+                format!("A caveat of the token reads the body, and {what}."),
+            ),
+            Self::BodyTooLargeToRead { max } => problem(
+                413,
+                "body-too-large",
+                "The body is too large",
+                format!("A caveat of the token reads the body, and for that it can have at most {max} bytes."),
             ),
             Self::RequestTimeout => problem(
                 408,

@@ -1,10 +1,11 @@
 //! A message's way through the gateway, one file a step.
 //!
 //! `bearer` takes the token out, `route` finds the resource and the path below it, `check` makes a permit of message and
-//! capability, `forward` consumes the permit and writes the upstream request, `respond` writes the answer. [`receive`]
+//! capability (with what `body` reads, where a caveat asks for that), `forward` consumes the permit and writes the upstream request, `respond` writes the answer. [`receive`]
 //! calls them in this order, for HTTP/1 and HTTP/2 alike; `error` turns each failure into a problem in one place.
 
 pub mod bearer;
+pub mod body;
 pub mod check;
 pub mod client;
 pub mod error;
@@ -21,6 +22,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use postern_capabilities::authorize::Refusal;
+use postern_capabilities::json_rpc;
 use postern_capabilities::message::{Message, Scheme, grpc_call};
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::token::{Capability, Unreadable};
@@ -64,13 +67,19 @@ pub struct Admitted {
 pub enum Received {
     /// It goes up.
     Forward(Admitted),
+    /// Nothing stands in its way but what its body says: it is to be received again with the whole body.
+    Undecided {
+        /// The most bytes that the body may have.
+        max: u64,
+    },
     /// The gateway answers it itself: one of its own paths.
     Answer(Answer),
 }
 
 /// Takes a message through bearer, route, check and forward.
 ///
-/// On success `out` holds the upstream request head and the permit is spent.
+/// On success `out` holds the upstream request head and the permit is spent. `body` is the whole body of a message that came
+/// here before and was undecided; without it a message is decided by its head alone, as nearly all are.
 ///
 /// # Errors
 /// The reason why the message is not forwarded.
@@ -78,6 +87,7 @@ pub fn receive(
     worker: &Worker,
     peer: &Peer,
     head: &Head<'_>,
+    body: Option<&[u8]>,
     ticket: &mut Ticket,
     out: &mut UpstreamHead,
 ) -> Result<Received, Refused> {
@@ -123,7 +133,17 @@ pub fn receive(
         grpc,
         ..Message::new(resource.name.as_str(), head.method(), found.path, now, ticket.client)
     };
-    let permit = check::check(&capability, &worker.standing, resource, message, body_max)?;
+    let again = capability.needs().body.then(|| message.clone());
+    let said: json_rpc::Body;
+    let permit = match (check::check(&capability, &worker.standing, resource, message, body_max), again, body) {
+        (Err(Refused::Refusal(Refusal::BodyFactsRequired)), Some(_), None) => None,
+        (Err(Refused::Refusal(Refusal::BodyFactsRequired)), Some(message), Some(bytes)) => {
+            said = body::read(head, bytes, &capability)?;
+            let message = Message { items: &said.items, ..message };
+            Some(check::check(&capability, &worker.standing, resource, message, body_max)?)
+        }
+        (decided, _, _) => Some(decided?),
+    };
 
     // These two say that the resource is there, so they come only after a right to it was shown.
     if carriers.capability.is_some()
@@ -135,13 +155,20 @@ pub fn receive(
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
         canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
     }
+    let Some(permit) = permit else {
+        body::check_head(head)?;
+        let max = smaller(body_max, Some(view.limits.rpc_body_bytes_max as u64));
+        return Ok(Received::Undecided { max: max.unwrap_or_default() });
+    };
+    let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
     let recording = ticket.recording.as_deref();
-    let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted, recording };
+    let was_read = body.is_some();
+    let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted, recording, framing, was_read };
     forward::compose(out, permit, &inputs, &worker.trace_ids);
     ticket.belongs_to(out);
     Ok(Received::Forward(Admitted {
         resource: Rc::clone(resource),
-        framing: head.framing(),
+        framing,
         body_max,
         repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
     }))

@@ -2,6 +2,7 @@
 
 mod clients;
 mod gate;
+mod held;
 mod upstreams;
 
 use std::cell::RefCell;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::connection::{Shared, serve};
+use super::deadline::TICK;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::current::Current;
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
@@ -26,7 +28,7 @@ use crate::telemetry::{Telemetry, WorkerTelemetry};
 use crate::upstream::group::Group;
 use crate::upstream::pool::Pool;
 
-/// A way that lets everything pass except `/refused`.
+/// A way that lets everything pass except `/refused`, and `/by-body` if its body says `no`.
 #[derive(Clone)]
 struct TestWay {
     upstreams: Rc<Group>,
@@ -84,6 +86,7 @@ impl Way for TestWay {
     fn receive(
         &self,
         head: &Head<'_>,
+        body: Option<&[u8]>,
         ticket: &mut String,
         permitted: &mut Vec<u8>,
         after: After,
@@ -95,10 +98,23 @@ impl Way for TestWay {
             out.extend_from_slice(if after == After::Close { b"connection: close\r\n\r\nno" } else { b"\r\nno" });
             return Passage::Answered(after);
         }
+        if head.path() == "/by-body" {
+            match body {
+                None => return Passage::Undecided { max: UNDECIDED_BYTES_MAX },
+                Some(body) if body.starts_with(b"no") => {
+                    ticket.push_str(" refused");
+                    out.extend_from_slice(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+                    return Passage::Answered(after);
+                }
+                Some(_) => {}
+            }
+        }
+        let framing = body.map_or(head.framing(), |body| Framing::Length(body.len() as u64));
         permitted.clear();
         permitted.extend_from_slice(format!("{} {} HTTP/1.1\r\n", head.method(), head.path()).as_bytes());
-        head.fields().filter(passes).for_each(|field| line(permitted, field.name, field.value));
-        match head.framing() {
+        let fields = head.fields().filter(passes).filter(|field| body.is_none() || field.known != Known::Expect);
+        fields.for_each(|field| line(permitted, field.name, field.value));
+        match framing {
             Framing::None => {}
             Framing::Length(length) => line(permitted, b"content-length", length.to_string().as_bytes()),
             Framing::Chunked => line(permitted, b"transfer-encoding", b"chunked"),
@@ -106,7 +122,7 @@ impl Way for TestWay {
         permitted.extend_from_slice(b"\r\n");
         Passage::Forward(Order {
             route: Rc::clone(&self.upstreams),
-            framing: head.framing(),
+            framing,
             body_max: self.body_max,
             is_repeatable: head.method() != "POST",
         })
@@ -154,7 +170,8 @@ impl Way for TestWay {
         let status = match fault {
             Fault::Head(error) => error.status(),
             Fault::Body(super::framing::FramingError::BodyTooLarge { .. }) => 413,
-            Fault::Body(_) => 400,
+            Fault::TooLargeToHold { .. } => 413,
+            Fault::Body(_) | Fault::HeldTrailers => 400,
             Fault::TooSlow => 408,
             Fault::Fallen(_) => 401,
             Fault::Upstream(super::upstream::Failure::Timeout) => 504,
@@ -274,6 +291,9 @@ impl Wire {
         String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
     }
 }
+
+/// The most bytes of a body on which the test's way decides.
+const UNDECIDED_BYTES_MAX: u64 = 64 * 1024;
 
 async fn local(test: impl Future<Output = ()>) {
     LocalSet::new().run_until(test).await;

@@ -58,6 +58,10 @@ pub struct Inputs<'a> {
     pub trusted: bool,
     /// The message's place in a trace, where it is recorded.
     pub recording: Option<&'a Recording>,
+    /// How the body is framed on its way up.
+    pub framing: Framing,
+    /// Whether the body was read before the message was decided, so that nothing is left of how it came.
+    pub was_read: bool,
 }
 
 /// Writes the upstream request head of a permitted message.
@@ -85,6 +89,8 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
             Known::Traceparent if trace.is_none() => trace = trace::parse(f.value),
             // A capability is not shown to a service that has an `Authorization` of its own.
             Known::Authorization if inputs.presented.is_some_and(|presented| presented.in_authorization) => {}
+            // Whoever waits for a sign to send its body has had it, and there are no trailers.
+            Known::Expect | Known::Trailer if inputs.was_read => {}
             _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
             _ => {}
         }
@@ -95,7 +101,7 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
             field(out, f.name, f.value);
         }
     }
-    match head.framing() {
+    match inputs.framing {
         Framing::None => {}
         Framing::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
