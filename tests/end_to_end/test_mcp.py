@@ -1,0 +1,152 @@
+"""The Model Context Protocol through the gateway: the official SDK's client, its server, and the reference server."""
+
+import json
+
+import pytest
+
+from harness.gate import Gate
+from harness.mcp_peers import EVERYTHING, EverythingServer, McpServer, in_session
+
+MCP_FIELDS = [
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json, text/event-stream"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = McpServer(tmp_path_factory.mktemp("mcp"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def plain_server(tmp_path_factory):
+    server = McpServer(tmp_path_factory.mktemp("mcp"), "json")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def gate(server, plain_server):
+    resources = {
+        "tools": server.url,
+        "plain": plain_server.url,
+    }
+    with Gate(resources) as gate:
+        yield gate
+
+
+@pytest.fixture(scope="module")
+def full(gate):
+    return gate.mint("tools", "plain")
+
+
+@pytest.fixture(scope="module")
+def narrow(gate, full):
+    """One tool, with one argument."""
+    return gate.attenuate(full, "--tool", "search", "--arg", "index=public")
+
+
+def new_calls(server, work):
+    before = len(server.calls)
+    result = work()
+    return result, server.calls[before:]
+
+
+async def names(client):
+    return sorted(tool.name for tool in (await client.list_tools()).tools)
+
+
+async def called(client, tool, arguments):
+    """What a call came to: its text, or the error that the SDK raised."""
+    try:
+        result = await client.call_tool(tool, arguments)
+    except Exception as error:  # The SDK's own, whatever its class.
+        return error
+    return result.content[0].text
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("resource", ["tools", "plain"])
+def test_a_narrowed_token_calls_one_tool_with_one_argument(gate, narrow, server, plain_server, resource, mode):
+    async def work(client):
+        return (
+            await names(client),
+            await called(client, "search", {"index": "public", "query": "x"}),
+            await called(client, "search", {"index": "secret", "query": "x"}),
+            await called(client, "search", {"query": "x"}),
+            await called(client, "delete", {"index": "public"}),
+            await called(client, "search", {"query": "y", "limit": 3, "index": "public"}),
+        )
+
+    upstream = server if resource == "tools" else plain_server
+    done, calls = new_calls(upstream, lambda: in_session(f"{gate.url}/{resource}/mcp", narrow, work, mode=mode))
+    listed, good, other, missing, deleting, again = done
+    assert listed == ["delete", "search"], "answers are left alone"
+    assert (good, again) == ("found x in public", "found y in public")
+    assert all(isinstance(refused, Exception) for refused in (other, missing, deleting)), done
+    assert calls == ["search public x", "search public y"]
+
+
+def test_a_token_without_such_caveats_calls_everything(gate, full, server):
+    async def work(client):
+        return await names(client), await called(client, "delete", {"index": "secret"})
+
+    done, calls = new_calls(server, lambda: in_session(f"{gate.url}/tools/mcp", full, work))
+    assert done == (["delete", "search"], "deleted secret")
+    assert calls == ["delete secret"]
+
+
+def body_of(method, params=None, ident=1):
+    call = {"jsonrpc": "2.0", "id": ident, "method": method}
+    return json.dumps({**call, "params": params} if params is not None else call).encode()
+
+
+def post(gate, token, body, fields=(), resource="tools"):
+    return gate.get(f"/{resource}/mcp", token, "POST", fields=[*MCP_FIELDS, *fields], body=body)
+
+
+def test_a_refusal_tells_the_caller_what_to_change(gate, narrow):
+    answer = post(gate, narrow, body_of("tools/call", {"name": "delete", "arguments": {"index": "public"}}))
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["type"]) == (403, "not-permitted")
+    assert 'tool("search")' in problem["detail"], problem
+    answer = post(gate, narrow, b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","name":"delete"}}')
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["type"]) == (400, "bad-body")
+    assert problem["detail"] == 'A caveat of the token reads the body, and an object in it has two members "name".'
+
+
+def test_a_message_without_a_body_is_no_call(gate, narrow):
+    """The stream that older clients open with GET, and the DELETE that ends their session: the SDK does without."""
+    for method in ("GET", "DELETE"):
+        answer = gate.get("/tools/mcp", narrow, method, fields=[("Accept", "text/event-stream")])
+        assert answer.status == 403, method
+        assert json.loads(answer.body)["type"] == "not-permitted"
+
+
+@pytest.mark.skipif(not EVERYTHING.exists(), reason="the npm packages are not installed: tests/run setup")
+def test_the_reference_server_of_npm():
+    everything = EverythingServer()
+    try:
+        with Gate({"every": everything.url}) as gate:
+            full = gate.mint("every")
+            token = gate.attenuate(full, "--tool", "echo", "--arg", "message=hello")
+
+            async def work(client):
+                return (
+                    await names(client),
+                    await called(client, "echo", {"message": "hello"}),
+                    await called(client, "echo", {"message": "other"}),
+                    await called(client, "get-sum", {"a": 1, "b": 2}),
+                )
+
+            listed, good, other, sum_of = in_session(f"{gate.url}/every/mcp", token, work)
+            assert "echo" in listed and "get-sum" in listed
+            assert good == "Echo: hello"
+            assert isinstance(other, Exception) and isinstance(sum_of, Exception)
+            everyone = in_session(f"{gate.url}/every/mcp", full, lambda client: called(client, "get-sum", {"a": 1, "b": 2}))
+            assert "3" in everyone
+    finally:
+        everything.stop()
