@@ -60,7 +60,6 @@ fn of_program(program: Program, now: u64) -> Vec<Finding> {
         findings.push(useless("the token holds no right, so it allows nothing".to_owned()));
     }
     findings.extend(expired(&plan, now));
-    findings.extend(unread_bodies(&plan));
     findings.extend(found.dead.iter().map(|dead| {
         let severity = if dead.whole { Severity::Useless } else { Severity::Suspicious };
         Finding { severity, block: Some(dead.block), check: Some(dead.check), message: dead.why.clone() }
@@ -96,19 +95,6 @@ fn expired(plan: &Plan, now: u64) -> Vec<Finding> {
         ..useless(format!("the token expired at {}", printed_time(at)))
     })
     .collect()
-}
-
-/// Checks that depend on what a body says. They are sound, and no gateway of this version can satisfy them.
-fn unread_bodies(plan: &Plan) -> Vec<Finding> {
-    let reading = plan.checks().filter(|check| check.reads_body());
-    let why = "it asks what a body says (rpc, tool, arg), and this version's gateway does not read bodies: it refuses every message that this check decides on";
-    let finding = |block, check| Finding {
-        severity: Severity::Suspicious,
-        block: Some(block),
-        check: Some(check),
-        message: why.to_owned(),
-    };
-    reading.map(|check| finding(check.block(), check.index())).collect()
 }
 
 /// Checks on one fact that no value satisfies together.

@@ -1,14 +1,21 @@
 //! A message described on the command line, for `postern check`.
 
+use std::io::Read;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use postern_capabilities::caveat::Caveat;
+use postern_capabilities::json_rpc::{self, BodyError};
 use postern_capabilities::message::{BodyItem, Message, Scheme};
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::resource::{Operation, ResourceName};
+use postern_capabilities::token::Capability;
 
 use crate::stop::Stop;
+
+/// A larger body is not read for a decision by any gateway.
+const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// The message in question.
 #[derive(Args)]
@@ -50,6 +57,9 @@ pub(crate) struct MessageArgs {
     /// The length of its body in bytes
     #[arg(long, value_name = "BYTES", default_value = "0")]
     body_size: u64,
+    /// Its JSON-RPC body: a file, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body_size", "rpc", "tool", "arg"])]
+    body: Option<PathBuf>,
     /// The method of its JSON-RPC body
     #[arg(long, value_name = "METHOD")]
     rpc: Option<String>,
@@ -84,13 +94,15 @@ pub(crate) struct OwnedMessage {
     upgrade: Option<String>,
     body_size: u64,
     items: Vec<BodyItem>,
+    /// The body itself, where there is one to read.
+    body: Option<Vec<u8>>,
     grpc: Option<(String, String)>,
 }
 
 impl MessageArgs {
-    /// Whether it says what is in the body.
-    pub(crate) fn describes_body(&self) -> bool {
-        self.rpc.is_some() || self.tool.is_some() || !self.arg.is_empty()
+    /// Whether its body comes from standard input.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.body.as_deref() == Some(Path::new("-"))
     }
 
     /// The message, if a gateway would take it as one.
@@ -116,6 +128,8 @@ impl MessageArgs {
                 _ => now,
             },
         };
+        let body = self.body.as_deref().map(body).transpose()?;
+        let items = self.items()?;
         Ok(OwnedMessage {
             resource: resource.to_string(),
             operation: operation.to_string(),
@@ -133,8 +147,14 @@ impl MessageArgs {
             client_cert: self.client_cert.as_ref().map(|hash| hash.replace(':', "").to_ascii_lowercase()),
             time,
             upgrade: self.upgrade.as_ref().map(|protocol| protocol.to_ascii_lowercase()),
-            body_size: self.body_size,
-            items: self.items()?,
+            body_size: match &body {
+                Some(body) => body.len() as u64,
+                // A call has a body, whatever its length.
+                None if !items.is_empty() => self.body_size.max(1),
+                None => self.body_size,
+            },
+            items,
+            body,
             grpc: self.grpc.as_deref().map(grpc).transpose()?,
         })
     }
@@ -157,6 +177,14 @@ impl MessageArgs {
 }
 
 impl OwnedMessage {
+    /// Reads the body as the gateway does: where the token's caveats read it, and no further than they do.
+    pub(crate) fn read_body(&mut self, capability: &Capability) -> Result<(), BodyError> {
+        if let Some(body) = self.body.as_deref().filter(|body| !body.is_empty() && capability.needs().body) {
+            self.items = json_rpc::read(body, &capability.argument_names())?.items;
+        }
+        Ok(())
+    }
+
     /// The message itself.
     pub(crate) fn message(&self) -> Message<'_> {
         Message {
@@ -171,6 +199,25 @@ impl OwnedMessage {
             ..Message::new(&self.resource, &self.operation, &self.path, self.time, self.client)
         }
     }
+}
+
+/// The bytes of a body.
+fn body(path: &Path) -> Result<Vec<u8>, Stop> {
+    let (read, name) = match path.to_str() {
+        Some("-") => (bounded(std::io::stdin().lock()), "standard input".to_owned()),
+        _ => (std::fs::File::open(path).and_then(bounded), path.display().to_string()),
+    };
+    let bytes = read.map_err(|error| Stop::failed(format!("--body: cannot read {name}: {error}")))?;
+    if bytes.len() as u64 > BODY_BYTES_MAX {
+        return Err(Stop::failed(format!("--body: {name} holds more than {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(BODY_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// `name=value` pairs as a query string.

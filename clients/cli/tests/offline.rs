@@ -449,19 +449,38 @@ fn a_backup_is_whole_private_and_never_written_over() {
 }
 
 #[test]
-fn what_depends_on_a_body_is_not_promised() {
+fn a_body_is_decided_on_as_a_gateway_decides() {
     let place = Place::with_state();
-    place.mint("t", &["tools", "--tool", "search"]);
-    let check = ["check", "--token-file", "t", "--resource", "tools", "--tool", "search", "--body-size", "9", "--json"];
-    let output = place.run(&check);
-    assert!(stderr(&output).contains("does not read bodies"), "{}", stderr(&output));
-    let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert!(shown["allowed"] == true && shown["caution"].is_string(), "{shown}");
+    place.mint("t", &["tools", "--tool", "search", "--arg", "index=public"]);
+    let check = |more: &[&str]| {
+        let line = ["check", "--token-file", "t", "--resource", "tools", "--method", "POST", "--json"];
+        let output = place.run(&[&line[..], more].concat());
+        let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(shown["allowed"] != true)), "{shown}");
+        shown
+    };
+    assert_eq!(check(&["--tool", "search", "--arg", "index=public"])["allowed"], true);
+    assert_eq!(check(&["--tool", "search", "--arg", "index=secret"])["type"], "not-permitted");
+    assert!(check(&["--body-size", "9"])["reason"].as_str().unwrap().contains("--body"));
+    let call = |arguments: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"search","arguments":{arguments}}}}}"#
+        )
+    };
+    let body = |text: &str| {
+        fs::write(place.path("body.json"), text).unwrap();
+        check(&["--body", "body.json"])
+    };
+    assert_eq!(body(&call(r#"{"index":"public","limit":1.5}"#))["allowed"], true);
+    let stopped = body(&call(r#"{"index":"secret"}"#));
+    assert!(stopped["caveats"][0]["text"].as_str().unwrap().contains("index"), "{stopped}");
+    let twice = body(&call(r#"{"index":"public","index":"secret"}"#));
+    assert_eq!(twice["type"], "bad-body");
+    assert!(twice["reason"].as_str().unwrap().contains("two members \"index\""), "{twice}");
+    place.fails(2, &["check", "-", "--resource", "tools", "--body", "-"]);
+    place.fails(2, &["check", "--token-file", "t", "--resource", "tools", "--body", "body.json", "--tool", "x"]);
     let linted = place.run(&["lint", "--token-file", "t"]);
-    assert_eq!(linted.status.code(), Some(1));
-    assert!(stdout(&linted).contains("does not read bodies"), "{}", stdout(&linted));
-    let plain = place.run(&["check", "--token-file", "t", "--resource", "tools", "--json"]);
-    assert!(!stdout(&plain).contains("caution") && stderr(&plain).is_empty());
+    assert_eq!(linted.status.code(), Some(0), "{}", stdout(&linted));
 }
 
 #[test]

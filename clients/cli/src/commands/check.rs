@@ -2,12 +2,13 @@
 
 use clap::Args;
 use postern_capabilities::authorize::{FailedCaveat, Refusal, authorize};
-use postern_capabilities::token::{PRICE_BUDGET_DEFAULT, Unverified};
+use postern_capabilities::revocation::Standing;
+use postern_capabilities::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
 use serde::Serialize;
 
 use super::now;
 use crate::cli::StateArg;
-use crate::message_args::MessageArgs;
+use crate::message_args::{MessageArgs, OwnedMessage};
 use crate::output::{self, Paint, plain};
 use crate::stop::{Exit, Stop};
 use crate::token_input::TokenInput;
@@ -20,12 +21,13 @@ Examples:
   postern check --token-file read.token --resource orders --method GET --path /v1/orders/42
   postern check --token-file read.token --resource orders --path /v1/orders --query page=2 --client 10.1.2.3
   postern check --token-file read.token --resource orders --time 2030-01-01T00:00:00Z
-  postern check --token-file mcp.token --resource tools --method POST --tool search --body-size 90
+  postern check --token-file mcp.token --resource tools --method POST --tool search --arg index=public
+  postern check --token-file mcp.token --resource tools --method POST --path /mcp --body call.json
   postern check - --public-key \"$(cat root.pub)\" --resource orders < read.token
 
 The exit code is 0 if the message would be allowed, and 1 if not. Keys and revocations are those of
-the state folder, unless --public-key names the root's key. This version's gateway does not read
-bodies: with --rpc, --tool or --arg the JSON has a \"caution\", and standard error says so.
+the state folder, unless --public-key names the root's key. A body is given whole with --body, or
+in short with --rpc, --tool and --arg.
 JSON: {\"allowed\": false, \"type\": \"not-permitted\", \"reason\": …, \"caveats\": [{\"block\", \"check\", \"text\"}]}")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -42,8 +44,9 @@ pub(crate) struct CheckArgs {
     message: MessageArgs,
 }
 
-/// Said where the message has a body that matters.
-const BODY_UNREAD: &str = "this version's gateway does not read bodies, and refuses a message where a caveat asks what its body says (--rpc, --tool, --arg): that it is allowed here is not promised there";
+/// What a message needs that has a body of which nothing is known.
+const BODY_UNKNOWN: &str =
+    "a caveat asks what the body says: give it with --body FILE, or say what it calls with --rpc, --tool and --arg";
 
 /// The answer. `type` is the problem type that a gateway would send.
 #[derive(Serialize)]
@@ -59,9 +62,6 @@ struct Verdict {
     /// How many more do.
     #[serde(skip_serializing_if = "is_none")]
     more: usize,
-    /// Why a gateway may still refuse what is allowed here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caution: Option<&'static str>,
 }
 
 fn is_none(more: &usize) -> bool {
@@ -69,7 +69,10 @@ fn is_none(more: &usize) -> bool {
 }
 
 pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
-    let message = args.message.read(now())?;
+    if args.message.reads_stdin() && args.token.token.as_deref() == Some("-") {
+        return Err(Stop::usage("the token and the body cannot both come from standard input: use --token-file"));
+    }
+    let mut message = args.message.read(now())?;
     let token = args.token.read()?;
     let Some(standing) = args.trust.standing(&token, state)? else {
         return Err(Stop::failed(format!(
@@ -77,22 +80,13 @@ pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
             state.path().display()
         )));
     };
-    let mut verdict = match Unverified::parse(&token) {
+    let verdict = match Unverified::parse(&token) {
         Err(error) => Verdict::refused(error.kind(), error.to_string()),
         Ok(unverified) => match unverified.verify(&standing, PRICE_BUDGET_DEFAULT) {
             Err(error) => Verdict::refused(error.kind(), error.to_string()),
-            Ok(capability) => match authorize(&capability, message.message(), &standing) {
-                Ok(_permit) => {
-                    Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new(), more: 0, caution: None }
-                }
-                Err(refusal) => Verdict::of_refusal(&refusal),
-            },
+            Ok(capability) => decide(&capability, &mut message, &standing),
         },
     };
-    if args.message.describes_body() {
-        verdict.caution = Some(BODY_UNREAD);
-        output::note(&format!("note: {BODY_UNREAD}"));
-    }
     let exit = if verdict.allowed { Exit::Done } else { Exit::Refused };
     match args.json {
         true => output::json(&verdict)?,
@@ -101,9 +95,25 @@ pub(crate) fn run(args: &CheckArgs, state: &StateArg) -> Result<Exit, Stop> {
     Ok(exit)
 }
 
+/// Decides as the gateway does: by the head, and where that leaves it open, by the body.
+fn decide(capability: &Capability, message: &mut OwnedMessage, standing: &Standing) -> Verdict {
+    let mut decided = authorize(capability, message.message(), standing).map(drop);
+    if decided == Err(Refusal::BodyFactsRequired) {
+        if let Err(error) = message.read_body(capability) {
+            return Verdict::refused("bad-body", format!("a caveat of the token reads the body, and {error}"));
+        }
+        decided = authorize(capability, message.message(), standing).map(drop);
+    }
+    match decided {
+        Ok(()) => Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new(), more: 0 },
+        Err(refusal @ Refusal::BodyFactsRequired) => Verdict::refused(refusal.kind(), BODY_UNKNOWN.to_owned()),
+        Err(refusal) => Verdict::of_refusal(&refusal),
+    }
+}
+
 impl Verdict {
     fn refused(kind: &'static str, reason: String) -> Self {
-        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new(), more: 0, caution: None }
+        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new(), more: 0 }
     }
 
     fn of_refusal(refusal: &Refusal) -> Self {
