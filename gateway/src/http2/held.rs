@@ -31,7 +31,7 @@ pub(super) async fn read_whole(
     capability: Option<Arc<Capability>>,
 ) -> Result<Bytes, Option<Refused>> {
     let wait = Cell::new(Wait::Client(Instant::now()));
-    let mut watch = pin!(watch(&wait, worker, capability));
+    let mut watch = pin!(watch(&wait, worker, capability, worker.limits().upstream_response_timeout));
     // The length that is declared decides before the client sends anything.
     if content_length(parts).is_some_and(|length| length > max) {
         return Err(Some(Refused::BodyTooLargeToRead { max }));
