@@ -119,6 +119,65 @@ impl<'m> Message<'m> {
     }
 }
 
+/// A message that is kept, to be decided again at a later time: it owns what a [`Message`] borrows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptMessage {
+    resource: Box<str>,
+    operation: Box<str>,
+    path: Box<str>,
+    query_string: Box<str>,
+    host: Box<str>,
+    scheme: Scheme,
+    client: IpAddr,
+    client_cert: Option<Box<str>>,
+    upgrade: Option<Box<str>>,
+    body_size: Option<u64>,
+    grpc: Option<(Box<str>, Box<str>)>,
+    items: Box<[BodyItem]>,
+    backend: Option<Box<str>>,
+}
+
+impl KeptMessage {
+    /// Keeps a message.
+    pub fn of(message: &Message<'_>) -> Self {
+        Self {
+            resource: message.resource.into(),
+            operation: message.operation.into(),
+            path: message.path.into(),
+            query_string: message.query_string.into(),
+            host: message.host.into(),
+            scheme: message.scheme,
+            client: message.client,
+            client_cert: message.client_cert.map(Into::into),
+            upgrade: message.upgrade.map(Into::into),
+            body_size: message.body_size,
+            grpc: message.grpc.map(|(service, method)| (service.into(), method.into())),
+            items: message.items.into(),
+            backend: message.backend.map(Into::into),
+        }
+    }
+
+    /// The same message at another time.
+    pub fn at(&self, time: u64) -> Message<'_> {
+        Message {
+            resource: &self.resource,
+            operation: &self.operation,
+            path: &self.path,
+            query_string: &self.query_string,
+            time,
+            host: &self.host,
+            scheme: self.scheme,
+            client: self.client,
+            client_cert: self.client_cert.as_deref(),
+            upgrade: self.upgrade.as_deref(),
+            body_size: self.body_size,
+            grpc: self.grpc.as_ref().map(|(service, method)| (&**service, &**method)),
+            items: &self.items,
+            backend: self.backend.as_deref(),
+        }
+    }
+}
+
 /// One call in a JSON-RPC 2.0 or MCP body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BodyItem {
@@ -294,6 +353,26 @@ mod tests {
         let long = "a".repeat(QUERY_FACT_BYTES_MAX);
         assert!(facts(&long).is_ok());
         assert_eq!(facts(&format!("{long}a")), Err(QueryError::TooLong));
+    }
+
+    #[test]
+    fn a_kept_message_is_the_same_message() {
+        let items = [BodyItem { rpc: "tools/call".into(), tool: Some("search".into()), ..BodyItem::default() }];
+        let message = Message {
+            query_string: "a=1",
+            host: "h",
+            scheme: Scheme::Https,
+            client_cert: Some("ab"),
+            upgrade: Some("websocket"),
+            body_size: Some(7),
+            grpc: Some(("s", "m")),
+            items: &items,
+            backend: Some("b"),
+            ..Message::new("orders", "GET", "/x", 5, IpAddr::from([127, 0, 0, 1]))
+        };
+        let kept = KeptMessage::of(&message);
+        assert_eq!(kept.at(5), message);
+        assert_eq!(kept.at(6), Message { time: 6, ..message });
     }
 
     #[test]

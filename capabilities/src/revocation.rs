@@ -4,7 +4,7 @@
 //! everything that was derived from it. [`Standing`] is what a running gateway knows at this moment: which ids are
 //! revoked and which root keys are live. It lives in memory; the ledger is where it comes from.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,11 +91,34 @@ pub struct RevocationIdError {
 pub struct Standing {
     state: RwLock<State>,
     version: AtomicU64,
+    listeners: RwLock<Vec<Listener>>,
 }
+
+type Listener = Box<dyn Fn() + Send + Sync>;
 
 struct State {
     keys: KeyRing,
     revoked: HashSet<RevocationId>,
+    /// The version at which the keys were replaced last.
+    keys_changed: u64,
+    /// The ids that were revoked last, with the version that each came with, oldest first.
+    recent: VecDeque<(u64, RevocationId)>,
+    /// Since this version nothing is missing from `recent`.
+    recent_since: u64,
+}
+
+/// How many of the last revocations [`Standing::changes_since`] can name. Whoever is further behind looks at everything.
+const RECENT_MAX: usize = 4_096;
+
+/// What has changed since a version, for whoever would rather not look at everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The version that these changes lead to.
+    pub version: u64,
+    /// The ids that were revoked since; `None`: too many to name, so that any may have been.
+    pub revoked: Option<Vec<RevocationId>>,
+    /// Whether the keys were replaced.
+    pub keys: bool,
 }
 
 impl Standing {
@@ -104,7 +127,21 @@ impl Standing {
         // Versions of two standings must never be taken for each other, as a capability remembers only a version.
         // Random upper bits keep them apart without a global counter; the lower half counts the changes.
         let epoch = u64::from(rand::random::<u32>()) << 32;
-        Self { state: RwLock::new(State { keys, revoked: HashSet::new() }), version: AtomicU64::new(epoch | 1) }
+        let version = epoch | 1;
+        let state = State {
+            keys,
+            revoked: HashSet::new(),
+            keys_changed: version,
+            recent: VecDeque::new(),
+            recent_since: version,
+        };
+        Self { state: RwLock::new(state), version: AtomicU64::new(version), listeners: RwLock::default() }
+    }
+
+    /// Calls `listener` after every change, on the thread that makes it and before the change is reported as done. It
+    /// must not wait, nor change the standing.
+    pub fn on_change(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
     /// The keys as they are now.
@@ -114,12 +151,18 @@ impl Standing {
 
     /// Replaces the keys. Whatever a key signed that is no longer live is refused from now on.
     pub fn set_keys(&self, keys: KeyRing) {
-        self.change(|state| state.keys = keys);
+        self.change(|state, version| {
+            state.keys = keys;
+            state.keys_changed = version;
+        });
     }
 
     /// Revokes these ids, known or unknown. In force when the call returns.
     pub fn revoke(&self, ids: &[RevocationId]) {
-        self.change(|state| state.revoked.extend(ids.iter().copied()));
+        self.change(|state, version| {
+            state.revoked.extend(ids.iter().copied());
+            state.note(version, ids);
+        });
     }
 
     /// Whether this id is revoked.
@@ -137,17 +180,38 @@ impl Standing {
         self.version.load(Ordering::Acquire)
     }
 
+    /// What has changed since a version that this standing once had.
+    pub fn changes_since(&self, version: u64) -> Changes {
+        let state = self.read();
+        let named = || state.recent.iter().rev().take_while(|(at, _)| *at > version).map(|(_, id)| *id).collect();
+        Changes {
+            version: self.version(),
+            revoked: (version >= state.recent_since).then(named),
+            keys: state.keys_changed > version,
+        }
+    }
+
+    /// Whether this key is live.
+    pub fn is_live(&self, key: &PublicKey) -> bool {
+        self.read().keys.is_live(key)
+    }
+
     /// Whether the key is live, and the first of the ids that is revoked: both questions under one lock.
     pub(crate) fn look_up(&self, key: &PublicKey, ids: &[RevocationId]) -> (bool, Option<usize>) {
         let state = self.read();
         (state.keys.is_live(key), ids.iter().position(|id| state.revoked.contains(id)))
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    /// Makes one change; `change` gets the version that it leads to.
+    fn change(&self, change: impl FnOnce(&mut State, u64)) {
         let mut state = self.write();
-        change(&mut state);
+        // Only changed under the lock.
+        let version = self.version.load(Ordering::Relaxed) + 1;
+        change(&mut state, version);
         // Under the lock, so that the version moves in the order of the changes; Release, so that who sees it sees them.
-        self.version.fetch_add(1, Ordering::Release);
+        self.version.store(version, Ordering::Release);
+        drop(state);
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener());
     }
 
     /// A panic elsewhere must not turn every later check into one: the state is valid after each single step.
@@ -157,6 +221,22 @@ impl Standing {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Remembers what was revoked last, within the bound.
+    fn note(&mut self, version: u64, ids: &[RevocationId]) {
+        if ids.len() > RECENT_MAX {
+            self.recent.clear();
+            self.recent_since = version;
+            return;
+        }
+        self.recent.extend(ids.iter().map(|id| (version, *id)));
+        while self.recent.len() > RECENT_MAX {
+            // A version of which one id is gone is gone as a whole.
+            self.recent_since = self.recent.pop_front().map_or(version, |(gone, _)| gone);
+        }
     }
 }
 
@@ -201,5 +281,59 @@ mod tests {
         standing.set_keys(ring);
         assert_ne!(standing.version(), before);
         assert_eq!(standing.look_up(&key, &[]), (false, None));
+    }
+
+    #[test]
+    fn what_changed_can_be_asked_for() {
+        let standing = Standing::new(KeyRing::of(KeyId(0), SigningKey::generate().public()));
+        let first = standing.version();
+        let nothing = Changes { version: first, revoked: Some(vec![]), keys: false };
+        assert_eq!(standing.changes_since(first), nothing);
+        standing.revoke(&[id(1), id(2)]);
+        let second = standing.version();
+        standing.revoke(&[id(3)]);
+        standing.set_keys(standing.keys());
+        let (version, keys) = (standing.version(), true);
+        assert_eq!(standing.changes_since(first), Changes { version, revoked: Some(vec![id(3), id(2), id(1)]), keys });
+        assert_eq!(standing.changes_since(second), Changes { version, revoked: Some(vec![id(3)]), keys });
+        assert_eq!(standing.changes_since(version), Changes { version, revoked: Some(vec![]), keys: false });
+    }
+
+    #[test]
+    fn who_is_too_far_behind_is_told_so() {
+        let standing = Standing::new(KeyRing::new());
+        let numbered = |number: u64| {
+            let mut bytes = [0; ID_BYTES];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            RevocationId(bytes)
+        };
+        let first = standing.version();
+        let ids: Vec<_> = (0..RECENT_MAX as u64).map(numbered).collect();
+        standing.revoke(&ids);
+        let second = standing.version();
+        assert_eq!(standing.changes_since(first).revoked.map(|ids| ids.len()), Some(RECENT_MAX));
+        standing.revoke(&[id(7)]);
+        assert_eq!(standing.changes_since(first).revoked, None, "one of them is forgotten");
+        assert_eq!(standing.changes_since(second).revoked, Some(vec![id(7)]));
+        let third = standing.version();
+        standing.revoke(&[ids, vec![id(8)]].concat());
+        assert_eq!(standing.changes_since(third).revoked, None, "more at once than can be named");
+        assert_eq!(standing.changes_since(standing.version()).revoked, Some(vec![]));
+    }
+
+    #[test]
+    fn listeners_hear_of_a_change_that_is_in_force() {
+        use std::sync::Arc;
+        let standing = Arc::new(Standing::new(KeyRing::new()));
+        let heard = Arc::new(AtomicU64::new(0));
+        let (weak, counted) = (Arc::downgrade(&standing), Arc::clone(&heard));
+        standing.on_change(move || {
+            if weak.upgrade().is_some_and(|standing| standing.is_revoked(&id(1))) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        standing.revoke(&[id(1)]);
+        standing.set_keys(KeyRing::new());
+        assert_eq!(heard.load(Ordering::Relaxed), 2);
     }
 }

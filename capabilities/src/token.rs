@@ -239,6 +239,12 @@ impl Capability {
         self.plan.date_constants()
     }
 
+    /// Every second at which time alone can change a decision, its expiries left out: a decision about a message that
+    /// is still under way has to be taken again at each.
+    pub fn turns(&self) -> &[u64] {
+        self.plan.turns()
+    }
+
     /// A name for logs that is of no use to anybody else: the short form of its last block's revocation id.
     pub fn short_id(&self) -> &str {
         &self.short_id

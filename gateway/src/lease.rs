@@ -1,19 +1,23 @@
 //! What a message under way hangs on: a capability that stands until its end, or until somebody ends it (law 6).
 //!
-//! A message is permitted once, but a body can flow for days. So whoever drives an exchange looks again whenever keys or
-//! revocations have changed, and when the token's time is over; every worker notices both within one tick of its coarse
-//! clock ([`crate::http1::deadline::TICK`]). The look costs an atomic load where nothing has changed.
+//! A message is permitted once, but a body can flow for days. So a permitted message holds a [`Lease`] from the moment of
+//! its decision, before any queue, until its last byte. It falls when a block of its token is revoked or its key retired,
+//! when its time is over, and when a date in one of its caveats stops it; whoever drives the exchange is woken and ends it.
+//!
+//! * [`terms`]: what was decided, and when to decide it again
+//! * [`registry`]: the leases of one worker, found by what ends them
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+pub mod registry;
+pub mod terms;
 
 use postern_capabilities::authorize::Refusal;
-use postern_capabilities::revocation::Standing;
-use postern_capabilities::token::Capability;
 
+pub use self::registry::{Lease, Leases};
+pub use self::terms::Terms;
 use crate::head::{Known, ResponseHead};
 
 /// Why a capability no longer carries a message that it carried at first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fallen {
     /// One of its blocks was revoked.
     Revoked {
@@ -27,43 +31,45 @@ pub enum Fallen {
         /// The last second at which it was not.
         at: u64,
     },
+    /// A caveat that passed at first does not pass any more, since a date in it has come.
+    Stopped(Box<Refusal>),
 }
 
 impl Fallen {
     /// The refusal that a message gets which comes now.
-    pub fn refusal(self) -> Refusal {
+    pub fn refusal(&self) -> Refusal {
         match self {
-            Self::Revoked { block } => Refusal::Revoked { block },
+            Self::Revoked { block } => Refusal::Revoked { block: *block },
             Self::KeyRetired => Refusal::KeyRetired,
-            Self::Expired { at } => Refusal::Expired { at },
+            Self::Expired { at } => Refusal::Expired { at: *at },
+            Self::Stopped(refusal) => Refusal::clone(refusal),
+        }
+    }
+
+    /// The stable problem type: also the word that a stream ends with.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Revoked { .. } | Self::KeyRetired => "revoked",
+            Self::Expired { .. } => "expired",
+            Self::Stopped(refusal) => refusal.kind(),
         }
     }
 
     /// The last event of a stream of events that ends for this reason (WHATWG HTML section 9.2).
-    pub fn last_event(self) -> &'static str {
-        match self {
-            Self::Revoked { .. } | Self::KeyRetired => "event: revoked\ndata: {\"type\":\"revoked\"}\n\n",
-            Self::Expired { .. } => "event: expired\ndata: {\"type\":\"expired\"}\n\n",
-        }
+    pub fn last_event(&self) -> String {
+        let kind = self.kind();
+        format!("event: {kind}\ndata: {{\"type\":\"{kind}\"}}\n\n")
     }
 }
 
-/// How long a capability holds by itself, from now on; `None`: until somebody ends it. `time($t), $t <= D` holds through
-/// the whole of second D.
-pub fn holds_for(capability: &Capability) -> Option<Duration> {
-    let ends = Duration::from_secs(capability.expires_at()?.checked_add(1)?);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Some(ends.saturating_sub(now))
-}
-
-/// Whether a capability has fallen. `has_ended`: the time of [`holds_for`] is over.
-pub fn fallen(capability: &Capability, standing: &Standing, has_ended: bool) -> Option<Fallen> {
-    match capability.standing(standing) {
-        Ok(()) if !has_ended => None,
-        Ok(()) => capability.expires_at().map(|at| Fallen::Expired { at }),
-        Err(Refusal::Revoked { block }) => Some(Fallen::Revoked { block }),
-        // The only other reason today; a new one would end the message as well.
-        Err(_) => Some(Fallen::KeyRetired),
+impl From<Refusal> for Fallen {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Revoked { block } => Self::Revoked { block },
+            Refusal::KeyRetired => Self::KeyRetired,
+            Refusal::Expired { at } => Self::Expired { at },
+            refusal => Self::Stopped(Box::new(refusal)),
+        }
     }
 }
 
@@ -122,7 +128,11 @@ mod tests {
 
     #[test]
     fn the_last_event_is_one_whole_event() {
-        for fallen in [Fallen::KeyRetired, Fallen::Revoked { block: 1 }, Fallen::Expired { at: 7 }] {
+        for refusal in
+            [Refusal::KeyRetired, Refusal::Revoked { block: 1 }, Refusal::Expired { at: 7 }, Refusal::LengthRequired]
+        {
+            let fallen = Fallen::from(refusal.clone());
+            assert_eq!((fallen.refusal(), fallen.kind()), (refusal.clone(), refusal.kind()));
             let event = fallen.last_event();
             assert!(event.starts_with("event: ") && event.ends_with("\n\n") && event.matches("\n\n").count() == 1);
         }

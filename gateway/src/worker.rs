@@ -17,6 +17,7 @@ use postern_capabilities::revocation::Standing;
 use crate::config::TrustedProxies;
 use crate::current::Current;
 use crate::http1;
+use crate::lease::Leases;
 use crate::limits::Limits;
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
@@ -52,6 +53,8 @@ pub struct Worker {
     pub trace_ids: TraceIds,
     /// Connections to upstreams that wait for a message.
     pub pool: Pool,
+    /// What the messages under way hang on.
+    pub leases: Rc<Leases>,
     /// What HTTP/1 connections share: the coarse clock, the drain, room for exchanges.
     pub http1: Rc<http1::Shared>,
 }
@@ -72,6 +75,7 @@ impl Worker {
     pub fn of(view: View, standing: Arc<Standing>, telemetry: WorkerTelemetry) -> Self {
         let limits = Current::new(Rc::clone(&view.limits));
         Self {
+            leases: Leases::new(Arc::clone(&standing)),
             standing,
             plans: plans_within(&view.limits).into(),
             refusals: RefusalCache::of_refusals().into(),

@@ -63,14 +63,16 @@ impl Parts {
             loops: JoinSet::new(),
         };
         LocalSet::new().block_on(&runtime, async {
-            let (standing, swept) = (Arc::clone(&worker.standing), Rc::clone(&worker));
+            let (ticked, swept) = (Rc::clone(&worker), Rc::clone(&worker));
+            let each_tick = move || ticked.leases.tick(ticked.now());
             let shared = Rc::clone(&worker.http1);
             let sweep = move || {
                 swept.telemetry.turned();
                 swept.pool.sweep();
             };
-            let ticking = shared.run(self.shutdown.clone(), move || standing.version(), sweep);
+            let ticking = shared.run(self.shutdown.clone(), each_tick, sweep);
             let ticking = tokio::task::spawn_local(ticking);
+            let settling = tokio::task::spawn_local(Rc::clone(&worker.leases).run());
             sockets.follow(&generation);
             drop(generation);
             loop {
@@ -92,6 +94,7 @@ impl Parts {
             }
             sockets.leave().await;
             ticking.abort();
+            settling.abort();
         });
         // What did not finish within the drain ends here.
         runtime.shutdown_timeout(Duration::from_millis(100));

@@ -24,6 +24,7 @@ pub struct Plan {
     rights: Box<[Right]>,
     needs: Needs,
     dates: Box<[u64]>,
+    turns: Box<[u64]>,
     price: u64,
     content_bytes: usize,
 }
@@ -176,7 +177,8 @@ impl Plan {
             .collect();
         Self {
             needs: needs(&checks),
-            dates: dates(&facts, &checks),
+            dates: dates(&facts, checks.iter()),
+            turns: turns(&facts, &checks),
             rights: facts.iter().filter_map(right).collect(),
             price: price::of_checks(&checks, &facts),
             content_bytes: program.content_bytes,
@@ -236,9 +238,15 @@ impl Plan {
         self.price
     }
 
-    /// Every date in the token, ascending: a decision about an open stream has to be taken again at each.
+    /// Every date in the token, ascending.
     pub fn date_constants(&self) -> &[u64] {
         &self.dates
+    }
+
+    /// Every second at which time alone can change a decision, ascending: those at which some comparison with the time
+    /// turns. [Expiries](Self::expires_at) are left out, since what becomes of them is known without deciding.
+    pub fn turns(&self) -> &[u64] {
+        &self.turns
     }
 
     /// The last second at which no check of the form `check if time($t), $t <= D` fails, if there are such checks.
@@ -374,8 +382,8 @@ fn needs(checks: &[PlannedCheck]) -> Needs {
 }
 
 /// Every date that the token mentions: in checks, and in facts that checks may compare to the time.
-fn dates(facts: &[TokenFact], checks: &[PlannedCheck]) -> Box<[u64]> {
-    let queries = checks.iter().flat_map(|check| &check.check.alternatives);
+fn dates<'c>(facts: &[TokenFact], checks: impl Iterator<Item = &'c PlannedCheck>) -> Box<[u64]> {
+    let queries = checks.flat_map(|check| &check.check.alternatives);
     let terms = queries.flat_map(|query| {
         let predicates = query.predicates.iter().flat_map(|predicate| &predicate.terms);
         let ops = query.expressions.iter().flat_map(|expression| &expression.ops).filter_map(|op| match op {
@@ -402,6 +410,15 @@ fn dates(facts: &[TokenFact], checks: &[PlannedCheck]) -> Box<[u64]> {
     dates.sort_unstable();
     dates.dedup();
     dates.into()
+}
+
+/// A comparison with a date turns when the date begins, and when it is over.
+fn turns(facts: &[TokenFact], checks: &[PlannedCheck]) -> Box<[u64]> {
+    let others = checks.iter().filter(|check| CheckView(check).expires_at().is_none());
+    let dates = dates(facts, others);
+    let mut turns: Vec<_> = dates.iter().flat_map(|date| [*date, date.saturating_add(1)]).collect();
+    turns.dedup();
+    turns.into()
 }
 
 #[cfg(test)]
@@ -454,6 +471,17 @@ mod tests {
         );
         let years = [1_798_761_600, 1_830_297_600, 1_861_920_000, 1_893_456_000, 1_924_992_000];
         assert_eq!(plan.date_constants(), years);
+        assert_eq!(plan.turns(), years.map(|year| [year, year + 1]).as_flattened());
+    }
+
+    #[test]
+    fn an_expiry_is_no_turn_unless_something_else_has_its_date() {
+        let of = |checks: &str| plan(checks).turns().to_vec();
+        assert!(of("check if time($t), $t <= 2030-01-01T00:00:00Z;").is_empty());
+        let same = "check if time($t), $t <= 2030-01-01T00:00:00Z; check if time($t), $t < 2030-01-01T00:00:00Z;";
+        assert_eq!(of(same), [1_893_456_000, 1_893_456_001]);
+        let next = "check if time($t), $t > 2030-01-01T00:00:00Z, $t != 2030-01-01T00:00:01Z;";
+        assert_eq!(of(next), [1_893_456_000, 1_893_456_001, 1_893_456_002]);
     }
 
     /// Whether a check of the last block sees the fact `f()` of another one, under this scope of the check and of the block.

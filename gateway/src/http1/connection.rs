@@ -47,25 +47,19 @@ impl Shared {
         Rc::new(Self { limits, clock: Rc::default(), is_draining: Cell::new(false), calls: RefCell::default() })
     }
 
-    /// Keeps the clock, calls `sweep` now and then, and begins the drain when `shutdown` says so. Whenever `standing`, the
-    /// version of keys and revocations, has changed, everybody looks at their lease. Runs as long as the worker.
-    pub async fn run(
-        self: Rc<Self>,
-        mut shutdown: watch::Receiver<bool>,
-        standing: impl Fn() -> u64,
-        sweep: impl Fn(),
-    ) {
+    /// Keeps the clock, calls `each_tick` whenever it moves and `sweep` now and then, and begins the drain when `shutdown`
+    /// says so. Runs as long as the worker.
+    pub async fn run(self: Rc<Self>, mut shutdown: watch::Receiver<bool>, each_tick: impl Fn(), sweep: impl Fn()) {
         let (mut ticks, begun, mut next_sweep) = (interval(TICK), Instant::now(), TICKS_PER_SWEEP);
-        let mut version = standing();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 // Asked of the clock and not counted: a worker that was busy for a while must not make deadlines longer.
-                now = ticks.tick() => self.clock.advance(ticks_in(now - begun)),
+                now = ticks.tick() => {
+                    self.clock.advance(ticks_in(now - begun));
+                    each_tick();
+                }
                 _ = shutdown.wait_for(|down| *down), if !self.is_draining.get() => self.drain(),
-            }
-            if std::mem::replace(&mut version, standing()) != version {
-                self.clock.wake_all();
             }
             if self.clock.ticks() >= next_sweep {
                 next_sweep = self.clock.ticks() + TICKS_PER_SWEEP;

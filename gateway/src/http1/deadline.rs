@@ -23,8 +23,6 @@ pub struct Clock {
 #[derive(Debug, Default)]
 struct Entry {
     at: Cell<u64>,
-    /// When the lease of the exchange under way ends.
-    lease_at: Cell<u64>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -36,7 +34,7 @@ impl Clock {
 
     /// A deadline that is not set yet.
     pub fn deadline(self: &Rc<Self>) -> Deadline {
-        let entry = Rc::new(Entry { at: Cell::new(NEVER), lease_at: Cell::new(NEVER), waker: RefCell::default() });
+        let entry = Rc::new(Entry { at: Cell::new(NEVER), waker: RefCell::default() });
         self.entries.borrow_mut().push(Rc::downgrade(&entry));
         Deadline { clock: Rc::clone(self), entry }
     }
@@ -46,7 +44,7 @@ impl Clock {
         self.ticks.set(now);
         self.entries.borrow_mut().retain(|entry| {
             let Some(entry) = entry.upgrade() else { return false };
-            if entry.at.get() <= now || entry.lease_at.get() <= now {
+            if entry.at.get() <= now {
                 entry.wake();
             }
             true
@@ -86,18 +84,6 @@ impl Deadline {
     pub fn set(&self, duration: Duration) {
         // One tick more, because the present one has begun already.
         self.entry.at.set((self.clock.ticks.get() + 1).saturating_add(ticks_in(duration)));
-    }
-
-    /// Sets when the lease of an exchange ends; `None`: it has no end of its own. Unlike the deadline it is not moved by
-    /// progress.
-    pub fn set_lease(&self, duration: Option<Duration>) {
-        let at = duration.map_or(NEVER, |d| (self.clock.ticks.get() + 1).saturating_add(ticks_in(d)));
-        self.entry.lease_at.set(at);
-    }
-
-    /// Whether the lease's own end has come.
-    pub fn lease_has_ended(&self) -> bool {
-        self.clock.ticks.get() >= self.entry.lease_at.get()
     }
 
     /// No deadline.

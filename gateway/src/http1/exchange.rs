@@ -129,7 +129,6 @@ where
             events: None,
             fallen: None,
         };
-        self.deadline.set_lease(self.way.lease(&exchange.ticket));
         let outcome = loop {
             match self.connect(&exchange).await {
                 Err(outcome) => break outcome,
@@ -150,7 +149,6 @@ where
                 outcome => break outcome,
             }
         };
-        self.deadline.set_lease(None);
         if let Outcome::Failed(Fault::Upstream(failure)) = &outcome {
             exchange.call.blame(failure);
         }
@@ -194,7 +192,9 @@ where
         // The wait has its own bounds.
         self.deadline.unset();
         poll_fn(|cx| {
-            if let Some(fallen) = self.way.fallen(&x.ticket, self.deadline.lease_has_ended()) {
+            if let Some(lease) = &x.order.lease
+                && let Poll::Ready(fallen) = lease.poll_fallen(cx)
+            {
                 return Poll::Ready(Err(Outcome::Failed(Fault::Fallen(fallen))));
             }
             if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
@@ -214,8 +214,6 @@ where
                 let reason = "the client closed its half of the connection while it waited for a place";
                 return Poll::Ready(Err(Outcome::Failed(Fault::Upstream(Failure::Busy(reason.into())))));
             }
-            // Remembers whom to wake when capabilities change.
-            let _ = self.deadline.has_passed(cx);
             Poll::Pending
         })
         .await
@@ -226,8 +224,13 @@ where
         let facts = exchange.facts;
         let is_complete = exchange.decoder.has_ended();
         let mut after = exchange.after;
+        if exchange.fallen.is_some() || matches!(outcome, Outcome::Failed(Fault::Fallen(_))) {
+            self.way.telemetry().lease_fell();
+        }
         match outcome {
-            Outcome::Done if exchange.fallen.is_some() => self.way.broken(&mut exchange.ticket, exchange.fallen),
+            Outcome::Done if exchange.fallen.is_some() => {
+                self.way.broken(&mut exchange.ticket, exchange.fallen.as_ref());
+            }
             Outcome::Done => {}
             Outcome::Failed(fault) => {
                 if matches!(fault, Fault::Upstream(_)) {
@@ -241,7 +244,7 @@ where
                 }
             }
             Outcome::Broken | Outcome::Replay => {
-                self.way.broken(&mut exchange.ticket, exchange.fallen);
+                self.way.broken(&mut exchange.ticket, exchange.fallen.as_ref());
                 self.way.close(exchange.ticket, exchange.decoder.received(), exchange.bytes_out);
                 self.shared.put_call(exchange.call);
                 return End::Abort;
@@ -261,7 +264,8 @@ where
         loop {
             let mut moved = false;
             if x.fallen.is_none()
-                && let Some(fallen) = self.way.fallen(&x.ticket, self.deadline.lease_has_ended())
+                && let Some(lease) = &x.order.lease
+                && let Poll::Ready(fallen) = lease.poll_fallen(cx)
                 && let Some(outcome) = self.fall(x, fallen)
             {
                 return Poll::Ready(outcome);
@@ -290,7 +294,7 @@ where
     /// The capability fell. Where no answer has begun the client gets the refusal; a stream of events ends with an event
     /// that says so; any other body is cut, so that nobody takes it for whole.
     fn fall(&mut self, x: &mut Exchange<W>, fallen: Fallen) -> Option<Outcome> {
-        x.fallen = Some(fallen);
+        x.fallen = Some(fallen.clone());
         x.after = After::Close;
         match &mut x.down {
             Down::Waiting => return Some(Outcome::Failed(Fault::Fallen(fallen))),

@@ -9,7 +9,7 @@ use super::connection::serve as serve_connection;
 use super::framing::FramingError;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::head::{Field, Head, ResponseHead};
-use crate::lease::{self, Fallen};
+use crate::lease::Fallen;
 use crate::listener::Leaving;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
@@ -92,8 +92,9 @@ impl Way for Gateway {
                 framing: admitted.framing,
                 body_max: admitted.body_max,
                 is_repeatable: admitted.repeatable,
+                lease: Some(admitted.lease),
             }),
-            Ok(Received::Undecided { max }) => Passage::Undecided { max },
+            Ok(Received::Undecided { max, .. }) => Passage::Undecided { max },
             Ok(Received::Answer(answer)) => {
                 ticket.responded(&self.worker, answer.status);
                 respond::compose_answer(out, &answer, after, to_head);
@@ -144,19 +145,8 @@ impl Way for Gateway {
         self.refuse(ticket, &refused, after, to_head, out);
     }
 
-    fn lease(&self, ticket: &Ticket) -> Option<Duration> {
-        lease::holds_for(ticket.capability.as_deref()?)
-    }
-
-    fn fallen(&self, ticket: &Ticket, has_ended: bool) -> Option<Fallen> {
-        lease::fallen(ticket.capability.as_deref()?, &self.worker.standing, has_ended)
-    }
-
-    fn broken(&self, ticket: &mut Ticket, fallen: Option<Fallen>) {
-        if fallen.is_some() {
-            self.worker.telemetry.lease_fell();
-        }
-        ticket.refused(fallen.map_or("broken-off", |fallen| fallen.refusal().kind()));
+    fn broken(&self, ticket: &mut Ticket, fallen: Option<&Fallen>) {
+        ticket.refused(fallen.map_or("broken-off", Fallen::kind));
     }
 
     fn close(&self, mut ticket: Ticket, bytes_in: u64, bytes_out: u64) {

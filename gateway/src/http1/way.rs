@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::framing::FramingError;
 use super::upstream::Failure;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
-use crate::lease::Fallen;
+use crate::lease::{Fallen, Lease};
 pub use crate::request::respond::{After, Delimiter};
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::group::Group;
@@ -38,7 +38,6 @@ pub enum Fault {
 }
 
 /// A message that may go up.
-#[derive(Debug)]
 pub struct Order<R> {
     /// Where it goes.
     pub route: R,
@@ -48,10 +47,11 @@ pub struct Order<R> {
     pub body_max: Option<u64>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
     pub is_repeatable: bool,
+    /// What it hangs on; `None`: on nothing.
+    pub lease: Option<Lease>,
 }
 
 /// What becomes of a message.
-#[derive(Debug)]
 pub enum Passage<R> {
     /// It goes up.
     Forward(Order<R>),
@@ -104,10 +104,6 @@ pub trait Way {
     ) -> Passage<Self::Route>;
     /// The request's head is on its way to this upstream.
     fn forwarded(&self, ticket: &mut Self::Ticket, upstream: &Rc<str>);
-    /// How long the message's capability holds by itself; `None`: until somebody ends it.
-    fn lease(&self, ticket: &Self::Ticket) -> Option<Duration>;
-    /// Whether the capability has fallen since the message was permitted. `has_ended`: the lease's own time is over.
-    fn fallen(&self, ticket: &Self::Ticket, has_ended: bool) -> Option<Fallen>;
     /// Writes a 1xx response's head.
     fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>);
     /// Writes the final response's head.
@@ -122,7 +118,7 @@ pub trait Way {
     /// Writes the answer to a fault.
     fn fail(&self, ticket: &mut Self::Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>);
     /// The exchange broke off after its final response had begun.
-    fn broken(&self, ticket: &mut Self::Ticket, fallen: Option<Fallen>);
+    fn broken(&self, ticket: &mut Self::Ticket, fallen: Option<&Fallen>);
     /// The exchange is over; so many body bytes went up and down.
     fn close(&self, ticket: Self::Ticket, bytes_in: u64, bytes_out: u64);
 }

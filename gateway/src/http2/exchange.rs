@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::activity::Active;
 use super::answer::{self, Caller};
 use super::download::{Download, Ended};
-use super::lease::{Wait, fallen, watch};
+use super::lease::{Wait, watch};
 use super::reply::{Reply, Sender};
 use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
@@ -75,7 +75,10 @@ impl Exchange {
             Ok(()) => None,
             Err(Failed::Refused(refused)) => Some(refused),
             Err(Failed::Upstream(failure)) => Some(Refused::from(&failure)),
-            Err(Failed::Fallen(fallen)) => Some(Refused::Refusal(fallen.refusal())),
+            Err(Failed::Fallen(fallen)) => {
+                self.worker.telemetry.lease_fell();
+                Some(Refused::Refusal(fallen.refusal()))
+            }
             Err(Failed::Gone) => {
                 self.ticket.refused(CLIENT_GONE);
                 None
@@ -164,12 +167,11 @@ impl Exchange {
     ) -> Result<Upstream, Failed> {
         let Some(waiting) = reply else { return Err(Failed::Gone) };
         // The wait has its own bounds; only the capability may end it before.
-        let unbounded = Cell::new(Wait::Event);
         let connected = tokio::select! {
             biased;
             connected = connecting => connected,
             () = waiting.gone() => return Err(Failed::Gone),
-            end = watch(&unbounded, &self.worker, self.ticket.capability.clone(), Duration::MAX) => return Err(end),
+            fallen = self.admitted.lease.fell() => return Err(Failed::Fallen(fallen)),
         };
         let telemetry = &self.worker.telemetry;
         match &connected {
@@ -194,7 +196,7 @@ impl Exchange {
     ) -> Result<(), Failed> {
         // Much time may have passed since the permit: the body's first byte, a connection. Nothing goes up after a
         // revocation that was acknowledged in between.
-        if let Some(fallen) = self.ticket.capability.as_deref().and_then(|it| fallen(it, &self.worker)) {
+        if let Some(fallen) = self.admitted.lease.fallen() {
             return Err(Failed::Fallen(fallen));
         }
         let response_timeout = self.response_timeout();
@@ -213,7 +215,7 @@ impl Exchange {
         };
         let download = Download { call, wait: &wait, bytes_out: &bytes_out };
         let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
-        let mut watch = pin!(watch(&wait, &self.worker, self.ticket.capability.clone(), response_timeout));
+        let mut watch = pin!(watch(&wait, &self.worker, &self.admitted.lease, response_timeout));
 
         let Some(waiting) = reply else { return Err(Failed::Gone) };
         let begun = tokio::select! {
@@ -254,7 +256,7 @@ async fn conclude(ended: Result<Ended, Failed>, sender: Sender, is_between_event
             match &failed {
                 // An event stream's last word, so that its reader does not take the end for a lost connection and come back.
                 Failed::Fallen(fallen) if is_between_events => {
-                    sender.finish_with(Bytes::from_static(fallen.last_event().as_bytes())).await;
+                    sender.finish_with(Bytes::from(fallen.last_event())).await;
                 }
                 // The service's fault is an error; that the gateway, or the client, wants no more of it is not.
                 Failed::Upstream(_) => sender.abort(Reason::INTERNAL_ERROR),

@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -13,11 +12,11 @@ use h2::RecvStream;
 use http::header::EXPECT;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use postern_capabilities::token::Capability;
 
 use super::exchange::Failed;
 use super::lease::{Wait, watch};
 use super::reply::Reply;
+use crate::lease::Lease;
 use crate::request::error::Refused;
 use crate::worker::Worker;
 
@@ -28,10 +27,10 @@ pub(super) async fn read_whole(
     body: &mut RecvStream,
     max: u64,
     reply: &mut Reply,
-    capability: Option<Arc<Capability>>,
+    lease: &Lease,
 ) -> Result<Bytes, Option<Refused>> {
     let wait = Cell::new(Wait::Client(Instant::now()));
-    let mut watch = pin!(watch(&wait, worker, capability, worker.limits().upstream_response_timeout));
+    let mut watch = pin!(watch(&wait, worker, lease, worker.limits().upstream_response_timeout));
     // The length that is declared decides before the client sends anything.
     if content_length(parts).is_some_and(|length| length > max) {
         return Err(Some(Refused::BodyTooLargeToRead { max }));

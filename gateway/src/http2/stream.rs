@@ -40,9 +40,9 @@ pub(super) async fn run(
     let mut held = None;
     let is_ended = body.is_end_stream();
     let mut received = receive(&worker, &peer, &parts, is_ended, None, None, &mut head);
-    if let Ok((Received::Undecided { max }, ticket)) = received {
+    if let Ok((Received::Undecided { max, lease }, ticket)) = received {
         // Decided once more, by all of it.
-        let whole = held::read_whole(&worker, &parts, &mut body, max, &mut reply, ticket.capability.clone());
+        let whole = held::read_whole(&worker, &parts, &mut body, max, &mut reply, &lease);
         received = match whole.await {
             Ok(whole) => {
                 let whole = held.insert(whole);

@@ -36,6 +36,7 @@ use self::resource::Resource;
 use self::ticket::Ticket;
 use crate::config::AuthorizationUse;
 use crate::head::{Framing, Head, Known};
+use crate::lease::{Lease, Terms};
 use crate::worker::Worker;
 
 /// Who is at the other end of a client connection.
@@ -61,6 +62,8 @@ pub struct Admitted {
     pub body_max: Option<u64>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
     pub repeatable: bool,
+    /// What it hangs on from now on, before it waits for anything.
+    pub lease: Lease,
 }
 
 /// What becomes of a message that is not refused.
@@ -71,6 +74,8 @@ pub enum Received {
     Undecided {
         /// The most bytes that the body may have.
         max: u64,
+        /// What it hangs on until then.
+        lease: Lease,
     },
     /// The gateway answers it itself: one of its own paths.
     Answer(Answer),
@@ -158,9 +163,11 @@ pub fn receive(
     let Some(permit) = permit else {
         body::check_head(head)?;
         let max = smaller(body_max, Some(view.limits.rpc_body_bytes_max as u64));
-        return Ok(Received::Undecided { max: max.unwrap_or_default() });
+        let lease = worker.leases.hold(Terms::undecided(&capability, now));
+        return Ok(Received::Undecided { max: max.unwrap_or_default(), lease });
     };
     let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
+    let terms = Terms::of(&capability, permit.message());
     let recording = ticket.recording.as_deref();
     let was_read = body.is_some();
     let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted, recording, framing, was_read };
@@ -170,6 +177,7 @@ pub fn receive(
         resource: Rc::clone(resource),
         framing,
         body_max,
+        lease: worker.leases.hold(terms),
         repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
     }))
 }

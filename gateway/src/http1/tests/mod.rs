@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,19 +124,12 @@ impl Way for TestWay {
             framing,
             body_max: self.body_max,
             is_repeatable: head.method() != "POST",
+            lease: None,
         })
     }
 
     fn forwarded(&self, ticket: &mut String, _: &Rc<str>) {
         ticket.push_str(" forwarded");
-    }
-
-    fn lease(&self, _: &String) -> Option<Duration> {
-        None
-    }
-
-    fn fallen(&self, _: &String, _: bool) -> Option<Fallen> {
-        None
     }
 
     fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
@@ -183,7 +175,7 @@ impl Way for TestWay {
         out.extend_from_slice(if to_head { b"" } else { b"!" });
     }
 
-    fn broken(&self, ticket: &mut String, _: Option<Fallen>) {
+    fn broken(&self, ticket: &mut String, _: Option<&Fallen>) {
         ticket.push_str(" broken");
     }
 
@@ -212,7 +204,7 @@ impl World {
             TestWay { upstreams: pool.group_for_tests(&[&address]), pool, telemetry, body_max, log: Rc::default() };
         let shared = Shared::new(limits);
         let (shutdown, watch) = watch::channel(false);
-        spawn_local(Rc::clone(&shared).run(watch, || 0, || {}));
+        spawn_local(Rc::clone(&shared).run(watch, || {}, || {}));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (served, shared_by_all) = (way.clone(), Rc::clone(&shared));
