@@ -17,6 +17,7 @@ use postern_capabilities::revocation::Standing;
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::budget::Budget;
 use crate::config::{self, Config};
 use crate::generation::{Generation, NotBuilt};
 use crate::ledger::{EmbeddedOptions, Ledger};
@@ -92,6 +93,7 @@ pub struct Running {
     telemetry: Arc<Telemetry>,
     connections: Arc<Connections>,
     board: Arc<Board>,
+    budget: Arc<Budget>,
     admin: SocketAddr,
     /// True once data connections are to end.
     draining: watch::Sender<bool>,
@@ -169,6 +171,7 @@ impl Running {
         let changes = next.changes_since(&before);
         self.connections.follow(&next.config.limits);
         self.board.set(&next.rosters, &next.config.limits);
+        self.budget.set_max(next.config.limits.buffered_bytes_max);
         self.generations.send_replace(Arc::clone(&next));
         if tokio::time::timeout(FOLLOW_TIMEOUT, next.followed_by(self.workers)).await.is_err() {
             tracing::warn!("a worker has not put the configuration in force yet; it will as soon as it gets to it");
@@ -213,6 +216,8 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
     let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
     let standing = Arc::clone(ledger.standing());
     let connections = Connections::new(&config.limits);
+    let budget = Budget::new(config.limits.buffered_bytes_max);
+    telemetry.watch_budget(&budget);
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let generation = Generation::build(config, None, &standing, workers)
         .map_err(|reasons| reasons.into_iter().next().map_or_else(nothing_said, StartError::Configured))?;
@@ -230,6 +235,7 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
         telemetry: Arc::clone(&telemetry),
         connections,
         board: Arc::clone(&board),
+        budget,
         admin: admin_listen,
         draining,
         ending,
@@ -246,6 +252,7 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
             standing: Arc::clone(&running.standing),
             telemetry: telemetry.worker(),
             connections: Arc::clone(&running.connections),
+            budget: Arc::clone(&running.budget),
             shutdown: is_draining.clone(),
         };
         let thread = std::thread::Builder::new()

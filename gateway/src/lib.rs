@@ -19,6 +19,7 @@
 //! keys and revocations, [`admin`] changes them, and [`gateway`] starts and drains it all.
 
 pub mod admin;
+pub mod budget;
 pub mod config;
 pub mod current;
 pub mod gateway;

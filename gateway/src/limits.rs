@@ -14,6 +14,10 @@ pub struct Limits {
     /// Open client connections from one peer address.
     pub connections_per_client_max: usize,
 
+    /// Bytes that all connections together may hold in buffers beyond the few kilobytes that each has anyway. From three
+    /// quarters on new messages are answered 503.
+    pub buffered_bytes_max: usize,
+
     /// Bytes of a message's head (request or status line and all fields), on HTTP/1 as sent and on HTTP/2 as decoded.
     pub head_bytes_max: usize,
     /// Fields in a message's head, and in its trailers.
@@ -130,6 +134,7 @@ impl Default for Limits {
         Self {
             connections_max: 50_000,
             connections_per_client_max: 20_000,
+            buffered_bytes_max: 512 * 1024 * 1024,
             head_bytes_max: 32 * 1024,
             fields_max: 100,
             target_bytes_max: 8 * 1024,

@@ -30,6 +30,7 @@ use tokio_rustls::server::TlsStream;
 pub use self::leaving::{Dismissal, Leaving};
 pub use self::places::{Connections, Place};
 pub use self::socket::{ListenError, Listener, bind};
+use crate::budget::Budget;
 use crate::current::Current;
 use crate::limits::Limits;
 use crate::tls::{Handshake, Tls};
@@ -45,9 +46,9 @@ const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The answer above a cap. Written once, without waiting: whoever is at a cap has no time for the peers above it.
-const AT_CAPACITY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 146\r\n\
+const AT_CAPACITY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 145\r\n\
 cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
-{\"type\":\"unavailable\",\"title\":\"The gateway cannot take this request now\",\"status\":503,\"detail\":\"Too many connections are open. Try again later.\"}\n";
+{\"type\":\"unavailable\",\"title\":\"The gateway cannot take this request now\",\"status\":503,\"detail\":\"So much is under way that no more can begin. Try again.\"}\n";
 
 /// The answer to cleartext on a TLS port. Nothing but this sentence is served without a handshake.
 const SPEAKS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 36\r\n\
@@ -85,6 +86,17 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotServed {
+    /// A cap on connections.
+    Cap,
+    /// The memory that all connections may take together is used up.
+    Memory,
+    /// The system has no descriptors left; the connection waits and may be served later.
+    Descriptors,
+}
+
 /// What a loop needs besides its socket.
 #[derive(Clone)]
 pub struct Settings {
@@ -96,8 +108,10 @@ pub struct Settings {
     pub leaving: Leaving,
     /// True once the gateway is to drain.
     pub shutdown: watch::Receiver<bool>,
-    /// Told of each connection that was refused above a cap.
-    pub refused: Rc<dyn Fn()>,
+    /// The memory that all connections may take together.
+    pub budget: Arc<Budget>,
+    /// Told of each connection that was not served.
+    pub refused: Rc<dyn Fn(NotServed)>,
 }
 
 /// Accepts until it is time to leave, then waits for the connections under way: without a bound where only this address
@@ -125,6 +139,7 @@ where
                     }
                 }
                 Err(error) if is_exhaustion(&error) => {
+                    (settings.refused)(NotServed::Descriptors);
                     tracing::warn!(%error, "cannot accept connections for the moment; those that are open are served");
                     sleep(EXHAUSTED_PAUSE).await;
                 }
@@ -174,14 +189,18 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 /// A place for the connection, or a short refusal. On TLS there is no way to say it before a handshake: it just closes.
 fn admit(stream: &TcpStream, peer: SocketAddr, settings: &Settings) -> Option<Place> {
-    let place = settings.connections.take(peer.ip().to_canonical());
-    if place.is_none() {
-        (settings.refused)();
+    let place = if settings.budget.is_used_up() {
+        Err(NotServed::Memory)
+    } else {
+        settings.connections.take(peer.ip().to_canonical()).ok_or(NotServed::Cap)
+    };
+    if let Err(why) = place {
+        (settings.refused)(why);
         if settings.view.get().tls.is_none() {
             let _ = stream.try_write(AT_CAPACITY);
         }
     }
-    place
+    place.ok()
 }
 
 /// From an accepted socket to a served connection.

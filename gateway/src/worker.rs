@@ -14,11 +14,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use postern_capabilities::plans::{PlanCache, RefusalCache};
 use postern_capabilities::revocation::Standing;
 
+use crate::budget::Budget;
 use crate::config::TrustedProxies;
 use crate::current::Current;
 use crate::http1;
 use crate::lease::Leases;
 use crate::limits::Limits;
+use crate::request::error::Refused;
 use crate::request::forward::TraceIds;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
@@ -47,6 +49,8 @@ pub struct Worker {
     pub plans: RefCell<PlanCache>,
     /// Tokens that verified and are refused for what they say.
     pub refusals: RefCell<RefusalCache>,
+    /// The memory that all connections of all workers may take together.
+    pub budget: Arc<Budget>,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
     /// Ids for traces.
@@ -68,11 +72,12 @@ impl Worker {
         trusted_proxies: TrustedProxies,
         telemetry: WorkerTelemetry,
     ) -> Self {
-        Self::of(View { routes, limits, trusted_proxies, tls: None }, standing, telemetry)
+        let budget = Budget::new(limits.buffered_bytes_max);
+        Self::of(View { routes, limits, trusted_proxies, tls: None }, standing, budget, telemetry)
     }
 
     /// A worker with empty caches.
-    pub fn of(view: View, standing: Arc<Standing>, telemetry: WorkerTelemetry) -> Self {
+    pub fn of(view: View, standing: Arc<Standing>, budget: Arc<Budget>, telemetry: WorkerTelemetry) -> Self {
         let limits = Current::new(Rc::clone(&view.limits));
         Self {
             leases: Leases::new(Arc::clone(&standing)),
@@ -82,7 +87,8 @@ impl Worker {
             telemetry,
             trace_ids: TraceIds::new(rand::random()),
             pool: Pool::new(limits.clone(), rand::random()),
-            http1: http1::Shared::new(limits.clone()),
+            http1: http1::Shared::new(limits.clone(), Arc::clone(&budget)),
+            budget,
             view: Current::new(view),
             limits,
         }
@@ -121,6 +127,14 @@ impl Worker {
         let groups: Vec<_> = view.routes.resources().iter().map(|resource| Rc::clone(&resource.upstreams)).collect();
         self.pool.retain(&groups);
         self.view.swap(view);
+    }
+
+    /// Refuses a message for want of memory, and counts it.
+    pub fn shed(&self) -> Refused {
+        self.telemetry.shed();
+        Refused::Unavailable(
+            "So much is under way that there is no memory for more. Nothing was sent to the service; try again.",
+        )
     }
 
     /// Now, in whole seconds: what `time(…)` states. A clock before 1970 reads as 0, which every expiry refuses to

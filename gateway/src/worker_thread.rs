@@ -16,7 +16,8 @@ use tokio::runtime;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::config;
+use crate::budget::Budget;
+use crate::config::{self, TrustedProxies};
 use crate::generation::Generation;
 use crate::listener::{self, Connection, Connections, Dismissal, Leaving, Listener, Settings, Stream};
 use crate::request::Peer;
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) standing: Arc<Standing>,
     pub(crate) telemetry: WorkerTelemetry,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) budget: Arc<Budget>,
     /// True once the gateway is to drain.
     pub(crate) shutdown: watch::Receiver<bool>,
 }
@@ -50,14 +52,15 @@ impl Parts {
         };
         let generation = Arc::clone(&self.generations.borrow_and_update());
         let limits = Rc::new(generation.config.limits.clone());
-        let trusted_proxies = generation.config.trusted_proxies.clone();
-        let nowhere = Routes::new(Vec::new());
-        let worker = Rc::new(Worker::new(nowhere, limits, self.standing, trusted_proxies, self.telemetry));
+        let nowhere =
+            View { routes: Routes::new(Vec::new()), limits, trusted_proxies: TrustedProxies::default(), tls: None };
+        let worker = Rc::new(Worker::of(nowhere, self.standing, Arc::clone(&self.budget), self.telemetry));
         worker.follow(view(&generation, &worker.pool));
         let mut sockets = Sockets {
             index: self.index,
             worker: Rc::clone(&worker),
             connections: self.connections,
+            budget: self.budget,
             shutdown: self.shutdown.clone(),
             open: Vec::new(),
             loops: JoinSet::new(),
@@ -106,6 +109,7 @@ struct Sockets {
     index: usize,
     worker: Rc<Worker>,
     connections: Arc<Connections>,
+    budget: Arc<Budget>,
     shutdown: watch::Receiver<bool>,
     open: Vec<(Arc<Listener>, Dismissal)>,
     /// A loop for each socket, also for those that accept no more while connections of theirs are open.
@@ -140,9 +144,10 @@ impl Sockets {
         let settings = Settings {
             view: self.worker.current_view(),
             connections: Arc::clone(&self.connections),
+            budget: Arc::clone(&self.budget),
             leaving,
             shutdown: self.shutdown.clone(),
-            refused: Rc::new(move || refusing.telemetry.connection_refused()),
+            refused: Rc::new(move |why| refusing.telemetry.connection_refused(why)),
         };
         let served = Rc::clone(&self.worker);
         let serve = move |connection| serve(Rc::clone(&served), connection);

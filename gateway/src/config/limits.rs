@@ -23,6 +23,8 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.count("connections_max", &mut l.connections_max, 1..=COUNT_MAX);
     table.count("connections_per_client_max", &mut l.connections_per_client_max, 1..=COUNT_MAX);
 
+    table.size("buffered_bytes_max", &mut l.buffered_bytes_max, 64 * 1024..=COUNT_MAX);
+
     table.size("head_bytes_max", &mut l.head_bytes_max, 1024..=HEAD_BYTES_MAX);
     table.count("fields_max", &mut l.fields_max, 8..=10_000);
     table.size("target_bytes_max", &mut l.target_bytes_max, 64..=HEAD_BYTES_MAX);

@@ -1,13 +1,14 @@
-//! Bytes on their way in and out of a connection: bounded, reused, never zeroed twice.
+//! Bytes on their way in and out of a connection: bounded, reused, never zeroed twice. What is large is a share of the
+//! budget of all connections.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a buffer begins with: enough for the head of nearly every request.
-const BYTES_AT_FIRST: usize = 4 * 1024;
+use crate::budget::{BASE_BYTES, Budget, Share};
 
 /// Bytes that were read and not yet consumed. Grows while reads fill it, up to its bound.
 #[derive(Debug)]
@@ -17,11 +18,13 @@ pub(crate) struct Buffer {
     end: usize,
     max: usize,
     was_filled: bool,
+    share: Share,
 }
 
 impl Buffer {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { bytes: Vec::new(), start: 0, end: 0, max, was_filled: false }
+    /// A buffer that takes what it needs beyond the base from a budget.
+    pub(crate) fn new(max: usize, budget: &Arc<Budget>) -> Self {
+        Self { bytes: Vec::new(), start: 0, end: 0, max, was_filled: false, share: Share::of(budget) }
     }
 
     pub(crate) fn filled(&self) -> &[u8] {
@@ -61,13 +64,15 @@ impl Buffer {
 
     /// Gives memory back that only a large message needed; an idle connection should cost little.
     pub(crate) fn shrink(&mut self) {
-        if self.is_empty() && self.bytes.len() > BYTES_AT_FIRST {
+        if self.is_empty() && self.bytes.len() > BASE_BYTES {
             self.bytes = Vec::new();
             self.was_filled = false;
+            self.share.clear();
         }
     }
 
-    /// Reads once. `0` is the end of the stream. A full buffer is an error of the caller, reported as one of the stream.
+    /// Reads once. `0` is the end of the stream. Where there is no room, because the bound is reached or the budget used up,
+    /// the error is `OutOfMemory`.
     pub(crate) fn poll_fill<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -88,10 +93,10 @@ impl Buffer {
     fn make_room(&mut self) {
         let capacity = self.bytes.len();
         if capacity == 0 {
-            self.bytes.resize(BYTES_AT_FIRST.min(self.max), 0);
+            self.bytes.resize(BASE_BYTES.min(self.max), 0);
         } else if self.was_filled && capacity < self.max {
             // The last read took all the room there was: more is waiting, and larger reads are fewer reads.
-            self.bytes.resize((capacity * 4).min(self.max), 0);
+            self.grow((capacity * 4).min(self.max));
             self.was_filled = false;
         }
         if self.end == self.bytes.len() && self.start > 0 {
@@ -100,7 +105,14 @@ impl Buffer {
             self.start = 0;
         }
         if self.end == self.bytes.len() && self.end < self.max {
-            self.bytes.resize((self.end * 2).min(self.max), 0);
+            self.grow((self.end * 2).min(self.max));
+        }
+    }
+
+    /// Grows if the budget allows it.
+    fn grow(&mut self, length: usize) {
+        if length <= BASE_BYTES || self.share.grow_to(length) {
+            self.bytes.resize(length, 0);
         }
     }
 }
@@ -110,9 +122,31 @@ impl Buffer {
 pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
     sent: usize,
+    share: Share,
 }
 
 impl Output {
+    /// An output that takes what it needs beyond the base from a budget.
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Self { share: Share::of(budget), ..Self::default() }
+    }
+
+    /// Whether more of a body may be written: within `max`, and beyond the base only with a share of the budget for what
+    /// is held already. Without one the body goes on in small pieces.
+    pub(crate) fn has_room(&mut self, max: usize) -> bool {
+        let waiting = self.waiting();
+        waiting < BASE_BYTES.min(max) || waiting < max && self.share.grow_to(self.bytes.capacity())
+    }
+
+    /// Gives memory back that only a large message needed.
+    pub(crate) fn shrink(&mut self) {
+        if self.waiting() == 0 && self.bytes.capacity() > BASE_BYTES {
+            self.bytes = Vec::new();
+            self.sent = 0;
+            self.share.clear();
+        }
+    }
+
     /// How many bytes wait.
     pub(crate) fn waiting(&self) -> usize {
         self.bytes.len() - self.sent
@@ -149,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_buffer_grows_while_it_is_filled_and_never_above_its_bound() {
-        let mut buffer = Buffer::new(10_000);
+        let budget = Budget::new(20_000);
+        let mut buffer = Buffer::new(10_000, &budget);
         let mut source: &[u8] = &[7; 30_000];
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while !buffer.is_full() {
@@ -162,5 +197,30 @@ mod tests {
         buffer.consume(10_000);
         buffer.shrink();
         assert!(buffer.is_empty() && buffer.bytes.is_empty());
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn without_a_budget_a_buffer_stays_small_and_an_output_takes_small_pieces() {
+        let budget = Budget::new(40_000);
+        let taken = budget.take(40_000).expect("all of it");
+        let mut buffer = Buffer::new(32_000, &budget);
+        let mut source: &[u8] = &[7; 60_000];
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut read = || loop {
+            match buffer.poll_fill(&mut cx, &mut source) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Err(error)) => return (buffer.len(), error.kind()),
+                other => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!(read(), (BASE_BYTES, io::ErrorKind::OutOfMemory));
+        let mut output = Output::new(&budget);
+        assert!(output.has_room(16_000));
+        output.bytes.resize(8_000, 7);
+        assert!(!output.has_room(16_000), "what it holds has no share");
+        drop(taken);
+        assert!(output.has_room(16_000) && read().0 > BASE_BYTES);
+        assert!(budget.used() >= 8_000 && budget.used() <= 40_000);
     }
 }

@@ -6,8 +6,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +21,7 @@ use super::deadline::{Clock, Deadline, TICK, ticks_in};
 use super::framing::{Decoder, Piece};
 use super::upstream::Call;
 use super::way::{After, Fault, Passage, Way};
+use crate::budget::Budget;
 use crate::current::Current;
 use crate::head::{Framing, Head, Spans, Version};
 use crate::limits::Limits;
@@ -31,6 +34,7 @@ const TICKS_PER_SWEEP: u64 = 20;
 #[derive(Debug)]
 pub struct Shared {
     limits: Current<Limits>,
+    budget: Arc<Budget>,
     clock: Rc<Clock>,
     is_draining: Cell<bool>,
     /// Room for exchanges that nobody uses now: an idle connection holds none.
@@ -43,8 +47,8 @@ pub struct Shared {
 
 impl Shared {
     /// For one worker.
-    pub fn new(limits: Current<Limits>) -> Rc<Self> {
-        Rc::new(Self { limits, clock: Rc::default(), is_draining: Cell::new(false), calls: RefCell::default() })
+    pub fn new(limits: Current<Limits>, budget: Arc<Budget>) -> Rc<Self> {
+        Rc::new(Self { limits, budget, clock: Rc::default(), is_draining: Cell::new(false), calls: RefCell::default() })
     }
 
     /// Keeps the clock, calls `each_tick` whenever it moves and `sweep` now and then, and begins the drain when `shutdown`
@@ -86,10 +90,14 @@ impl Shared {
     /// Room for an exchange under these limits.
     pub(super) fn take_call(&self, limits: &Rc<Limits>) -> Box<Call> {
         let kept = self.calls.borrow_mut().pop().filter(|call| call.is_under(limits));
-        kept.unwrap_or_else(|| Box::new(Call::new(Rc::clone(limits))))
+        kept.unwrap_or_else(|| Box::new(Call::new(Rc::clone(limits), &self.budget)))
     }
 
-    pub(super) fn put_call(&self, call: Box<Call>) {
+    pub(super) fn put_call(&self, mut call: Box<Call>) {
+        // What waits for the next exchange must never be what keeps that from beginning.
+        if !self.budget.is_plentiful() {
+            call.shrink();
+        }
         let mut calls = self.calls.borrow_mut();
         if calls.len() < CALLS_KEPT_MAX {
             calls.push(call);
@@ -168,8 +176,8 @@ where
     let mut connection = Connection {
         client: Client {
             io,
-            input: Buffer::new(limits.buffer_bytes_max()),
-            output: Output::default(),
+            input: Buffer::new(limits.buffer_bytes_max(), &shared.budget),
+            output: Output::new(&shared.budget),
             has_ended: false,
         },
         way,
@@ -194,6 +202,7 @@ where
     async fn run(&mut self) {
         loop {
             self.client.input.shrink();
+            self.client.output.shrink();
             self.renew_limits();
             let limits = &self.limits;
             self.deadline.set(match (self.client.input.is_empty(), self.requests) {
@@ -277,6 +286,9 @@ where
             }
             match ready!(self.client.input.poll_fill(cx, &mut self.client.io)) {
                 Ok(0) => self.client.has_ended = true,
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    return Poll::Ready(Next::Fault(Fault::Overload));
+                }
                 Err(_) => return Poll::Ready(Next::Closed),
                 Ok(_) if self.looked_at == 0 => {
                     self.renew_limits();

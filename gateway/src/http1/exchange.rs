@@ -441,7 +441,7 @@ where
                     Poll::Ready(Ok(())) => self.head(x),
                 },
                 Down::Body(_) => {
-                    if self.client.output.waiting() >= self.limits.copy_buffer_bytes {
+                    if !self.client.output.has_room(self.limits.copy_buffer_bytes) {
                         break;
                     }
                     match x.call.poll_body(cx) {

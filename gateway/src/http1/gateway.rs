@@ -139,6 +139,7 @@ impl Way for Gateway {
                 Refused::UnreadableBody("it has trailers, which nothing reads; send it without".into())
             }
             Fault::TooSlow => Refused::RequestTimeout,
+            Fault::Overload => self.worker.shed(),
             Fault::Upstream(failure) => Refused::from(failure),
             Fault::Fallen(fallen) => Refused::Refusal(fallen.refusal()),
         };

@@ -11,12 +11,14 @@
 use std::borrow::Cow;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use thiserror::Error;
 
 use super::buffer::{Buffer, Output};
 use super::framing::{Decoder, Encoder, FramingError, Piece};
+use crate::budget::Budget;
 use crate::head::response::ResponseRead;
 use crate::head::{Field, Fields, Framing, HeadError, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
@@ -52,6 +54,9 @@ pub enum Failure {
     /// The upstream switched protocols without having been asked to.
     #[error("the upstream switched protocols, which it was not asked to do")]
     Switched,
+    /// The memory that all connections may take together is used up, and the response's head needs more.
+    #[error("there is no memory left for the upstream's response")]
+    Overload,
     /// The upstream did not answer, or did not read, in time.
     #[error("the upstream did not answer in time")]
     Timeout,
@@ -108,12 +113,12 @@ pub struct Call {
 
 impl Call {
     /// Room for exchanges.
-    pub fn new(limits: Rc<Limits>) -> Self {
+    pub fn new(limits: Rc<Limits>, budget: &Arc<Budget>) -> Self {
         Self {
             upstream: None,
-            input: Buffer::new(limits.buffer_bytes_max()),
+            input: Buffer::new(limits.buffer_bytes_max(), budget),
             limits,
-            output: Output::default(),
+            output: Output::new(budget),
             spans: Spans::new(),
             pending: 0,
             looked_at: 0,
@@ -131,6 +136,12 @@ impl Call {
     /// Whether the room was made under these limits.
     pub fn is_under(&self, limits: &Rc<Limits>) -> bool {
         Rc::ptr_eq(&self.limits, limits)
+    }
+
+    /// Gives memory back that only a large message needed.
+    pub fn shrink(&mut self) {
+        self.input.shrink();
+        self.output.shrink();
     }
 
     /// Begins an exchange: `head` is a serialised request head, `framing` the one it declares.
@@ -162,8 +173,8 @@ impl Call {
     }
 
     /// Whether more of the body may be written now; otherwise [`Call::poll_send`] has to make room first.
-    pub fn has_room(&self) -> bool {
-        self.output.waiting() < self.limits.copy_buffer_bytes
+    pub fn has_room(&mut self) -> bool {
+        self.output.has_room(self.limits.copy_buffer_bytes)
     }
 
     /// Whether everything written so far has been sent.
@@ -231,6 +242,9 @@ impl Call {
             }
             self.looked_at = self.input.len();
             match ready!(self.poll_read(cx)) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    return Poll::Ready(Err(Failure::Overload));
+                }
                 Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Closed)),
                 Ok(_) => self.has_answered = true,
             }

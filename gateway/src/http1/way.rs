@@ -31,6 +31,8 @@ pub enum Fault {
     HeldTrailers,
     /// The client was too slow.
     TooSlow,
+    /// The memory that all connections may take together is used up.
+    Overload,
     /// The upstream failed.
     Upstream(Failure),
     /// The capability fell while the message was under way.

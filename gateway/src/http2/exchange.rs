@@ -111,7 +111,7 @@ impl Exchange {
         let (group, repeatable) = (&resource.upstreams, self.admitted.repeatable);
         let attempts = Attempts::default();
         let limits = worker.limits();
-        let call = RefCell::new(Call::new(Rc::clone(&limits)));
+        let call = RefCell::new(Call::new(Rc::clone(&limits), &worker.budget));
         let ended = loop {
             let upstream = self.connected(worker.pool.open(group, &attempts, repeatable), reply).await?;
             self.ticket.forwarded(upstream.label());

@@ -34,7 +34,8 @@ where
         connections: Arc::clone(&connections),
         leaving,
         shutdown: receiver,
-        refused: Rc::new(|| ()),
+        budget: Budget::new(usize::MAX),
+        refused: Rc::new(|_| ()),
     };
     let listener = TcpListener::from_std(socket).expect("a listener");
     let loop_ = tokio::task::spawn_local(run(listener, settings, serve));

@@ -84,6 +84,9 @@ impl From<&Failure> for Refused {
             Failure::Unhealthy => Self::UpstreamUnhealthy,
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
+            Failure::Overload => Self::Unavailable(
+                "There was no memory left for the service's answer. Whether it acted on the request is unknown.",
+            ),
             Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {
                 Self::UpstreamNonsense(format!("{failure}.").into())
             }

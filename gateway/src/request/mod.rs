@@ -97,6 +97,9 @@ pub fn receive(
     out: &mut UpstreamHead,
 ) -> Result<Received, Refused> {
     ticket.comes_over(peer.scheme);
+    if worker.budget.is_strained() {
+        return Err(worker.shed());
+    }
     let view = worker.view();
     let routes = &view.routes;
     let host = lower_case(head.host());

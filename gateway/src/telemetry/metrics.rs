@@ -121,6 +121,12 @@ pub(super) struct WorkerCounters {
     pub(super) connections_opened: Counter,
     pub(super) connections_closed: Counter,
     pub(super) connections_refused: Counter,
+    /// Connections that were closed because the budget of memory was used up.
+    pub(super) connections_shed: Counter,
+    /// How often accepting paused because the system had no descriptors left.
+    pub(super) accepts_exhausted: Counter,
+    /// Messages that were refused because the budget of memory was strained.
+    pub(super) messages_shed: Counter,
     pub(super) requests: [Counter; 3],
     pub(super) responses: [Counter; 5],
     pub(super) own_share: Histogram,

@@ -17,11 +17,13 @@ pub mod traces;
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use crate::budget::Budget;
+use crate::listener::NotServed;
 pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
 pub use metrics::{ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
@@ -37,6 +39,7 @@ pub struct Telemetry {
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     ledger: Arc<LedgerMetrics>,
     config: ConfigMetrics,
+    budget: OnceLock<Arc<Budget>>,
     access_log: AccessLog,
     traces: Traces,
 }
@@ -48,6 +51,7 @@ impl Telemetry {
             workers: Mutex::default(),
             ledger: Arc::default(),
             config: ConfigMetrics::default(),
+            budget: OnceLock::new(),
             access_log,
             traces,
         })
@@ -76,6 +80,12 @@ impl Telemetry {
         &self.ledger
     }
 
+    /// Shows how much of this budget is taken, from now on.
+    pub fn watch_budget(&self, budget: &Arc<Budget>) {
+        // There is one in a process; a second call changes nothing.
+        let _ = self.budget.set(Arc::clone(budget));
+    }
+
     /// What became of the configuration's reloads.
     pub fn config(&self) -> &ConfigMetrics {
         &self.config
@@ -94,7 +104,9 @@ impl Telemetry {
     /// All counters as Prometheus text exposition, format 0.0.4.
     pub fn render(&self) -> String {
         let workers = lock(&self.workers).clone();
-        prometheus::render(&workers, &self.ledger, &self.config, &self.access_log, &self.traces)
+        let mut text = prometheus::render(&workers, &self.ledger, &self.config, &self.access_log, &self.traces);
+        prometheus::shed(&mut text, &workers, &self.ledger, self.budget.get().map(|budget| &**budget));
+        text
     }
 }
 
@@ -119,9 +131,18 @@ impl WorkerTelemetry {
         self.counters.connections_closed.add(1);
     }
 
-    /// A client connection was refused because a limit on connections was reached.
-    pub fn connection_refused(&self) {
-        self.counters.connections_refused.add(1);
+    /// A client connection was refused because a limit was reached, or could not be accepted for the moment.
+    pub fn connection_refused(&self, why: NotServed) {
+        match why {
+            NotServed::Cap => self.counters.connections_refused.add(1),
+            NotServed::Memory => self.counters.connections_shed.add(1),
+            NotServed::Descriptors => self.counters.accepts_exhausted.add(1),
+        }
+    }
+
+    /// A message was refused because the memory that all connections may take together is nearly used up.
+    pub fn shed(&self) {
+        self.counters.messages_shed.add(1);
     }
 
     /// A message's head was read.

@@ -8,6 +8,7 @@ use super::access_log::AccessLog;
 use super::lock;
 use super::metrics::{BUCKETS_US, ConfigMetrics, Counter, Histogram, LedgerMetrics, Protocol, WorkerCounters};
 use super::traces::Traces;
+use crate::budget::Budget;
 
 /// The media type of what [`render`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -43,6 +44,34 @@ pub(super) fn render(
         u64::from(traces.is_failing()),
     );
     text.0
+}
+
+/// What was not served so that the rest could be, by reason, and how much memory the connections take.
+pub(super) fn shed(
+    into: &mut String,
+    workers: &[Arc<WorkerCounters>],
+    ledger: &LedgerMetrics,
+    budget: Option<&Budget>,
+) {
+    let mut text = Text(std::mem::take(into));
+    let sum = |pick: fn(&WorkerCounters) -> &Counter| workers.iter().map(|worker| pick(worker).read()).sum::<u64>();
+    let name = "postern_shed_total";
+    text.family(name, "counter", "What was refused so that the rest could be served, by what had run out.");
+    for (reason, count) in [
+        ("memory", sum(|worker| &worker.messages_shed)),
+        ("memory-connection", sum(|worker| &worker.connections_shed)),
+        ("connections", sum(|worker| &worker.connections_refused)),
+        ("descriptors", sum(|worker| &worker.accepts_exhausted)),
+        ("ledger-queue", ledger.queue_full.read()),
+    ] {
+        text.series(name, &[("reason", reason)], count);
+    }
+    if let Some(budget) = budget {
+        let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        text.gauge("postern_buffered_bytes", "Bytes that connections hold beyond their base.", bytes(budget.used()));
+        text.gauge("postern_buffered_bytes_max", "Bytes that they may hold together.", bytes(budget.max()));
+    }
+    *into = text.0;
 }
 
 fn reloads(text: &mut Text, config: &ConfigMetrics) {

@@ -18,6 +18,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::connection::{Shared, serve};
 use super::deadline::TICK;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
+use crate::budget::Budget;
 use crate::current::Current;
 use crate::head::{Field, Framing, Head, Known, ResponseHead};
 use crate::lease::Fallen;
@@ -165,6 +166,7 @@ impl Way for TestWay {
             Fault::TooLargeToHold { .. } => 413,
             Fault::Body(_) | Fault::HeldTrailers => 400,
             Fault::TooSlow => 408,
+            Fault::Overload | Fault::Upstream(super::upstream::Failure::Overload) => 503,
             Fault::Fallen(_) => 401,
             Fault::Upstream(super::upstream::Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
@@ -202,7 +204,8 @@ impl World {
         let pool = Rc::new(Pool::new(limits.clone(), 7));
         let way =
             TestWay { upstreams: pool.group_for_tests(&[&address]), pool, telemetry, body_max, log: Rc::default() };
-        let shared = Shared::new(limits);
+        let budget = Budget::new(limits.get().buffered_bytes_max);
+        let shared = Shared::new(limits, budget);
         let (shutdown, watch) = watch::channel(false);
         spawn_local(Rc::clone(&shared).run(watch, || {}, || {}));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,0 +1,175 @@
+//! The bytes that all connections together may hold in buffers: one count over all workers.
+//!
+//! What every connection has anyway, a few kilobytes, is bounded by `connections_max`. What grows beyond that because a
+//! peer reads slowly, sends a large head, or posts a body that has to be read whole, takes a [`Share`] of the budget
+//! first and gives it back when the memory is free. When the budget is used up nothing grows: bodies move through the
+//! small buffers that their exchange holds, which is back-pressure, and what cannot do without memory is refused.
+//!
+//! Well before that, at [`Budget::is_strained`], new messages are answered 503 so that those under way can end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes a buffer may have without a share of the budget: enough for nearly every head.
+pub const BASE_BYTES: usize = 4 * 1024;
+
+/// The count, and its bound.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    max: AtomicUsize,
+    /// Where the strain begins.
+    mark: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of so many bytes, all free.
+    pub fn new(max: usize) -> Arc<Self> {
+        let budget = Self { used: AtomicUsize::new(0), max: AtomicUsize::new(0), mark: AtomicUsize::new(0) };
+        budget.set_max(max);
+        Arc::new(budget)
+    }
+
+    /// Sets the bound anew. Shares beyond a lower one are kept until they are given back.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+        // A quarter is kept for the messages that were taken before.
+        self.mark.store(max - max / 4, Ordering::Relaxed);
+    }
+
+    /// Takes a share of so many bytes; `None` where that many are not free.
+    pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+        let mut share = Share::of(self);
+        share.grow_to(bytes).then_some(share)
+    }
+
+    /// How many bytes are taken.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes there are.
+    pub fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much is taken that new messages should not begin.
+    pub fn is_strained(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.mark.load(Ordering::Relaxed)
+    }
+
+    /// Whether so little is taken that memory may be kept for later use.
+    pub fn is_plentiful(&self) -> bool {
+        self.used.load(Ordering::Relaxed) <= self.max.load(Ordering::Relaxed) / 8
+    }
+
+    /// Whether nothing is left.
+    pub fn is_used_up(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.max.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) -> bool {
+        // Others may find less than there is while this is undone; they are refused, which is never wrong.
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.checked_add(bytes).is_some_and(|sum| sum <= self.max.load(Ordering::Relaxed));
+        if !fits {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+/// A part of the budget; given back when dropped.
+#[derive(Debug, Default)]
+pub struct Share {
+    budget: Option<Arc<Budget>>,
+    bytes: usize,
+}
+
+impl Share {
+    /// An empty share of a budget. The default is one of no budget, which grows without bound.
+    pub fn of(budget: &Arc<Budget>) -> Self {
+        Self { budget: Some(Arc::clone(budget)), bytes: 0 }
+    }
+
+    /// Grows to so many bytes, if it is not that large already; `false`: there are not that many, and it stays.
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return true };
+        if self.budget.as_ref().is_some_and(|budget| !budget.add(more)) {
+            return false;
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    /// Gives all of it back.
+    pub fn clear(&mut self) {
+        if self.bytes > 0
+            && let Some(budget) = &self.budget
+        {
+            budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn shares_add_up_and_come_back() {
+        let budget = Budget::new(100);
+        let mut first = budget.take(60).expect("there is room");
+        assert!(budget.take(50).is_none() && budget.take(40).is_some());
+        assert!(first.grow_to(30), "it is that large already");
+        assert_eq!(budget.used(), 60);
+        assert!(!first.grow_to(101) && first.grow_to(100));
+        assert!(budget.is_strained());
+        budget.set_max(50);
+        assert!(budget.take(1).is_none() && budget.take(0).is_some());
+        first.clear();
+        assert!(!budget.is_strained() && budget.take(50).is_some());
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    proptest! {
+        /// Whatever is taken, grown and dropped, in however many threads: never more than the bound, nothing lost.
+        #[test]
+        fn the_bound_holds_between_threads(sizes in prop::collection::vec(prop::collection::vec(0usize..80, 1..20), 1..5)) {
+            let budget = Budget::new(200);
+            std::thread::scope(|scope| {
+                for sizes in &sizes {
+                    let budget = &budget;
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        for (turn, size) in sizes.iter().enumerate() {
+                            if let Some(mut share) = budget.take(*size) {
+                                if share.grow_to(size * 2) {
+                                    assert!(share.bytes >= *size);
+                                }
+                                held.push(share);
+                            }
+                            let all: usize = held.iter().map(|share| share.bytes).sum();
+                            assert!(all <= 200);
+                            if turn % 3 == 2 {
+                                held.remove(0);
+                            }
+                        }
+                    });
+                }
+            });
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+}

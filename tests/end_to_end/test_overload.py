@@ -1,0 +1,150 @@
+"""More is asked of the gateway than it has memory for: it says so, goes on with what it has begun, and recovers."""
+
+import re
+import socket
+import threading
+
+import pytest
+
+from harness.backend import Recorder, answer
+from harness.gate import Gate
+from harness.ports import until
+from harness.wire import Closed, Wire, request
+
+BODY = bytes(range(256)) * 65536  # 16 MiB: more than all the kernel's buffers between the two
+LARGE = answer(body=BODY)
+
+
+def resident_mib(gate):
+    status = open(f"/proc/{gate.process.pid}/status").read()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+
+
+def series(gate, name):
+    return float(re.search(rf"^{re.escape(name)} (\S+)$", gate.metrics(), re.M).group(1))
+
+
+class SlowReader(Wire):
+    """A client that asks for much and has a small window to take it through."""
+
+    def __init__(self, port):
+        self.sock = socket.socket()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.sock.settimeout(60)
+        self.sock.connect(("127.0.0.1", port))
+        self.buffer = self.received = b""
+
+    def outcome(self):
+        """The status, and whether the body came whole; takes it as fast as it can from now on."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        reply = self.head()
+        if reply.status != 200:
+            return reply.status, False
+        pieces, left = [self.buffer], len(BODY) - len(self.buffer)
+        while left and (data := self.sock.recv(1 << 20)):
+            pieces.append(data)
+            left -= len(data)
+        return 200, b"".join(pieces) == BODY
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Answers `/large` with 16 MiB, everything else with a few bytes."""
+    with Recorder(lambda r: LARGE if r.target == "/large" else answer(body=b"small")) as service:
+        yield service
+
+
+def test_slow_readers_of_large_answers_are_bounded_and_new_messages_are_told_to_come_back(large):
+    budget = 1 << 20
+    limits = {"buffered_bytes_max": budget, "body_stall_timeout": "5m", "idle_timeout": "5m"}
+    with Gate({"orders": large}, limits) as gate:
+        token = gate.mint("orders")
+        assert gate.get("/orders/small", token).status == 200
+        before = resident_mib(gate)
+        readers = []
+        while not (strained := series(gate, "postern_buffered_bytes") > budget * 3 / 4) and len(readers) < 200:
+            for _ in range(5):
+                readers.append(SlowReader(gate.port).send(request("GET", "/orders/large", token=token)))
+            threading.Event().wait(0.05)
+        assert strained, f"{len(readers)} readers strained nothing"
+        # Many more come, and keep coming: each is answered at once, and none of them is served from memory there is not.
+        statuses = []
+        for _ in range(200):
+            with Wire(gate.port, timeout=10) as wire:
+                reply = wire.send(request("GET", "/orders/small", token=token)).answer()
+                statuses.append(reply.status)
+                if reply.status == 503:
+                    assert reply.kind == "unavailable" and reply.value("retry-after") == "1"
+        assert set(statuses) <= {200, 503} and 503 in statuses
+        assert series(gate, 'postern_shed_total{reason="memory"}') == statuses.count(503)
+        assert series(gate, "postern_buffered_bytes") <= budget
+        # The budget, the base of each connection, and what an allocator keeps.
+        assert resident_mib(gate) - before < 1 + 0.05 * len(readers) + 24
+        # Administration is not shed: an operator can look and revoke.
+        assert gate.admin("GET", "/health/ready").status == 200
+        # Those that were let in get all of it, however slowly.
+        outcomes = []
+        for reader in readers:
+            with reader:
+                outcomes.append(reader.outcome())
+        assert set(outcomes) <= {(200, True), (503, False)} and outcomes.count((200, True)) > 3
+        until(lambda: gate.get("/orders/small", token).status == 200, "the gateway did not recover")
+        until(lambda: series(gate, "postern_buffered_bytes") <= budget / 8, "memory is not given back")
+
+
+def test_uploads_to_a_service_that_does_not_read_are_held_back(large):
+    """The same the other way: the client is slowed down, not the gateway filled up."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        budget = 1 << 20
+        limits = {"buffered_bytes_max": budget, "copy_buffer_bytes": "1MiB", "body_stall_timeout": "5s"}
+        with Gate({"orders": url, "small": large}, limits) as gate:
+            token, other = gate.mint("orders"), gate.mint("small")
+            before = resident_mib(gate)
+            clients = []
+            for _ in range(60):
+                wire = Wire(gate.port, timeout=10)
+                wire.send(request("POST", "/orders/x", token=token, fields=[("Content-Length", str(64 << 20))]))
+                wire.sock.setblocking(False)
+                clients.append(wire)
+            sent = [0] * len(clients)
+
+            def push():
+                moved = False
+                for index, wire in enumerate(clients):
+                    try:
+                        sent[index] += wire.sock.send(b"x" * 65536)
+                        moved = True
+                    except (BlockingIOError, ConnectionError):
+                        pass
+                return not moved
+
+            until(push, "the gateway takes everything", seconds=30)
+            assert series(gate, "postern_buffered_bytes") <= budget
+            assert resident_mib(gate) - before < 40
+            reply = gate.get("/small/x", other)
+            assert reply.status in (200, 503)
+            for wire in clients:
+                wire.close()
+            until(lambda: gate.get("/small/x", other).status == 200, "the gateway did not recover")
+
+
+def test_a_large_head_is_refused_when_there_is_no_memory_for_it(large):
+    """Heads beyond the base are what an unauthenticated client can make the gateway hold."""
+    limits = {"buffered_bytes_max": "64KiB", "head_bytes_max": "1MiB", "head_timeout": "5m", "target_bytes_max": "8KiB", "first_byte_timeout": "5m"}
+    with Gate({"orders": large}, limits) as gate:
+        token = gate.mint("orders")
+        half = b"GET /orders/x HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 12_000
+        wires = [Wire(gate.port, timeout=20).send_as_accepted(half) for _ in range(20)]
+        until(lambda: series(gate, 'postern_shed_total{reason="memory"}') > 0, "nothing was shed")
+        refused = 0
+        for wire in wires:
+            wire.sock.settimeout(0.5)
+            try:
+                refused += wire.answer().status == 503
+            except (TimeoutError, Closed):
+                pass
+        assert refused > 0 and series(gate, "postern_buffered_bytes") <= 65536
+        for wire in wires:
+            wire.close()
+        until(lambda: gate.get("/orders/x", token).status == 200, "the gateway did not recover")
