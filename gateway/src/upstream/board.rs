@@ -189,7 +189,9 @@ impl Roster {
                     of_name.map(|seat| seat.address).collect()
                 }
             };
-            let seat = |address| Seat::new(upstream, index, address, kept_at(upstream, address).map(|seat| &**seat));
+            // Where nobody checks any more, nobody could ever say that it is well again.
+            let checked = |address| kept_at(upstream, address).filter(|_| resource.health.is_some());
+            let seat = |address| Seat::new(upstream, index, address, checked(address).map(|seat| &**seat));
             Known { seats: addresses.into_iter().map(|address| Arc::new(seat(address))).collect(), failure: None }
         });
         let known: Vec<Known> = known.collect();
@@ -456,13 +458,18 @@ mod tests {
 
     #[test]
     fn another_configuration_keeps_what_did_not_change() {
-        let (a, b) = (resource("a", &["http://10.0.0.1"]), resource("b", &["http://10.0.0.2", "http://n"]));
+        let checked = |resource: Resource| {
+            let check = "[resource.x]\nupstream = \"http://x\"\nhealth.path = \"/\"\n";
+            let config = crate::config::Config::parse(check, std::path::Path::new("/")).expect("valid");
+            Resource { health: config.resources[0].health.clone(), ..resource }
+        };
+        let (a, b) = (resource("a", &["http://10.0.0.1"]), checked(resource("b", &["http://10.0.0.2", "http://n"])));
         let first = Roster::of_all(&[a.clone(), b], &[]);
         first[1].resolved(1, &addresses(&["10.0.0.9:80"]));
         for seat in first[1].seats.borrow().iter() {
             seat.checked(false, Some("503".into()));
         }
-        let b = resource("b", &["http://10.0.0.3", "http://n", "http://10.0.0.2"]);
+        let b = checked(resource("b", &["http://10.0.0.3", "http://n", "http://10.0.0.2"]));
         let second = Roster::of_all(&[b, Resource { prefix: "/else".into(), ..a }], &first);
         let board = Board::new();
         board.set(&second, &Limits::default());

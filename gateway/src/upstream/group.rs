@@ -169,7 +169,7 @@ impl Group {
         let new: Vec<Rc<Member>> = seats.iter().filter_map(member).collect();
         let old = std::mem::replace(&mut *members, new);
         for gone in old.iter().filter(|old| !members.iter().any(|member| Rc::ptr_eq(member, old))) {
-            gone.retire();
+            gone.is_gone();
         }
     }
 

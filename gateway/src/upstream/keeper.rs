@@ -120,3 +120,80 @@ async fn check(roster: Arc<Roster>, seat: Arc<Seat>, health: HealthCheck, probe:
         seat.checked(checks.is_healthy(), reason);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::Resource;
+    use crate::limits::Limits;
+
+    async fn until(what: &str, condition: impl Fn() -> bool) {
+        let waited = timeout(Duration::from_secs(20), async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+    }
+
+    /// Checks begin and end with what the board shows, for addresses that a look-up brings too; a service is asked once an
+    /// interval, however many would like to know.
+    #[tokio::test]
+    async fn the_keeper_follows_the_board() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let is_well = Rc::new(std::cell::Cell::new(false));
+        let local = LocalSet::new();
+        let answers = Rc::clone(&is_well);
+        local.spawn_local(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("accepted");
+                let mut head = [0; 1024];
+                let _ = stream.read(&mut head).await;
+                let status = if answers.get() { 204 } else { 503 };
+                let _ = stream.write_all(format!("HTTP/1.1 {status} X\r\n\r\n").as_bytes()).await;
+            }
+        });
+        let health = HealthCheck {
+            path: "/".into(),
+            interval: Duration::from_millis(5),
+            timeout: Duration::from_secs(10),
+            healthy_after: 2,
+            unhealthy_after: 2,
+            status: vec![200..=299],
+        };
+        let plain = Resource::for_tests(&["http://orders.internal"]);
+        let checked = Resource { health: Some(health), ..plain.clone() };
+        let board = Board::new();
+        let (shutdown, is_down) = watch::channel(false);
+        let lookup: Rc<Lookup> = Rc::new(move |_, _| Box::pin(async move { Ok(vec![address]) }));
+        let (kept, kept_board) = (is_down, Arc::clone(&board));
+        let keeper = local.spawn_local(async move { keep(&kept_board, kept, lookup).await });
+        local
+            .run_until(async {
+                let first = Roster::of_all(&[checked.clone()], &[]);
+                board.set(&first, &Limits::default());
+                let seats = || Arc::clone(&first[0].watch().borrow());
+                until("an address and a verdict", || seats().first().is_some_and(|seat| seat.fails_checks())).await;
+                let report = &board.snapshot()[0].addresses[0];
+                assert_eq!(report.reason.as_deref(), Some("it answered its health check with 503"));
+                is_well.set(true);
+                until("it is well again", || !seats()[0].fails_checks()).await;
+                is_well.set(false);
+                until("it is not", || seats()[0].fails_checks()).await;
+                // Without checks nobody says anything against it, and nobody asks.
+                let second = Roster::of_all(&[plain], &first);
+                board.set(&second, &Limits::default());
+                assert!(!second[0].watch().borrow()[0].fails_checks());
+                shutdown.send_replace(true);
+                keeper.await.expect("ended");
+            })
+            .await;
+    }
+}

@@ -37,7 +37,9 @@ pub struct Member {
     /// Whether `ejection` has nothing to forgive: then an answer has nothing to tell it.
     is_spotless: Cell<bool>,
     is_in_use: Cell<bool>,
-    /// The name does not have this address any more.
+    /// The name does not have this address any more: whoever waits goes elsewhere.
+    is_gone: Cell<bool>,
+    /// Nothing is kept for later messages: there will be none.
     is_retired: Cell<bool>,
 }
 
@@ -75,6 +77,7 @@ impl Member {
             ejection: Ejection::new(policy).into(),
             is_spotless: Cell::new(true),
             is_in_use: Cell::new(true),
+            is_gone: Cell::new(false),
             is_retired: Cell::new(false),
         })
     }
@@ -214,7 +217,13 @@ impl Member {
         }
     }
 
-    /// The name does not have this address any more. Messages under way there go on; nothing is kept behind them.
+    /// The name does not have this address any more. Messages under way there go on.
+    pub(super) fn is_gone(&self) {
+        self.is_gone.set(true);
+        self.retire();
+    }
+
+    /// No more messages come here, but those that are under way, or wait.
     pub(super) fn retire(&self) {
         self.is_retired.set(true);
         self.idle.borrow_mut().clear();
@@ -269,7 +278,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let member = &self.member;
         member.in_flight.set(member.in_flight.get() - 1);
-        if member.queue.has_waiters() && member.is_usable() && !member.is_retired.get() {
+        if member.queue.has_waiters() && member.is_usable() && !member.is_gone.get() {
             // What nobody takes comes back and is dropped, behind a queue without waiters.
             drop(member.queue.hand(member.place()));
         }

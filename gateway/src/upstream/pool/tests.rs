@@ -293,6 +293,21 @@ async fn a_name_without_an_address_is_waited_for_and_other_addresses_take_over()
     assert_eq!(pool.idle(), 0);
 }
 
+/// A reload while messages wait: they were let in, and get their turn.
+#[tokio::test]
+async fn whoever_waits_at_a_resource_that_goes_is_served() {
+    let (_listener, address) = service().await;
+    let pool = pool(Limits { upstream_connections_max: 1, ..Limits::default() });
+    let group = pool.group_for_tests(&[&address]);
+    let held = pool.opened(&group).await.expect("room");
+    let (served, ()) = tokio::join!(pool.opened(&group), async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        pool.retain(&[]);
+        pool.put(held);
+    });
+    assert!(!served.expect("served").is_reused, "nothing is kept any more");
+}
+
 #[tokio::test]
 async fn a_resource_that_goes_takes_its_connections_along() {
     let (_listener, address) = service().await;
