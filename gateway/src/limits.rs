@@ -86,6 +86,11 @@ pub struct Limits {
     pub upstream_connect_timeout: Duration,
     /// From the last request byte sent to the upstream's response head.
     pub upstream_response_timeout: Duration,
+    /// Streams on one HTTP/2 connection to an upstream, where the upstream does not allow less; more open another one.
+    pub upstream_h2_streams_max: u32,
+    /// How long an HTTP/2 connection to an upstream may be silent under open streams before it is sent a PING. Services
+    /// with gRPC's defaults close connections that are sent more than one in five minutes.
+    pub upstream_h2_ping_interval: Duration,
     /// Idle connections kept to one upstream address, per worker.
     pub upstream_idle_connections_max: usize,
     /// How long an idle upstream connection is kept.
@@ -166,6 +171,8 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(30),
             upstream_connect_timeout: Duration::from_secs(5),
             upstream_response_timeout: Duration::from_secs(60),
+            upstream_h2_streams_max: 100,
+            upstream_h2_ping_interval: Duration::from_secs(330),
             upstream_idle_connections_max: 128,
             upstream_idle_timeout: Duration::from_secs(30),
             upstream_attempts_max: 3,
@@ -195,6 +202,9 @@ impl Limits {
         self.head_bytes_max.max(self.copy_buffer_bytes).max(self.trailer_bytes_max)
     }
 }
+
+/// Bytes that an HTTP/2 stream to an upstream may hold ready for its connection, beyond what a message's own buffer holds.
+pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 // Administration's own bounds. They are no part of `[limits]`: nothing that an operator runs needs others.
 

@@ -60,6 +60,8 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
 
     table.time("upstream_connect_timeout", &mut l.upstream_connect_timeout);
     table.time("upstream_response_timeout", &mut l.upstream_response_timeout);
+    table.count("upstream_h2_streams_max", &mut l.upstream_h2_streams_max, 1..=10_000);
+    table.time("upstream_h2_ping_interval", &mut l.upstream_h2_ping_interval);
     table.count("upstream_idle_connections_max", &mut l.upstream_idle_connections_max, 0..=COUNT_MAX);
     table.time("upstream_idle_timeout", &mut l.upstream_idle_timeout);
     table.count("upstream_attempts_max", &mut l.upstream_attempts_max, 1..=100);

@@ -243,10 +243,6 @@ fn every_mistake_has_its_sentence() {
             "line 2: resource.orders.upstream: upstreams over https are not available in this version; write \"http://HOST:PORT\".",
         ),
         (
-            "[resource.orders]\nupstream = \"h2c://a\"",
-            "line 2: resource.orders.upstream: upstreams over h2c are not available in this version; write \"http://HOST:PORT\".",
-        ),
-        (
             "[resource.orders]\nupstream = \"unix:run/a\"",
             "line 2: resource.orders.upstream: \"unix:run/a\" is no absolute path of a socket; write one like \"unix:/run/app.sock\".",
         ),

@@ -52,14 +52,15 @@ impl Upstream {
         };
         let (scheme, port_default) = match scheme {
             "http" => (UpstreamScheme::Http, 80),
-            "https" | "h2c" => {
+            "h2c" => (UpstreamScheme::H2c, 80),
+            "https" => {
                 return Err(format!(
                     "upstreams over {scheme} are not available in this version; write \"http://HOST:PORT\"."
                 ));
             }
             _ => {
                 return Err(format!(
-                    "the scheme {scheme:?} is unknown; write \"http://HOST:PORT\" or \"unix:/run/app.sock\"."
+                    "the scheme {scheme:?} is unknown; write \"http://HOST:PORT\", \"h2c://HOST:PORT\" or \"unix:/run/app.sock\"."
                 ));
             }
         };
@@ -196,7 +197,7 @@ mod tests {
             "http://::1:80",
             "ftp://a",
             "https://a",
-            "h2c://a",
+            "h2c://a/b",
             "http://a\r\n",
             "http://-a",
             "http://a..b",

@@ -431,6 +431,66 @@ pub(super) fn read_section(
     }
 }
 
+/// Puts decoded HTTP/2 fields behind what `buffer` holds, under the rules that hold for field lines, and those that HTTP/2
+/// adds (RFC 9113 section 8.2): names in lower case, no whitespace around values. The buffer ends below `bytes_max`.
+pub(super) fn assemble_section<'p>(
+    fields: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    bytes_max: usize,
+    buffer: &mut Vec<u8>,
+    spans: &mut Spans,
+    limits: &Limits,
+) -> Result<(), HeadError> {
+    for (name, value) in fields {
+        if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte) && !byte.is_ascii_uppercase()) {
+            return Err(HeadError::FieldName);
+        }
+        if !is_value(value) || value != value.trim_ascii() {
+            return Err(HeadError::FieldValue);
+        }
+        let at = buffer.len();
+        buffer.extend_from_slice(name);
+        buffer.extend_from_slice(value);
+        if buffer.len() > bytes_max {
+            return Err(HeadError::HeadTooLarge { max: bytes_max });
+        }
+        spans.note(buffer, (at, at + name.len()), (at + name.len(), buffer.len()), limits)?;
+    }
+    Ok(())
+}
+
+/// Refuses what belongs to an HTTP/1 connection and makes an HTTP/2 message malformed (RFC 9113 section 8.2.2).
+pub(super) fn refuse_connection_specific(buffer: &[u8], spans: &Spans) -> Result<(), HeadError> {
+    let specific = [Known::Connection, Known::TransferEncoding, Known::KeepAlive, Known::Upgrade];
+    let te_is_good = spans.value(buffer, Known::Te).is_none_or(|value| value.eq_ignore_ascii_case(b"trailers"));
+    let is_proxy_connection = |field: &FieldSpan| {
+        buffer[field.name.0 as usize..field.name.1 as usize].eq_ignore_ascii_case(b"proxy-connection")
+    };
+    if specific.iter().any(|known| spans.has(*known)) || !te_is_good || spans.fields.iter().any(is_proxy_connection) {
+        return Err(HeadError::ConnectionSpecific);
+    }
+    Ok(())
+}
+
+/// Puts decoded HTTP/2 trailers into `buffer`: the same rules as a head's fields, and nothing in them that decides framing
+/// or routing.
+pub(crate) fn assemble_trailers<'p>(
+    fields: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    buffer: &mut Vec<u8>,
+    spans: &mut Spans,
+    limits: &Limits,
+) -> Result<(), HeadError> {
+    buffer.clear();
+    spans.clear();
+    assemble_section(fields, limits.trailer_bytes_max, buffer, spans, limits)?;
+    refuse_connection_specific(buffer, spans)?;
+    refuse_in_trailers(spans)
+}
+
+fn refuse_in_trailers(spans: &Spans) -> Result<(), HeadError> {
+    let decides = [Known::Host, Known::ContentLength, Known::TransferEncoding].iter().any(|known| spans.has(*known));
+    if decides { Err(HeadError::TrailerField) } else { Ok(()) }
+}
+
 /// The line that begins at `at`: where it ends and where the next one begins. `None`: its LF is not there yet.
 pub(super) fn line_at(bytes: &[u8], at: usize) -> Result<Option<(usize, usize)>, HeadError> {
     let Some(length) = memchr::memchr(b'\n', &bytes[at..]) else { return Ok(None) };
@@ -503,8 +563,6 @@ pub fn read_trailers<'b>(
 ) -> Result<Option<(Fields<'b>, usize)>, HeadError> {
     spans.clear();
     let Some(end) = read_section(bytes, at, spans, limits)? else { return Ok(None) };
-    if [Known::Host, Known::ContentLength, Known::TransferEncoding].iter().any(|known| spans.has(*known)) {
-        return Err(HeadError::TrailerField);
-    }
+    refuse_in_trailers(spans)?;
     Ok(Some((Fields { bytes, spans }, end)))
 }

@@ -4,7 +4,10 @@
 //! thing, one source for the body's length, one host. The reader never repairs; it reads or refuses.
 
 use super::error::HeadError;
-use super::field::{Field, Fields, Known, Side, Spans, is_token_byte, is_value, line_at, read_section};
+use super::field::{
+    Field, Fields, Known, Side, Spans, assemble_section, is_token_byte, line_at, read_section,
+    refuse_connection_specific,
+};
 use super::{Framing, Scheme, Version};
 use crate::limits::Limits;
 
@@ -442,19 +445,7 @@ where
     target.scheme = Some(parts.scheme);
     let authority = (!parts.authority.is_empty()).then(|| append(buffer, parts.authority));
     target.authority = authority;
-    for (name, value) in parts.fields {
-        if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte) && !byte.is_ascii_uppercase()) {
-            return Err(HeadError::FieldName);
-        }
-        if !is_value(value) || value != value.trim_ascii() {
-            return Err(HeadError::FieldValue);
-        }
-        let (name, value) = (append(buffer, name), append(buffer, value));
-        spans.note(buffer, bounds(name), bounds(value), limits)?;
-        if buffer.len() > limits.head_bytes_max {
-            return Err(HeadError::HeadTooLarge { max: limits.head_bytes_max });
-        }
-    }
+    assemble_section(parts.fields, limits.head_bytes_max, buffer, spans, limits)?;
     conclude_assembled(&parts.protocol, parts.ended, Line { method, target, version: Version::Http2 }, buffer, spans)
 }
 
@@ -465,16 +456,7 @@ fn conclude_assembled(
     buffer: &mut Vec<u8>,
     spans: &mut Spans,
 ) -> Result<Read, HeadError> {
-    // RFC 9113 section 8.2.2: what belongs to an HTTP/1 connection makes the request malformed; `te: trailers` alone is let be.
-    let specific = [Known::Connection, Known::TransferEncoding, Known::KeepAlive, Known::Upgrade];
-    let te_is_good = spans.value(buffer, Known::Te).is_none_or(|value| value.eq_ignore_ascii_case(b"trailers"));
-    let is_proxy_connection = |name: Range| slice(buffer, name).eq_ignore_ascii_case(b"proxy-connection");
-    if specific.iter().any(|known| spans.has(*known))
-        || !te_is_good
-        || spans.fields.iter().any(|field| is_proxy_connection(field.name))
-    {
-        return Err(HeadError::ConnectionSpecific);
-    }
+    refuse_connection_specific(buffer, spans)?;
     let authority = match line.target.authority {
         // `:authority` stands for Host; a Host field beside it must say the same.
         Some(authority) if !spans.has(Known::Host) => {
@@ -510,8 +492,4 @@ fn append(buffer: &mut Vec<u8>, part: &[u8]) -> Range {
 
 fn range(from: usize, to: usize) -> Range {
     (from as u32, to as u32)
-}
-
-fn bounds(range: Range) -> (usize, usize) {
-    (range.0 as usize, range.1 as usize)
 }

@@ -2,7 +2,9 @@
 //! make one client's answer end where another's begins.
 
 use super::error::HeadError;
-use super::field::{Field, Fields, Known, Side, Spans, is_value, line_at, read_section};
+use super::field::{
+    Field, Fields, Known, Side, Spans, assemble_section, is_value, line_at, read_section, refuse_connection_specific,
+};
 use super::{ResponseFraming, Version};
 use crate::limits::Limits;
 
@@ -25,7 +27,49 @@ pub(crate) struct ResponseRead {
     length: usize,
 }
 
+/// The parts of a response as HTTP/2 decodes them, for [`ResponseRead::assemble`].
+#[derive(Debug)]
+pub(crate) struct ResponseParts<F> {
+    /// `:status`.
+    pub(crate) status: u16,
+    /// What HTTP/1 calls that status; HTTP/2 has no phrases.
+    pub(crate) reason: &'static str,
+    /// The fields, names and values.
+    pub(crate) fields: F,
+    /// Whether the stream ended with the head.
+    pub(crate) ended: bool,
+}
+
 impl ResponseRead {
+    /// Puts the decoded parts of an HTTP/2 response into `buffer` and through the same rules as an HTTP/1 head.
+    pub(crate) fn assemble<'p, F>(
+        parts: ResponseParts<F>,
+        to_head: bool,
+        buffer: &mut Vec<u8>,
+        spans: &mut Spans,
+        limits: &Limits,
+    ) -> Result<Self, HeadError>
+    where
+        F: Iterator<Item = (&'p [u8], &'p [u8])>,
+    {
+        buffer.clear();
+        spans.clear();
+        buffer.extend_from_slice(parts.reason.as_bytes());
+        let reason = (0, buffer.len());
+        assemble_section(parts.fields, limits.head_bytes_max, buffer, spans, limits)?;
+        refuse_connection_specific(buffer, spans)?;
+        let declared_length = spans.length(buffer)?;
+        let (version, status) = (Version::Http2, parts.status);
+        let framing = match conclude_framing(buffer, (version, status, to_head), declared_length, spans)? {
+            ResponseFraming::UntilClose if parts.ended => ResponseFraming::Length(0),
+            // Where the stream ends the body ends, and an end that is none is a reset.
+            ResponseFraming::UntilClose => ResponseFraming::Chunked,
+            ResponseFraming::Length(_) if parts.ended => return Err(HeadError::ContentLength),
+            framing => framing,
+        };
+        Ok(Self { status, reason, version, framing, declared_length, keep_alive: true, length: buffer.len() })
+    }
+
     /// Reads the head that `bytes` begin with; see [`ResponseHead::read`].
     pub(crate) fn read(
         bytes: &[u8],

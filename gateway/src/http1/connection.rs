@@ -19,13 +19,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::buffer::{Buffer, Output};
 use super::deadline::{Clock, Deadline, TICK, ticks_in};
 use super::framing::{Decoder, Piece};
-use super::upstream::Call;
 use super::way::{After, Fault, Passage, Way};
 use crate::budget::Budget;
 use crate::current::Current;
 use crate::head::{Framing, Head, Spans, Version};
 use crate::limits::Limits;
 use crate::listener::Leaving;
+use crate::upstream::call::Call;
 
 /// Sweeping idle upstream connections is done once in so many ticks.
 const TICKS_PER_SWEEP: u64 = 20;

@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::{Connection, End, Facts, after_answer};
 use super::framing::{Decoder, Encoder, FramingError, Piece};
 use super::held::Held;
-use super::upstream::{Body, Call, Failure};
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
 use crate::lease::{EventStream, Fallen};
+use crate::upstream::call::{Body, Call, Failure};
 use crate::upstream::pool::{Attempts, Upstream};
 
 /// Input that a client may pile up while its request is being answered.
@@ -434,7 +434,7 @@ where
                     Poll::Pending => break,
                     Poll::Ready(Err(failure)) => {
                         return Some(match failure {
-                            Failure::Closed if self.may_replay(x) => Outcome::Replay,
+                            failure if self.may_replay(x, &failure) => Outcome::Replay,
                             failure => Outcome::Failed(Fault::Upstream(failure)),
                         });
                     }
@@ -472,10 +472,10 @@ where
     }
 
     /// The connection died before it answered. Whether the message may go up again, and has where to go.
-    fn may_replay(&self, x: &Exchange<W>) -> bool {
+    fn may_replay(&self, x: &Exchange<W>, failure: &Failure) -> bool {
         let group = W::upstreams(&x.order.route);
         let is_worth_it = |died| x.attempts.may_repeat(died, group, &self.limits);
-        x.order.is_repeatable && x.call.replayable().is_some_and(is_worth_it)
+        x.call.replayable(failure, x.order.is_repeatable).is_some_and(is_worth_it)
     }
 
     /// A response head has come.

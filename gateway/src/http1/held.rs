@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{Connection, End, Facts, after_answer};
 use super::framing::{Decoder, FramingError, Piece};
-use super::upstream::Call;
 use super::way::{After, Fault, Passage, Way};
 use crate::head::{Framing, Head, HeadError};
+use crate::upstream::call::Call;
 
 /// A whole body on its way up.
 #[derive(Debug)]

@@ -1,97 +1,22 @@
-//! One exchange on an upstream connection.
-//!
-//! Poll functions, so that a client connection's loop can drive both directions from one task; HTTP/2 streams can use the
-//! same. The order of calls: [`Call::begin`], then in any interleaving [`Call::write_body`], [`Call::finish_body`] and
-//! [`Call::poll_send`] upwards, [`Call::poll_response`] (again after each 1xx) and [`Call::poll_body`] downwards, and
-//! [`Call::end`], which gives the connection back for the [`Pool`](crate::upstream::pool::Pool).
-//!
-//! An upstream is not trusted more than a client: its heads and bodies are read by the same strict readers, and whatever
-//! surprises us on a connection (surplus bytes, an early end, nonsense) is that connection's last word.
+//! One exchange on an HTTP/1 connection to an upstream: what [`Call`](crate::upstream::call::Call) is there.
 
-use std::borrow::Cow;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use thiserror::Error;
-
 use super::buffer::{Buffer, Output};
 use super::framing::{Decoder, Encoder, FramingError, Piece};
 use crate::budget::Budget;
 use crate::head::response::ResponseRead;
-use crate::head::{Field, Fields, Framing, HeadError, ResponseFraming, ResponseHead, Spans};
+use crate::head::{Field, Fields, Framing, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
-use crate::upstream::pool::{Unreachable, Upstream};
-
-/// How an upstream failed an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Failure {
-    /// No connection could be made.
-    #[error("{0}")]
-    Unreachable(Cow<'static, str>),
-    /// Every address has as much to do as it may, and no place became free.
-    #[error("{0}")]
-    Busy(Cow<'static, str>),
-    /// Every address fails its health checks.
-    #[error("every upstream fails its health checks")]
-    Unhealthy,
-    /// The connection ended before the response's head was complete.
-    #[error("the upstream closed the connection before it answered")]
-    Closed,
-    /// The response's head is not strict HTTP.
-    #[error("the upstream's response is not strict HTTP: {0}")]
-    Head(HeadError),
-    /// The response's body is not framed as its head promised.
-    #[error("the upstream's response is not strict HTTP: {0}")]
-    Body(FramingError),
-    /// More 1xx responses than `informational_max`.
-    #[error("the upstream sent more than {max} informational responses")]
-    Informational {
-        /// The limit.
-        max: usize,
-    },
-    /// The upstream switched protocols without having been asked to.
-    #[error("the upstream switched protocols, which it was not asked to do")]
-    Switched,
-    /// The memory that all connections may take together is used up, and the response's head needs more.
-    #[error("there is no memory left for the upstream's response")]
-    Overload,
-    /// The upstream did not answer, or did not read, in time.
-    #[error("the upstream did not answer in time")]
-    Timeout,
-}
-
-/// An attempt to connect that failed. Which upstream it was is for the log, never for the client.
-impl From<Unreachable> for Failure {
-    fn from(unreachable: Unreachable) -> Self {
-        tracing::warn!(error = %unreachable, "an upstream cannot be reached");
-        match unreachable {
-            Unreachable::Timeout { .. } => Self::Timeout,
-            Unreachable::Failed { .. } | Unreachable::Unresolved { .. } | Unreachable::NoUpstream => {
-                Self::Unreachable(unreachable.to_string().into())
-            }
-            Unreachable::QueueFull | Unreachable::QueueTimeout => Self::Busy(unreachable.to_string().into()),
-            Unreachable::Unhealthy => Self::Unhealthy,
-        }
-    }
-}
-
-/// What [`Call::poll_body`] found; the bytes are in [`Call::data`], trailers in [`Call::trailers`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// A stretch of the body.
-    Data,
-    /// The end of it.
-    End {
-        /// Whether trailer fields came with it.
-        trailers: bool,
-    },
-}
+use crate::upstream::call::{Body, Failure};
+use crate::upstream::pool::{Link, Upstream};
 
 /// One exchange on an upstream connection. The room that it takes is kept for the next exchange; the connection is not.
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct Http1Call {
     upstream: Option<Upstream>,
     limits: Rc<Limits>,
     input: Buffer,
@@ -111,9 +36,9 @@ pub struct Call {
     decoder: Decoder,
 }
 
-impl Call {
+impl Http1Call {
     /// Room for exchanges.
-    pub fn new(limits: Rc<Limits>, budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(limits: Rc<Limits>, budget: &Arc<Budget>) -> Self {
         Self {
             upstream: None,
             input: Buffer::new(limits.buffer_bytes_max(), budget),
@@ -134,18 +59,18 @@ impl Call {
     }
 
     /// Whether the room was made under these limits.
-    pub fn is_under(&self, limits: &Rc<Limits>) -> bool {
+    pub(crate) fn is_under(&self, limits: &Rc<Limits>) -> bool {
         Rc::ptr_eq(&self.limits, limits)
     }
 
     /// Gives memory back that only a large message needed.
-    pub fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.input.shrink();
         self.output.shrink();
     }
 
     /// Begins an exchange: `head` is a serialised request head, `framing` the one it declares.
-    pub fn begin(&mut self, upstream: Upstream, head: &[u8], framing: Framing, to_head: bool) {
+    pub(crate) fn begin(&mut self, upstream: Upstream, head: &[u8], framing: Framing, to_head: bool) {
         self.upstream = Some(upstream);
         self.input.clear();
         self.output.clear();
@@ -165,30 +90,30 @@ impl Call {
     }
 
     /// Ends the exchange. The connection comes back only if nothing of the exchange is left on it; otherwise it closes.
-    pub fn end(&mut self) -> Option<Upstream> {
+    pub(crate) fn end(&mut self) -> Option<Upstream> {
         let is_reusable = self.is_reusable();
         self.input.clear();
         self.output.clear();
         self.upstream.take().filter(|_| is_reusable)
     }
 
-    /// Whether more of the body may be written now; otherwise [`Call::poll_send`] has to make room first.
-    pub fn has_room(&mut self) -> bool {
+    /// Whether more of the body may be written now; otherwise [`Self::poll_send`] has to make room first.
+    pub(crate) fn has_room(&mut self) -> bool {
         self.output.has_room(self.limits.copy_buffer_bytes)
     }
 
     /// Whether everything written so far has been sent.
-    pub fn has_sent_all(&self) -> bool {
+    pub(crate) fn has_sent_all(&self) -> bool {
         self.output.waiting() == 0
     }
 
     /// Whether the request is complete and sent.
-    pub fn has_sent_request(&self) -> bool {
+    pub(crate) fn has_sent_request(&self) -> bool {
         self.encoder.is_none() && self.output.waiting() == 0
     }
 
     /// Puts a stretch of the request's body into the output.
-    pub fn write_body(&mut self, data: &[u8]) -> Result<(), FramingError> {
+    pub(crate) fn write_body(&mut self, data: &[u8]) -> Result<(), FramingError> {
         self.has_sent_body = true;
         match &mut self.encoder {
             Some(encoder) => encoder.write(data, &mut self.output.bytes),
@@ -198,7 +123,7 @@ impl Call {
     }
 
     /// Ends the request's body.
-    pub fn finish_body<'f>(&mut self, trailers: impl Iterator<Item = Field<'f>>) -> Result<(), FramingError> {
+    pub(crate) fn finish_body<'f>(&mut self, trailers: impl Iterator<Item = Field<'f>>) -> Result<(), FramingError> {
         match self.encoder.take() {
             Some(mut encoder) => {
                 self.has_sent_body = true;
@@ -209,26 +134,24 @@ impl Call {
     }
 
     /// Sends what was written. `moved` is set when bytes went out.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Poll<io::Result<()>> {
-        let Some(upstream) = &mut self.upstream else { return Poll::Ready(Ok(())) };
-        self.output.poll_flush(cx, &mut upstream.stream, moved)
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Poll<io::Result<()>> {
+        let Some(Upstream { link: Link::Http1(stream), .. }) = &mut self.upstream else { return Poll::Ready(Ok(())) };
+        self.output.poll_flush(cx, stream, moved)
     }
 
     /// The connection, where this exchange may be begun again on another one: not a byte of an answer came, and nothing of
-    /// the body is gone. That the method is idempotent is for the caller to know.
-    pub fn replayable(&self) -> Option<&Upstream> {
+    /// the body is gone.
+    pub(crate) fn replayable(&self) -> Option<&Upstream> {
         self.upstream.as_ref().filter(|_| !self.has_answered && !self.has_sent_body)
     }
 
-    /// Tells the address of the connection that it failed.
-    pub fn blame(&self, failure: &Failure) {
-        if let Some(upstream) = &self.upstream {
-            upstream.failed(*failure == Failure::Closed, failure);
-        }
+    /// The connection.
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
     }
 
-    /// Waits for the next response head, 1xx or final; [`Call::response`] then shows it. Call it again after a 1xx.
-    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    /// Waits for the next response head, 1xx or final; [`Self::response`] then shows it. Call it again after a 1xx.
+    pub(crate) fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.settle();
         loop {
             // Looked at only when a line has ended since the last time: a head sent byte by byte costs no more than its bytes.
@@ -272,16 +195,16 @@ impl Call {
         Ok(())
     }
 
-    /// The response head that [`Call::poll_response`] found last.
+    /// The response head that [`Self::poll_response`] found last.
     ///
     /// Valid until the next poll; afterwards its bytes are gone and `None` is returned.
-    pub fn response(&self) -> Option<ResponseHead<'_>> {
+    pub(crate) fn response(&self) -> Option<ResponseHead<'_>> {
         let read = self.head.filter(|read| read.length() == self.pending)?;
         Some(read.with(self.input.filled(), &self.spans))
     }
 
     /// Waits for the next stretch of the response's body, or its end.
-    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, Failure>> {
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, Failure>> {
         self.settle();
         loop {
             match self.decoder.next(self.input.filled(), &mut self.spans, &self.limits).map_err(Failure::Body)? {
@@ -305,13 +228,13 @@ impl Call {
         }
     }
 
-    /// The stretch that [`Call::poll_body`] found.
-    pub fn data(&self) -> &[u8] {
+    /// The stretch that [`Self::poll_body`] found.
+    pub(crate) fn data(&self) -> &[u8] {
         &self.input.filled()[self.piece.0..self.piece.1]
     }
 
-    /// The trailers that [`Call::poll_body`] found at the end.
-    pub fn trailers(&self) -> Fields<'_> {
+    /// The trailers that [`Self::poll_body`] found at the end.
+    pub(crate) fn trailers(&self) -> Fields<'_> {
         Fields::of(self.input.filled(), &self.spans)
     }
 
@@ -322,8 +245,8 @@ impl Call {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(upstream) = &mut self.upstream else { return Poll::Ready(Ok(0)) };
-        self.input.poll_fill(cx, &mut upstream.stream)
+        let Some(Upstream { link: Link::Http1(stream), .. }) = &mut self.upstream else { return Poll::Ready(Ok(0)) };
+        self.input.poll_fill(cx, stream)
     }
 
     /// Whether the exchange ended so cleanly, on both sides, that nothing of it can be taken for a part of the next one.

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::framing::FramingError;
-use super::upstream::Failure;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::lease::{Fallen, Lease};
 pub use crate::request::respond::{After, Delimiter};
 use crate::telemetry::WorkerTelemetry;
+use crate::upstream::call::Failure;
 use crate::upstream::group::Group;
 use crate::upstream::pool::Pool;
 

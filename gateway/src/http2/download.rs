@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::{HeaderMap, Response};
 
 use super::answer;
@@ -14,8 +13,8 @@ use super::lease::Wait;
 use super::reply::{Reply, Sender};
 use crate::head::ResponseFraming;
 use crate::http1::framing::FramingError;
-use crate::http1::upstream::{Body, Call, Failure};
 use crate::lease::EventStream;
+use crate::upstream::call::{Body, Call, Failure};
 
 /// An answer that is being read.
 pub(super) struct Download<'a> {
@@ -79,7 +78,7 @@ impl Download<'_> {
                 () = sender.gone() => return Err(Failed::Gone),
             };
             let Body::Data = found else { return Ok(self.ended(found)) };
-            let data = Bytes::copy_from_slice(self.call.borrow().data());
+            let data = self.call.borrow().bytes();
             self.bytes_out.set(self.bytes_out.get() + data.len() as u64);
             if let Some(mut stream) = events.get() {
                 stream.pass(&data);

@@ -23,12 +23,12 @@ use super::reply::{Reply, Sender};
 use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
-use crate::http1::upstream::{Call, Failure};
 use crate::lease::{EventStream, Fallen};
 use crate::request::Admitted;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
+use crate::upstream::call::{Call, Failure};
 use crate::upstream::pool::{Attempts, Unreachable, Upstream};
 use crate::worker::Worker;
 
@@ -119,7 +119,7 @@ impl Exchange {
             let Err(Failed::Upstream(failure)) = &ended else { break ended };
             let mut call = call.borrow_mut();
             let is_worth_it = |died| attempts.may_repeat(died, group, &limits);
-            let may_replay = repeatable && *failure == Failure::Closed && call.replayable().is_some_and(is_worth_it);
+            let may_replay = call.replayable(failure, repeatable).is_some_and(is_worth_it);
             call.blame(failure);
             if !may_replay {
                 break ended;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::exchange::Failed;
-use crate::http1::upstream::Failure;
 use crate::lease::Lease;
 use crate::request::error::Refused;
+use crate::upstream::call::Failure;
 use crate::worker::Worker;
 
 /// What an exchange waits for, and since when.

@@ -13,10 +13,10 @@ use super::lease::Wait;
 use crate::head::Field;
 use crate::head::field::classify;
 use crate::http1::framing::FramingError;
-use crate::http1::upstream::Call;
 use crate::request::error::Refused;
 use crate::request::forward::hygiene::passes_up;
 use crate::request::resource::Resource;
+use crate::upstream::call::Call;
 
 /// What of a body that is there already is sent at once.
 const HELD_STRETCH_BYTES: usize = 16 * 1024;

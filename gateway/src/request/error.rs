@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::head::HeadError;
 use crate::http1::framing::FramingError;
-use crate::http1::upstream::Failure;
+use crate::upstream::call::Failure;
 
 /// A message that is not forwarded, or an exchange that the upstream failed.
 #[derive(Debug)]
@@ -82,14 +82,23 @@ impl From<&Failure> for Refused {
             ),
             Failure::Busy(_) => Self::UpstreamBusy,
             Failure::Unhealthy => Self::UpstreamUnhealthy,
+            Failure::Unprocessed => Self::UpstreamUnreachable(
+                "The service did not take the request, and did nothing. Trying again later is safe.".into(),
+            ),
+            Failure::Unsendable(_) => Self::UpstreamUnreachable(
+                format!("Between the gateway and the service {failure}. Nothing was sent to the service.").into(),
+            ),
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
             Failure::Overload => Self::Unavailable(
                 "There was no memory left for the service's answer. Whether it acted on the request is unknown.",
             ),
-            Failure::Head(_) | Failure::Body(_) | Failure::Informational { .. } | Failure::Switched => {
-                Self::UpstreamNonsense(format!("{failure}.").into())
-            }
+            Failure::Reset(_)
+            | Failure::Http2(_)
+            | Failure::Head(_)
+            | Failure::Body(_)
+            | Failure::Informational { .. }
+            | Failure::Switched => Self::UpstreamNonsense(format!("{failure}.").into()),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
+use http::uri::Scheme;
+
 use crate::config::{Upstream, UpstreamPlace, UpstreamScheme};
 
 /// One address of a service. Shared by whatever leads there, so it is made once and passed on by reference.
@@ -44,6 +46,16 @@ impl Endpoint {
     /// As configured.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// What `:scheme` says over HTTP/2.
+    pub fn uri_scheme(&self) -> Scheme {
+        if self.scheme() == UpstreamScheme::Https { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// Whether a connection to it may turn out to be HTTP/2, which messages share.
+    pub fn may_speak_h2(&self) -> bool {
+        matches!(self.scheme(), UpstreamScheme::Https | UpstreamScheme::H2c)
     }
 
     /// The literal address, if the host is one: then nothing is ever resolved.

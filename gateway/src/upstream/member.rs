@@ -13,8 +13,9 @@ use tokio::time::timeout;
 
 use super::board::{Roster, Seat, Sighting, lock};
 use super::endpoint::Endpoint;
+use super::h2::connections::{Connected, Connections};
 use super::health::{Ejection, EjectionPolicy};
-use super::pool::Unreachable;
+use super::pool::{Link, Unreachable};
 use super::queue::Queue;
 use super::transport::{self, Stream};
 use crate::current::Current;
@@ -33,6 +34,8 @@ pub struct Member {
     queue: Rc<Queue<Place>>,
     in_flight: Cell<u32>,
     idle: RefCell<Vec<Idle>>,
+    /// The connections that messages share, where the address speaks HTTP/2.
+    shared: Rc<Connections>,
     ejection: RefCell<Ejection>,
     /// Whether `ejection` has nothing to forgive: then an answer has nothing to tell it.
     is_spotless: Cell<bool>,
@@ -74,6 +77,7 @@ impl Member {
             queue,
             in_flight: Cell::new(0),
             idle: RefCell::default(),
+            shared: Rc::default(),
             ejection: Ejection::new(policy).into(),
             is_spotless: Cell::new(true),
             is_in_use: Cell::new(true),
@@ -128,21 +132,26 @@ impl Member {
     }
 
     /// A kept connection that is still open and silent; by the system's word where the message cannot be sent twice.
-    pub(super) fn take(&self, must_be_alive: bool) -> Option<Stream> {
+    pub(super) fn take(&self, must_be_alive: bool) -> Option<Link> {
+        if self.endpoint.may_speak_h2()
+            && let Some(slot) = self.shared.slot()
+        {
+            return Some(Link::Http2(slot));
+        }
         let max = self.limits.get().upstream_idle_timeout;
         let mut idle = self.idle.borrow_mut();
         // The one used last is the one most likely to be open; older ones age out.
         while let Some(Idle { mut stream, since }) = idle.pop() {
             let is_fresh = since.elapsed() < max;
             if is_fresh && stream.is_silent() && (!must_be_alive || stream.is_alive()) {
-                return Some(stream);
+                return Some(Link::Http1(stream));
             }
         }
         None
     }
 
-    /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Stream, Unreachable> {
+    /// A new connection, or a slot on one that another message is just making.
+    pub(super) async fn connect(&self) -> Result<Link, Unreachable> {
         let address = || Rc::clone(&self.label);
         // Connections that wait count too: one of them makes room for a new one.
         if self.idle.borrow().len() + self.in_flight.get() as usize
@@ -151,16 +160,25 @@ impl Member {
             self.idle.borrow_mut().pop();
         }
         let addresses = self.seat.address();
-        let connecting = transport::connect(&self.endpoint, addresses.as_slice());
-        match timeout(self.limits.get().upstream_connect_timeout, connecting).await {
+        let limits = self.limits.get();
+        let dial = transport::connect(&self.endpoint, addresses.as_slice());
+        let connecting = async {
+            if !self.endpoint.may_speak_h2() {
+                return Ok(Connected::Http1(dial.await?.stream));
+            }
+            self.shared.connect(&limits, dial).await
+        };
+        match timeout(limits.upstream_connect_timeout, connecting).await {
             Err(_) => Err(Unreachable::Timeout { address: address() }),
             Ok(Err(error)) => Err(Unreachable::Failed { address: address(), error }),
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(Connected::Http1(stream))) => Ok(Link::Http1(stream)),
+            Ok(Ok(Connected::Http2(slot))) => Ok(Link::Http2(slot)),
         }
     }
 
-    /// Keeps a connection for the next message.
-    pub(super) fn put(&self, stream: Stream) {
+    /// Keeps a connection for the next message; one that is shared keeps itself.
+    pub(super) fn put(&self, link: Link) {
+        let Link::Http1(stream) = link else { return };
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.limits.get().upstream_idle_connections_max && !self.is_retired.get() {
             idle.push(Idle { stream, since: Instant::now() });
@@ -209,8 +227,8 @@ impl Member {
         let connected = self.connect().await;
         self.ejection.borrow_mut().probed(connected.is_ok(), Instant::now());
         match connected {
-            Ok(stream) => {
-                self.put(stream);
+            Ok(link) => {
+                self.put(link);
                 self.note(None);
             }
             Err(unreachable) => self.note(Some(&unreachable)),
@@ -227,6 +245,7 @@ impl Member {
     pub(super) fn retire(&self) {
         self.is_retired.set(true);
         self.idle.borrow_mut().clear();
+        self.shared.retire();
     }
 
     /// Says what changed to everybody who goes by it.

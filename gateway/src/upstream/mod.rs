@@ -3,6 +3,7 @@
 //! * [`endpoint`]: one address of a service, as configured
 //! * [`transport`]: a connection to it, whatever it is made of
 //! * [`pool`]: the connections of one worker, kept between messages
+//! * [`call`]: one exchange over one of them, in HTTP/1.1 or [`h2`]
 //! * [`balance`], [`health`], [`queue`]: which address takes a message, which takes none, and who waits for a place
 //! * [`member`], [`group`]: an address, and all of a resource, as one worker knows them
 //! * [`keeper`], [`resolve`], [`probe`]: the thread that looks names up and asks addresses whether they are well
@@ -10,8 +11,10 @@
 
 pub mod balance;
 pub mod board;
+pub mod call;
 pub mod endpoint;
 pub mod group;
+pub mod h2;
 pub mod health;
 pub mod keeper;
 pub mod member;

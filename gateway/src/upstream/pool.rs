@@ -19,6 +19,7 @@ use super::balance::Chance;
 use super::board::Roster;
 use super::endpoint::Endpoint;
 use super::group::{Group, Pick};
+use super::h2::Slot;
 use super::member::{Member, Place};
 use super::transport::Stream;
 use crate::current::Current;
@@ -35,10 +36,19 @@ pub struct Pool {
 #[derive(Debug)]
 pub struct Upstream {
     place: Place,
-    /// The bytes. Nothing of an answer has been read yet.
-    pub stream: Stream,
+    /// What it is made of.
+    pub link: Link,
     /// Whether it has served a message before: then it may have been closed unseen.
     pub is_reused: bool,
+}
+
+/// What a connection is made of.
+#[derive(Debug)]
+pub enum Link {
+    /// Bytes for this exchange alone. Nothing of an answer has been read yet.
+    Http1(Stream),
+    /// A slot for one stream on a connection that others share.
+    Http2(Slot),
 }
 
 /// Where one message has been.
@@ -135,9 +145,9 @@ impl Pool {
     /// connection turns out to be dead.
     pub fn ready(&self, group: &Group, attempts: &Attempts, repeatable: bool) -> Option<Upstream> {
         let Pick::Place(place) = group.pick(attempts) else { return None };
-        let stream = place.member().take(!repeatable)?;
+        let link = place.member().take(!repeatable)?;
         attempts.count();
-        Some(Upstream { place, stream, is_reused: true })
+        Some(Upstream { place, link, is_reused: true })
     }
 
     /// A connection for a message: to an address that works and has room, after a wait if none has. One that cannot be
@@ -164,12 +174,15 @@ impl Pool {
             attempts.count();
             let member = Rc::clone(place.member());
             if !attempts.is_replay()
-                && let Some(stream) = member.take(!repeatable)
+                && let Some(link) = member.take(!repeatable)
             {
-                return Ok(Upstream { place, stream, is_reused: true });
+                return Ok(Upstream { place, link, is_reused: true });
             }
             match member.connect().await {
-                Ok(stream) => return Ok(Upstream { place, stream, is_reused: false }),
+                Ok(link) => {
+                    let is_reused = matches!(&link, Link::Http2(slot) if slot.is_reused());
+                    return Ok(Upstream { place, link, is_reused });
+                }
                 Err(unreachable) => {
                     member.failed(&unreachable);
                     attempts.tried.borrow_mut().push(member);
@@ -192,9 +205,9 @@ impl Pool {
 
     /// Keeps a connection whose exchange ended cleanly: the request whole, the answer whole, nothing after it.
     pub fn put(&self, upstream: Upstream) {
-        let Upstream { place, stream, .. } = upstream;
+        let Upstream { place, link, .. } = upstream;
         // Before the place is free, so that whoever waits for it finds the connection.
-        place.member().put(stream);
+        place.member().put(link);
     }
 
     /// Closes what has waited too long, and looks after the addresses. To be called now and then.
@@ -220,6 +233,15 @@ impl Upstream {
     /// The address in logs.
     pub fn label(&self) -> &Rc<str> {
         self.place.member().label()
+    }
+
+    /// The bytes of an HTTP/1 connection.
+    #[cfg(test)]
+    fn stream(&self) -> &Stream {
+        match &self.link {
+            Link::Http1(stream) => stream,
+            Link::Http2(_) => panic!("an HTTP/2 connection is shared"),
+        }
     }
 
     /// It has begun to answer.

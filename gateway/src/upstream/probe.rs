@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::board::Seat;
 use super::endpoint::Endpoint;
+use super::h2;
 use super::transport;
 use crate::config::{HealthCheck, Resource};
 use crate::head::Spans;
@@ -56,8 +57,13 @@ impl Probe {
         let cut = |error: std::io::Error| format!("the connection of its health check broke: {error}");
         let address = seat.address();
         let connected = transport::connect(&self.endpoint, address.as_slice()).await;
-        let mut stream =
+        let connected =
             connected.map_err(|error| format!("no connection for its health check can be made: {error}"))?;
+        let mut stream = connected.stream;
+        if connected.is_h2 {
+            let asked = h2::ask(stream, self.head.as_bytes(), self.endpoint.uri_scheme(), limits).await;
+            return asked.map_err(|error| format!("its answer to the health check is no HTTP/2: {error}"));
+        }
         stream.write_all(self.head.as_bytes()).await.map_err(cut)?;
         let (mut input, mut spans) = (Vec::with_capacity(1024), Spans::new());
         loop {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::endpoint::Endpoint;
+use crate::config::UpstreamScheme;
 
 /// The bytes to and from a service.
 #[derive(Debug)]
@@ -19,6 +20,15 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The bytes.
+    pub stream: Stream,
+    /// Whether HTTP/2 is spoken there; else HTTP/1.1 is.
+    pub is_h2: bool,
 }
 
 /// The addresses of an endpoint at this moment; none for a Unix socket, which needs none.
@@ -37,17 +47,22 @@ pub async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
 ///
 /// # Errors
 /// What the system says about the last attempt.
-pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr]) -> io::Result<Stream> {
+pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr]) -> io::Result<Dialled> {
     if let Some(path) = endpoint.socket_path() {
-        return Ok(Stream::Unix(UnixStream::connect(path).await?));
+        return Ok(Dialled { stream: Stream::Unix(UnixStream::connect(path).await?), is_h2: false });
     }
+    let stream = connect_tcp(addresses).await?;
+    Ok(Dialled { stream: Stream::Tcp(stream), is_h2: endpoint.scheme() == UpstreamScheme::H2c })
+}
+
+async fn connect_tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 // Requests are written whole; waiting for more of them only delays them.
                 stream.set_nodelay(true)?;
-                return Ok(Stream::Tcp(stream));
+                return Ok(stream);
             }
             Err(error) => last = error,
         }
@@ -144,7 +159,7 @@ mod tests {
         let endpoint = Endpoint::new(&Upstream::parse(&format!("unix:{}", path.display())).expect("valid"));
         assert_eq!(**endpoint.name(), *format!("unix:{}", path.display()));
         let addresses = resolve(&endpoint).await.expect("nothing to resolve");
-        let mut stream = connect(&endpoint, &addresses).await.expect("connected");
+        let mut stream = connect(&endpoint, &addresses).await.expect("connected").stream;
         let (mut peer, _) = listener.accept().await.expect("accepted");
         assert!(stream.is_silent() && stream.is_alive());
         stream.write_all(b"ping").await.expect("written");

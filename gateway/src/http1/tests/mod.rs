@@ -166,9 +166,9 @@ impl Way for TestWay {
             Fault::TooLargeToHold { .. } => 413,
             Fault::Body(_) | Fault::HeldTrailers => 400,
             Fault::TooSlow => 408,
-            Fault::Overload | Fault::Upstream(super::upstream::Failure::Overload) => 503,
+            Fault::Overload | Fault::Upstream(crate::upstream::call::Failure::Overload) => 503,
             Fault::Fallen(_) => 401,
-            Fault::Upstream(super::upstream::Failure::Timeout) => 504,
+            Fault::Upstream(crate::upstream::call::Failure::Timeout) => 504,
             Fault::Upstream(_) => 502,
         };
         ticket.push_str(&format!(" fault {status}"));

@@ -37,13 +37,13 @@ async fn a_clean_connection_is_used_again() {
     assert!(pool.ready(&group, &Attempts::default(), true).is_none(), "nothing is at hand");
     let first = pool.opened(&group).await.expect("connected");
     let _peer = listener.accept().await.expect("accepted");
-    let port = first.stream.local_port();
+    let port = first.stream().local_port();
     assert!(!first.is_reused);
     pool.put(first);
     for repeatable in [true, false] {
         let again = pool.ready(&group, &Attempts::default(), repeatable).expect("kept");
         assert!(again.is_reused);
-        assert_eq!(again.stream.local_port(), port);
+        assert_eq!(again.stream().local_port(), port);
         assert_eq!((pool.idle(), group.members()[0].in_flight()), (0, 1));
         pool.put(again);
     }
@@ -64,7 +64,7 @@ async fn a_connection_that_spoke_or_closed_meanwhile_is_not_used() {
         } else {
             drop(peer);
         }
-        upstream.stream.readable().await.expect("the news arrived");
+        upstream.stream().readable().await.expect("the news arrived");
         pool.put(upstream);
         assert!(pool.ready(&group, &Attempts::default(), true).is_none());
     }

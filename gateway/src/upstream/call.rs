@@ -1,0 +1,284 @@
+//! One exchange with a service, whichever HTTP it speaks.
+//!
+//! Poll functions, so that one task can drive both directions. The order of calls: [`Call::begin`], then in any
+//! interleaving [`Call::write_body`], [`Call::finish_body`] and [`Call::poll_send`] upwards, [`Call::poll_response`] (again
+//! after each 1xx) and [`Call::poll_body`] downwards, and [`Call::end`], which gives the connection back for the
+//! [`Pool`](super::pool::Pool) where it can be used again.
+//!
+//! An upstream is not trusted more than a client: its heads and bodies go through the same strict rules, and whatever
+//! surprises us on an HTTP/1 connection, or in an HTTP/2 stream, is its last word.
+
+use std::borrow::Cow;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::h2::H2Call;
+use super::pool::{Link, Unreachable, Upstream};
+use crate::budget::Budget;
+use crate::head::{Field, Fields, Framing, HeadError, ResponseHead};
+use crate::http1::framing::FramingError;
+use crate::http1::upstream::Http1Call;
+use crate::limits::Limits;
+
+/// How an upstream failed an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// No connection could be made.
+    #[error("{0}")]
+    Unreachable(Cow<'static, str>),
+    /// Every address has as much to do as it may, and no place became free.
+    #[error("{0}")]
+    Busy(Cow<'static, str>),
+    /// Every address fails its health checks.
+    #[error("every upstream fails its health checks")]
+    Unhealthy,
+    /// The connection ended before the response's head was complete.
+    #[error("the upstream closed the connection before it answered")]
+    Closed,
+    /// The upstream says that it has not begun to process the request (RFC 9113 section 8.7).
+    #[error("the upstream did not take the request")]
+    Unprocessed,
+    /// The upstream reset the stream before the response's head, for the reason that it names.
+    #[error("the upstream reset the stream before it answered: {0}")]
+    Reset(h2::Reason),
+    /// The upstream broke the rules of HTTP/2.
+    #[error("the upstream's HTTP/2 is broken: {0}")]
+    Http2(h2::Reason),
+    /// The permitted head cannot be said in HTTP/2.
+    #[error("the request cannot be sent over HTTP/2: {0}")]
+    Unsendable(&'static str),
+    /// The response's head is not strict HTTP.
+    #[error("the upstream's response is not strict HTTP: {0}")]
+    Head(HeadError),
+    /// The response's body is not framed as its head promised.
+    #[error("the upstream's response is not strict HTTP: {0}")]
+    Body(FramingError),
+    /// More 1xx responses than `informational_max`.
+    #[error("the upstream sent more than {max} informational responses")]
+    Informational {
+        /// The limit.
+        max: usize,
+    },
+    /// The upstream switched protocols without having been asked to.
+    #[error("the upstream switched protocols, which it was not asked to do")]
+    Switched,
+    /// The memory that all connections may take together is used up, and the response's head needs more.
+    #[error("there is no memory left for the upstream's response")]
+    Overload,
+    /// The upstream did not answer, or did not read, in time.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+}
+
+/// An attempt to connect that failed. Which upstream it was is for the log, never for the client.
+impl From<Unreachable> for Failure {
+    fn from(unreachable: Unreachable) -> Self {
+        tracing::warn!(error = %unreachable, "an upstream cannot be reached");
+        match unreachable {
+            Unreachable::Timeout { .. } => Self::Timeout,
+            Unreachable::Failed { .. } | Unreachable::Unresolved { .. } | Unreachable::NoUpstream => {
+                Self::Unreachable(unreachable.to_string().into())
+            }
+            Unreachable::QueueFull | Unreachable::QueueTimeout => Self::Busy(unreachable.to_string().into()),
+            Unreachable::Unhealthy => Self::Unhealthy,
+        }
+    }
+}
+
+/// What [`Call::poll_body`] found; the bytes are in [`Call::data`], trailers in [`Call::trailers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A stretch of the body.
+    Data,
+    /// The end of it.
+    End {
+        /// Whether trailer fields came with it.
+        trailers: bool,
+    },
+}
+
+/// One exchange with an upstream. The room that it takes is kept for the next exchange; the connection is not.
+#[derive(Debug)]
+pub struct Call {
+    limits: Rc<Limits>,
+    budget: Arc<Budget>,
+    http1: Http1Call,
+    /// The exchange's stream, where the upstream speaks HTTP/2.
+    h2: Option<Box<H2Call>>,
+}
+
+impl Call {
+    /// Room for exchanges.
+    pub fn new(limits: Rc<Limits>, budget: &Arc<Budget>) -> Self {
+        Self { http1: Http1Call::new(Rc::clone(&limits), budget), limits, budget: Arc::clone(budget), h2: None }
+    }
+
+    /// Gives memory back that only a large message needed.
+    pub fn shrink(&mut self) {
+        self.http1.shrink();
+    }
+
+    /// Whether the room was made under these limits.
+    pub fn is_under(&self, limits: &Rc<Limits>) -> bool {
+        self.http1.is_under(limits)
+    }
+
+    /// Begins an exchange: `head` is a serialised HTTP/1.1 request head, `framing` the one it declares.
+    pub fn begin(&mut self, upstream: Upstream, head: &[u8], framing: Framing, to_head: bool) {
+        if matches!(upstream.link, Link::Http2(_)) {
+            let h2 = H2Call::begin(Rc::clone(&self.limits), &self.budget, upstream, head, framing, to_head);
+            self.h2 = Some(Box::new(h2));
+        } else {
+            self.h2 = None;
+            self.http1.begin(upstream, head, framing, to_head);
+        }
+    }
+
+    /// Ends the exchange. The connection comes back only if it is this exchange's own and nothing of it is left there;
+    /// otherwise it closes. A stream that is not complete is reset.
+    pub fn end(&mut self) -> Option<Upstream> {
+        match self.h2.take() {
+            None => self.http1.end(),
+            Some(h2) => {
+                h2.end();
+                None
+            }
+        }
+    }
+
+    /// Whether more of the body may be written now; otherwise [`Call::poll_send`] has to make room first.
+    pub fn has_room(&mut self) -> bool {
+        match &mut self.h2 {
+            None => self.http1.has_room(),
+            Some(h2) => h2.has_room(),
+        }
+    }
+
+    /// Whether everything written so far has been sent.
+    pub fn has_sent_all(&self) -> bool {
+        match &self.h2 {
+            None => self.http1.has_sent_all(),
+            Some(h2) => h2.has_sent_all(),
+        }
+    }
+
+    /// Whether the request is complete and sent.
+    pub fn has_sent_request(&self) -> bool {
+        match &self.h2 {
+            None => self.http1.has_sent_request(),
+            Some(h2) => h2.has_sent_request(),
+        }
+    }
+
+    /// Puts a stretch of the request's body into the output.
+    ///
+    /// # Errors
+    /// It is longer than its head declared.
+    pub fn write_body(&mut self, data: &[u8]) -> Result<(), FramingError> {
+        match &mut self.h2 {
+            None => self.http1.write_body(data),
+            Some(h2) => h2.write_body(data),
+        }
+    }
+
+    /// Ends the request's body.
+    ///
+    /// # Errors
+    /// It is shorter than its head declared.
+    pub fn finish_body<'f>(&mut self, trailers: impl Iterator<Item = Field<'f>>) -> Result<(), FramingError> {
+        match &mut self.h2 {
+            None => self.http1.finish_body(trailers),
+            Some(h2) => h2.finish_body(trailers),
+        }
+    }
+
+    /// Sends what was written. `moved` is set when bytes went out.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Poll<io::Result<()>> {
+        match &mut self.h2 {
+            None => self.http1.poll_send(cx, moved),
+            Some(h2) => h2.poll_send(cx, moved),
+        }
+    }
+
+    /// The connection, where an exchange that failed so may be begun again on another one: not a byte of an answer came,
+    /// nothing of the body is gone, and either the upstream says that it did nothing, or the connection closed and the
+    /// message `is_repeatable`.
+    pub fn replayable(&self, failure: &Failure, is_repeatable: bool) -> Option<&Upstream> {
+        let is_safe = match failure {
+            Failure::Unprocessed => true,
+            Failure::Closed => is_repeatable,
+            _ => false,
+        };
+        match &self.h2 {
+            None => self.http1.replayable(),
+            Some(h2) => h2.replayable(),
+        }
+        .filter(|_| is_safe)
+    }
+
+    /// Tells the address of the connection that it failed.
+    pub fn blame(&self, failure: &Failure) {
+        let upstream = match &self.h2 {
+            None => self.http1.upstream(),
+            Some(h2) => Some(h2.upstream()),
+        };
+        if let Some(upstream) = upstream {
+            upstream.failed(matches!(failure, Failure::Closed | Failure::Unprocessed), failure);
+        }
+    }
+
+    /// Waits for the next response head, 1xx or final; [`Call::response`] then shows it. Call it again after a 1xx.
+    pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match &mut self.h2 {
+            None => self.http1.poll_response(cx),
+            Some(h2) => h2.poll_response(cx),
+        }
+    }
+
+    /// The response head that [`Call::poll_response`] found last.
+    ///
+    /// Valid until the next poll; afterwards its bytes are gone and `None` is returned.
+    pub fn response(&self) -> Option<ResponseHead<'_>> {
+        match &self.h2 {
+            None => self.http1.response(),
+            Some(h2) => h2.response(),
+        }
+    }
+
+    /// Waits for the next stretch of the response's body, or its end.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, Failure>> {
+        match &mut self.h2 {
+            None => self.http1.poll_body(cx),
+            Some(h2) => h2.poll_body(cx),
+        }
+    }
+
+    /// The stretch that [`Call::poll_body`] found.
+    pub fn data(&self) -> &[u8] {
+        match &self.h2 {
+            None => self.http1.data(),
+            Some(h2) => h2.data(),
+        }
+    }
+
+    /// The stretch that [`Call::poll_body`] found, to keep; copied only where its bytes are the connection's.
+    pub fn bytes(&self) -> Bytes {
+        match &self.h2 {
+            None => Bytes::copy_from_slice(self.http1.data()),
+            Some(h2) => h2.data().clone(),
+        }
+    }
+
+    /// The trailers that [`Call::poll_body`] found at the end.
+    pub fn trailers(&self) -> Fields<'_> {
+        match &self.h2 {
+            None => self.http1.trailers(),
+            Some(h2) => h2.trailers(),
+        }
+    }
+}
