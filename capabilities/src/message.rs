@@ -240,12 +240,23 @@ pub struct Needs {
     pub backend: bool,
 }
 
-/// Service and method of a gRPC request: its content type says that it is one, its path which.
-pub fn grpc_call<'p>(content_type: &[u8], path: &'p str) -> Option<(&'p str, &'p str)> {
-    let (prefix, rest) = content_type.split_at_checked(16)?;
-    let is_grpc =
-        prefix.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '));
-    if is_grpc { path.strip_prefix('/')?.split_once('/') } else { None }
+/// Whether a content type is gRPC's: `application/grpc`, alone, with a message format (`+proto`) or with parameters.
+/// `application/grpc-web` is another protocol.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    content_type.get(..GRPC.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(GRPC))
+        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
+}
+
+/// Service and method of a gRPC call: a POST of gRPC's content type to exactly `/service/method`. Whatever differs has no
+/// such fact, so that a caveat which asks for one refuses it.
+pub fn grpc_call<'p>(operation: &str, content_type: &[u8], path: &'p str) -> Option<(&'p str, &'p str)> {
+    if operation != "POST" || !is_grpc(content_type) {
+        return None;
+    }
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '%']);
+    (is_name(service) && is_name(method)).then_some((service, method))
 }
 
 /// The names and values of a query string, decoded. Borrowed where nothing had to be decoded.
@@ -324,6 +335,23 @@ mod tests {
 
     fn pairs(pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, QueryError> {
         Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_grpc_call_is_a_post_of_its_content_type_to_two_segments() {
+        let call = |content_type: &str, path: &'static str| grpc_call("POST", content_type.as_bytes(), path);
+        for kind in ["application/grpc", "application/grpc+proto", "Application/gRPC;x=y", "application/grpc ; x=y"] {
+            assert_eq!(call(kind, "/shop.Orders/Get"), Some(("shop.Orders", "Get")), "{kind}");
+        }
+        for kind in ["", "application/grp", "application/grpc-web", "application/grpc-web+proto", "application/grpcx"] {
+            assert_eq!(call(kind, "/shop.Orders/Get"), None, "{kind}");
+        }
+        for path in
+            ["/", "/shop.Orders", "/shop.Orders/", "//Get", "/a/b/c", "/shop.Orders/Get/", "/a%2Fb/c", "shop/Get"]
+        {
+            assert_eq!(call("application/grpc", path), None, "{path}");
+        }
+        assert_eq!(grpc_call("GET", b"application/grpc", "/shop.Orders/Get"), None);
     }
 
     #[test]

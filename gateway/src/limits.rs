@@ -82,6 +82,9 @@ pub struct Limits {
     /// How long a shutdown waits for exchanges that are under way.
     pub drain_timeout: Duration,
 
+    /// How much longer than a gRPC call's own deadline the gateway waits for the service to say so itself.
+    pub grpc_deadline_grace: Duration,
+
     /// Connecting to an upstream.
     pub upstream_connect_timeout: Duration,
     /// From the last request byte sent to the upstream's response head.
@@ -169,6 +172,7 @@ impl Default for Limits {
             linger_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+            grpc_deadline_grace: Duration::from_millis(500),
             upstream_connect_timeout: Duration::from_secs(5),
             upstream_response_timeout: Duration::from_secs(60),
             upstream_h2_streams_max: 100,

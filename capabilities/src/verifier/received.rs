@@ -151,7 +151,7 @@ impl<'r> Received<'r> {
             client_cert: when_believed(fields.forwarded_cert).map(certificate).transpose()?,
             upgrade: fields.upgrade.map(protocol).transpose()?,
             body_size: body_size(request.version, &fields)?,
-            grpc: fields.content_type.and_then(|media_type| grpc_call(media_type, path)),
+            grpc: fields.content_type.and_then(|media_type| grpc_call(request.method, media_type, path)),
             prefix: when_believed(fields.forwarded_prefix).map(text).transpose()?,
             token,
         })

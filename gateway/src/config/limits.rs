@@ -58,6 +58,7 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.time("tls_handshake_timeout", &mut l.tls_handshake_timeout);
     table.time("drain_timeout", &mut l.drain_timeout);
 
+    table.time("grpc_deadline_grace", &mut l.grpc_deadline_grace);
     table.time("upstream_connect_timeout", &mut l.upstream_connect_timeout);
     table.time("upstream_response_timeout", &mut l.upstream_response_timeout);
     table.count("upstream_h2_streams_max", &mut l.upstream_h2_streams_max, 1..=10_000);

@@ -109,6 +109,9 @@ pub enum HeadError {
     /// A field that is particular to an HTTP/1 connection came over HTTP/2.
     #[error("a field that belongs to an HTTP/1 connection came over HTTP/2")]
     ConnectionSpecific,
+    /// `grpc-timeout` cannot be read.
+    #[error("grpc-timeout is not, once, one to eight digits and a unit out of H, M, S, m, u, n")]
+    GrpcTimeout,
     /// A field that may not be in trailers.
     #[error("a field that decides framing or routing is in the trailers")]
     TrailerField,
@@ -153,6 +156,7 @@ impl HeadError {
             | Self::Connection
             | Self::Upgrade
             | Self::ConnectionSpecific
+            | Self::GrpcTimeout
             | Self::TrailerField
             | Self::StatusLine
             | Self::BodyForbidden => 400,

@@ -7,10 +7,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, 
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::head::{Field, ResponseHead};
-use crate::request::error::Refused;
+use crate::request::error::Problem;
 use crate::request::forward::hygiene::passes_down;
-use crate::request::own;
 use crate::request::respond::{problem_body, problem_fields};
+use crate::request::{grpc, own};
 
 /// How the caller reads refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +56,19 @@ pub(super) fn copy<'f>(headers: &mut HeaderMap, fields: impl Iterator<Item = Fie
 }
 
 /// A refusal in the form that the caller reads.
-pub(super) fn refusal(refused: &Refused, caller: Caller) -> Response<Bytes> {
-    let problem = refused.problem();
+pub(super) fn refusal(problem: &Problem, caller: Caller) -> Response<Bytes> {
     if caller == Caller::Grpc {
-        return grpc(problem.status, &problem.detail);
+        // All head ("Trailers-Only" in the gRPC protocol): its clients read no problem documents.
+        let mut response = Response::new(Bytes::new());
+        *response.headers_mut() = grpc_status(problem);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        return response;
     }
-    let body = Bytes::from(problem_body(&problem));
+    let body = Bytes::from(problem_body(problem));
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { body });
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in problem_fields(&problem) {
+    for (name, value) in problem_fields(problem) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
@@ -84,65 +87,44 @@ pub(super) fn own(answer: own::Answer, caller: Caller) -> Response<Bytes> {
     response
 }
 
-/// A gRPC response that is all head ("Trailers-Only" in the gRPC protocol): its clients read no problem documents.
-fn grpc(status: u16, detail: &str) -> Response<Bytes> {
-    // The gRPC protocol's own codes; 401, 403 and 404 are what the design promises, the others its nearest relatives.
-    let code = match status {
-        401 => "16",
-        403 => "7",
-        404 => "5",
-        400 | 411 | 414 | 421 => "3",
-        413 | 431 => "8",
-        408 | 504 => "4",
-        502 | 503 => "14",
-        405 => "12",
-        _ => "2",
-    };
-    let mut response = Response::new(Bytes::new());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static(code));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(detail)) {
-        headers.insert("grpc-message", message);
+/// How a gRPC call ended: all of its answer, or the trailers of one that does not go on.
+pub(super) fn grpc_status(problem: &Problem) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(3);
+    fields.insert("grpc-status", HeaderValue::from_static(grpc::status(problem)));
+    // A status is one of seventeen; the stable kind says which of many reasons.
+    let message = grpc::message(&format!("{}: {}", problem.kind, problem.detail));
+    if let Ok(message) = HeaderValue::from_str(&message) {
+        fields.insert("grpc-message", message);
     }
-    response
-}
-
-/// `grpc-message` is percent-encoded UTF-8: visible ASCII but `%` stays.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+    fields
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::error::Refused;
 
     #[test]
     fn a_refusal_speaks_the_callers_language() {
-        let http = refusal(&Refused::MissingCapability, Caller::Http);
+        let http = refusal(&Refused::MissingCapability.problem(), Caller::Http);
         assert_eq!(http.status(), 401);
         assert_eq!(http.headers()["www-authenticate"], "Bearer");
         assert_eq!(http.headers()[CONTENT_TYPE], "application/problem+json");
-        let head = refusal(&Refused::NotFound, Caller::HttpHead);
+        let head = refusal(&Refused::NotFound.problem(), Caller::HttpHead);
         assert_eq!(head.status(), 404);
         assert!(head.body().is_empty());
         assert_ne!(head.headers()[CONTENT_LENGTH], "0");
-        for (refused, code) in [(Refused::MissingCapability, "16"), (Refused::NotFound, "5")] {
-            let grpc = refusal(&refused, Caller::Grpc);
+        for (refused, code) in [
+            (Refused::MissingCapability, "16"),
+            (Refused::NotFound, "5"),
+            (Refused::UpstreamTimeout, "14"),
+            (Refused::DeadlineExceeded, "4"),
+        ] {
+            let grpc = refusal(&refused.problem(), Caller::Grpc);
             assert_eq!(grpc.status(), 200);
             assert_eq!(grpc.headers()["grpc-status"], code);
+            let message = grpc.headers()["grpc-message"].to_str().expect("text");
+            assert!(message.starts_with(refused.problem().kind), "{message}");
         }
-    }
-
-    #[test]
-    fn a_message_for_grpc_is_one_line_of_ascii() {
-        assert_eq!(percent_encoded("50 % é\r\n"), "50 %25 %C3%A9%0D%0A");
     }
 }

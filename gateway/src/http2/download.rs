@@ -6,12 +6,13 @@ use std::task::Poll;
 use std::time::Instant;
 
 use http::{HeaderMap, Response};
+use postern_capabilities::message::is_grpc;
 
 use super::answer;
 use super::exchange::Failed;
-use super::lease::Wait;
+use super::lease::{Wait, Waiting};
 use super::reply::{Reply, Sender};
-use crate::head::ResponseFraming;
+use crate::head::{Known, ResponseFraming};
 use crate::http1::framing::FramingError;
 use crate::lease::EventStream;
 use crate::upstream::call::{Body, Call, Failure};
@@ -19,7 +20,7 @@ use crate::upstream::call::{Body, Call, Failure};
 /// An answer that is being read.
 pub(super) struct Download<'a> {
     pub(super) call: &'a RefCell<Call>,
-    pub(super) wait: &'a Cell<Wait>,
+    pub(super) wait: &'a Waiting,
     pub(super) bytes_out: &'a Cell<u64>,
 }
 
@@ -30,6 +31,8 @@ pub(super) struct Begun {
     pub(super) is_all: bool,
     /// How long the body is that follows, where the upstream said so.
     pub(super) declared: Option<u64>,
+    /// Whether it is gRPC's, so that trailers can say how it ended.
+    pub(super) is_grpc: bool,
     /// Where a stream of events has got to; silence belongs to this kind of body.
     pub(super) events: Option<EventStream>,
 }
@@ -63,6 +66,7 @@ impl Download<'_> {
                 head: passing,
                 is_all: matches!(framing, ResponseFraming::None | ResponseFraming::Length(0)),
                 declared: if let ResponseFraming::Length(length) = framing { Some(length) } else { None },
+                is_grpc: head.value(Known::ContentType).is_some_and(is_grpc),
                 events: EventStream::of(&head),
             });
         }

@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use super::activity::Active;
 use super::answer::{self, Caller};
 use super::download::{Download, Ended};
-use super::lease::{Wait, watch};
+use super::lease::{Wait, Waiting, watch};
 use super::reply::{Reply, Sender};
 use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
 use crate::head::Framing;
-use crate::lease::{EventStream, Fallen};
+use crate::lease::Fallen;
 use crate::request::Admitted;
-use crate::request::error::Refused;
+use crate::request::error::{Problem, Refused};
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
 use crate::upstream::call::{Call, Failure};
@@ -44,6 +44,8 @@ pub(super) struct Exchange {
     /// All of the body, where the message was decided by it.
     pub(super) held: Option<Bytes>,
     pub(super) caller: Caller,
+    /// When a gRPC call has to be over.
+    pub(super) deadline: Option<Instant>,
     pub(super) ticket: Ticket,
     /// Keeps the connection from counting as idle.
     pub(super) active: Active,
@@ -57,8 +59,23 @@ pub(super) enum Failed {
     Upstream(Failure),
     /// The capability was revoked, its key retired, or it expired in the meantime.
     Fallen(Fallen),
+    /// The caller's own deadline has passed.
+    Deadline,
     /// The client is gone.
     Gone,
+}
+
+impl Failed {
+    /// What a client reads that is still there.
+    fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::Refused(refused) => Some(refused.problem()),
+            Self::Upstream(failure) => Some(Refused::from(failure).problem()),
+            Self::Fallen(fallen) => Some(Refused::Refusal(fallen.refusal()).problem()),
+            Self::Deadline => Some(Refused::DeadlineExceeded.problem()),
+            Self::Gone => None,
+        }
+    }
 }
 
 impl From<Failure> for Failed {
@@ -71,26 +88,16 @@ impl Exchange {
     /// Runs the exchange to its end.
     pub(super) async fn run(mut self, reply: Reply) {
         let mut reply = Some(reply);
-        let refused = match self.attempts(&mut reply).await {
-            Ok(()) => None,
-            Err(Failed::Refused(refused)) => Some(refused),
-            Err(Failed::Upstream(failure)) => Some(Refused::from(&failure)),
-            Err(Failed::Fallen(fallen)) => {
-                self.worker.telemetry.lease_fell();
-                Some(Refused::Refusal(fallen.refusal()))
-            }
-            Err(Failed::Gone) => {
-                self.ticket.refused(CLIENT_GONE);
-                None
-            }
-        };
         let mut answer = None;
-        if let Some(refused) = refused {
-            let problem = refused.problem();
-            self.ticket.refused(problem.kind);
-            if reply.is_some() {
+        if let Err(failed) = self.attempts(&mut reply).await {
+            if matches!(failed, Failed::Fallen(_)) {
+                self.worker.telemetry.lease_fell();
+            }
+            let problem = failed.problem();
+            self.ticket.refused(problem.as_ref().map_or(CLIENT_GONE, |problem| problem.kind));
+            if let (Some(problem), Some(_)) = (problem, &reply) {
                 self.ticket.responded(&self.worker, problem.status);
-                answer = Some(answer::refusal(&refused, self.caller));
+                answer = Some(answer::refusal(&problem, self.caller));
             }
         }
         self.ticket.close(&self.worker);
@@ -170,6 +177,7 @@ impl Exchange {
         let connected = tokio::select! {
             biased;
             connected = connecting => connected,
+            () = past(self.deadline) => return Err(Failed::Deadline),
             () = waiting.gone() => return Err(Failed::Gone),
             fallen = self.admitted.lease.fell() => return Err(Failed::Fallen(fallen)),
         };
@@ -200,7 +208,7 @@ impl Exchange {
             return Err(Failed::Fallen(fallen));
         }
         let response_timeout = self.response_timeout();
-        let wait = Cell::new(Wait::Upstream(Instant::now()));
+        let wait = Waiting::on(Wait::Upstream(Instant::now()), self.caller == Caller::Grpc);
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
         let is_head = self.caller == Caller::HttpHead;
         call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, is_head);
@@ -215,6 +223,7 @@ impl Exchange {
         };
         let download = Download { call, wait: &wait, bytes_out: &bytes_out };
         let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
+        let mut past = pin!(past(self.deadline));
         let mut watch = pin!(watch(&wait, &self.worker, &self.admitted.lease, response_timeout));
 
         let Some(waiting) = reply else { return Err(Failed::Gone) };
@@ -222,6 +231,7 @@ impl Exchange {
             biased;
             begun = upload.beside(download.head(waiting)) => begun?,
             end = &mut watch => return Err(end),
+            () = &mut past => return Err(Failed::Deadline),
         };
         self.ticket.answered();
         self.ticket.responded(&self.worker, begun.head.status().as_u16());
@@ -237,34 +247,60 @@ impl Exchange {
             biased;
             ended = upload.beside(download.body(&events, &mut sender)) => ended,
             end = &mut watch => Err(end),
+            () = &mut past => Err(Failed::Deadline),
         };
         self.ticket.bytes_in = bytes_in.get();
         self.ticket.bytes_out = bytes_out.get();
-        let is_between_events = events.get().is_some_and(EventStream::is_between_events);
-        conclude(ended, sender, is_between_events).await
+        let last_word = match events.get() {
+            Some(events) if events.is_between_events() => LastWord::Event,
+            // Trailers behind a declared length that was not reached would be malformed.
+            None if self.caller == Caller::Grpc && begun.is_grpc && begun.declared.is_none() => LastWord::GrpcStatus,
+            _ => LastWord::None,
+        };
+        conclude(ended, sender, last_word).await
     }
 }
 
-/// Ends an answer that has begun as it has to: whole, with a last word, or broken off.
-async fn conclude(ended: Result<Ended, Failed>, sender: Sender, is_between_events: bool) -> Result<(), Failed> {
-    let gone = |_| Failed::Gone;
-    match ended {
-        Ok(Ended::Plainly) if sender.is_over() => Ok(()),
-        Ok(Ended::Plainly) => sender.finish().map_err(gone),
-        Ok(Ended::WithTrailers(trailers)) => sender.finish_with_trailers(trailers).map_err(gone),
-        Err(failed) => {
-            match &failed {
-                // An event stream's last word, so that its reader does not take the end for a lost connection and come back.
-                Failed::Fallen(fallen) if is_between_events => {
-                    sender.finish_with(Bytes::from(fallen.last_event())).await;
-                }
-                // The service's fault is an error; that the gateway, or the client, wants no more of it is not.
-                Failed::Upstream(_) => sender.abort(Reason::INTERNAL_ERROR),
-                Failed::Fallen(_) | Failed::Refused(_) | Failed::Gone => sender.abort(Reason::CANCEL),
-            }
-            Err(failed)
-        }
+/// Resolves when a deadline has passed.
+async fn past(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
+}
+
+/// How an answer that has begun can say why it ends before its time.
+#[derive(Clone, Copy)]
+enum LastWord {
+    /// It cannot, but for the reset.
+    None,
+    /// An event, so that its reader does not take the end for a lost connection and come back.
+    Event,
+    /// gRPC's status, in the trailers. Half a message before it is an error to its reader, as it should be.
+    GrpcStatus,
+}
+
+/// Ends an answer that has begun as it has to: whole, with a last word, or broken off.
+async fn conclude(ended: Result<Ended, Failed>, sender: Sender, last_word: LastWord) -> Result<(), Failed> {
+    let gone = |_| Failed::Gone;
+    let failed = match ended {
+        Ok(Ended::Plainly) if sender.is_over() => return Ok(()),
+        Ok(Ended::Plainly) => return sender.finish().map_err(gone),
+        Ok(Ended::WithTrailers(trailers)) => return sender.finish_with_trailers(trailers).map_err(gone),
+        Err(failed) => failed,
+    };
+    match (last_word, failed.problem(), &failed) {
+        (LastWord::GrpcStatus, Some(problem), _) => {
+            let _ = sender.finish_with_trailers(answer::grpc_status(&problem));
+        }
+        (LastWord::Event, _, Failed::Fallen(fallen)) => {
+            sender.finish_with(Bytes::from(fallen.last_event())).await;
+        }
+        // The service's fault is an error; that the gateway, or the client, wants no more of it is not.
+        (_, _, Failed::Upstream(_)) => sender.abort(Reason::INTERNAL_ERROR),
+        _ => sender.abort(Reason::CANCEL),
+    }
+    Err(failed)
 }
 
 /// The way up, polled beside the way down.

@@ -3,7 +3,6 @@
 //! Only messages come here whose token reads the body and which nothing else stops. While it comes, what could end an
 //! exchange ends the waiting, too: a stall, a revocation, an expiry, a client that leaves.
 
-use std::cell::Cell;
 use std::pin::pin;
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 
 use super::exchange::Failed;
-use super::lease::{Wait, watch};
+use super::lease::{Wait, Waiting, watch};
 use super::reply::Reply;
 use crate::lease::Lease;
 use crate::request::error::Refused;
@@ -29,7 +28,7 @@ pub(super) async fn read_whole(
     reply: &mut Reply,
     lease: &Lease,
 ) -> Result<Bytes, Option<Refused>> {
-    let wait = Cell::new(Wait::Client(Instant::now()));
+    let wait = Waiting::on(Wait::Client(Instant::now()), false);
     let mut watch = pin!(watch(&wait, worker, lease, worker.limits().upstream_response_timeout));
     // The length that is declared decides before the client sends anything.
     if content_length(parts).is_some_and(|length| length > max) {
@@ -79,6 +78,7 @@ fn refused(failed: Failed) -> Option<Refused> {
         Failed::Refused(refused) => Some(refused),
         Failed::Upstream(failure) => Some(Refused::from(&failure)),
         Failed::Fallen(fallen) => Some(Refused::Refusal(fallen.refusal())),
+        Failed::Deadline => Some(Refused::DeadlineExceeded),
         Failed::Gone => None,
     }
 }

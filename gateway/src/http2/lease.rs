@@ -28,8 +28,32 @@ pub(super) enum Wait {
     Event,
 }
 
+/// What an exchange waits for now.
+pub(super) struct Waiting {
+    now: Cell<Wait>,
+    /// Whether silence means nothing: a gRPC call is open for as long as both ends are, whether they speak or not. Its
+    /// bound is its own deadline.
+    is_patient: bool,
+}
+
+impl Waiting {
+    pub(super) fn on(wait: Wait, is_patient: bool) -> Self {
+        let waiting = Self { now: Cell::new(wait), is_patient };
+        waiting.set(wait);
+        waiting
+    }
+
+    pub(super) fn set(&self, wait: Wait) {
+        self.now.set(if self.is_patient { Wait::Event } else { wait });
+    }
+
+    fn get(&self) -> Wait {
+        self.now.get()
+    }
+}
+
 /// Resolves when the exchange must end.
-pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, lease: &Lease, response_timeout: Duration) -> Failed {
+pub(super) async fn watch(wait: &Waiting, worker: &Worker, lease: &Lease, response_timeout: Duration) -> Failed {
     tokio::select! {
         biased;
         fallen = lease.fell() => Failed::Fallen(fallen),
@@ -38,7 +62,7 @@ pub(super) async fn watch(wait: &Cell<Wait>, worker: &Worker, lease: &Lease, res
 }
 
 /// Resolves when nothing has moved for too long.
-async fn stall(wait: &Cell<Wait>, body_stall_timeout: Duration, response_timeout: Duration) -> Failed {
+async fn stall(wait: &Waiting, body_stall_timeout: Duration, response_timeout: Duration) -> Failed {
     // What is waited for may change without this task knowing: no wait that begins now ends before the shortest bound.
     let shortest = body_stall_timeout.min(response_timeout);
     loop {

@@ -1,6 +1,7 @@
 //! One stream's way: its head becomes a message, the message is received, and what comes of it is answered.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -9,6 +10,7 @@ use http::Request;
 use http::header::{CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
 use postern_capabilities::authorize::Refusal;
+use postern_capabilities::message::is_grpc;
 
 use super::activity::Active;
 use super::answer::{self, Caller};
@@ -18,10 +20,10 @@ use super::reply::Reply;
 use super::rest::drop_rest;
 use crate::head::{self, Head, HeadError, Spans};
 use crate::limits::Limits;
-use crate::request::error::Refused;
+use crate::request::error::{Problem, Refused};
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
-use crate::request::{self, Peer, Received};
+use crate::request::{self, Peer, Received, grpc};
 use crate::telemetry::Protocol;
 use crate::worker::Worker;
 
@@ -58,20 +60,26 @@ pub(super) async fn run(
     }
     let answer = match received {
         Ok((Received::Forward(admitted), ticket)) => {
+            // Whether it can be read was asked before anything else.
+            let timeout = if caller == Caller::Grpc { grpc_timeout(&parts).ok().flatten() } else { None };
+            let deadline = timeout.and_then(|timeout| {
+                ticket.started().checked_add(timeout.saturating_add(worker.limits().grpc_deadline_grace))
+            });
             drop(parts);
-            return Exchange { worker, admitted, head, body, held, caller, ticket, active }.run(reply).await;
+            let exchange = Exchange { worker, admitted, head, body, held, caller, deadline, ticket, active };
+            return exchange.run(reply).await;
         }
         // A message whose body was read is decided.
         Ok((Received::Undecided { .. }, ticket)) => {
-            let refused = refuse(Refused::Refusal(Refusal::BodyFactsRequired), ticket, &worker);
-            answer::refusal(&refused, caller)
+            let problem = refuse(Refused::Refusal(Refusal::BodyFactsRequired), ticket, &worker);
+            answer::refusal(&problem, caller)
         }
         Ok((Received::Answer(own), ticket)) => {
             let answer = answer::own(own, caller);
             finish(ticket, &worker, answer.status().as_u16());
             answer
         }
-        Err(refused) => answer::refusal(&refused, caller),
+        Err(problem) => answer::refusal(&problem, caller),
     };
     // Whether it arrives is no longer of interest: it has been counted, and nothing went up.
     let _ = reply.whole(answer, &worker.limits()).await;
@@ -89,7 +97,7 @@ fn receive(
     body: Option<&[u8]>,
     opened: Option<Ticket>,
     out: &mut UpstreamHead,
-) -> Result<(Received, Ticket), Refused> {
+) -> Result<(Received, Ticket), Problem> {
     let (mut buffer, mut spans) = (Vec::new(), Spans::new());
     let mut ticket;
     let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits()) {
@@ -109,11 +117,11 @@ fn receive(
 }
 
 /// Counts and logs a refusal.
-fn refuse(refused: Refused, mut ticket: Ticket, worker: &Worker) -> Refused {
+fn refuse(refused: Refused, mut ticket: Ticket, worker: &Worker) -> Problem {
     let problem = refused.problem();
     ticket.refused(problem.kind);
     finish(ticket, worker, problem.status);
-    refused
+    problem
 }
 
 fn finish(mut ticket: Ticket, worker: &Worker, status: u16) {
@@ -138,6 +146,9 @@ fn assemble<'b>(
         (None, postern_capabilities::message::Scheme::Https) => head::Scheme::Https,
         (None, postern_capabilities::message::Scheme::Http) => head::Scheme::Http,
     };
+    if caller(parts) == Caller::Grpc {
+        grpc_timeout(parts)?;
+    }
     // RFC 9113 section 8.2.3: a cookie may come in crumbs, and HTTP/1.1 knows only one field of them.
     let cookie = whole_cookie(&parts.headers);
     let fields = parts.headers.iter().filter(|(name, _)| cookie.is_none() || *name != COOKIE);
@@ -163,13 +174,20 @@ fn whole_cookie(headers: &HeaderMap) -> Option<Vec<u8>> {
 
 /// In which form a refusal is read.
 fn caller(parts: &Parts) -> Caller {
-    const GRPC: &[u8] = b"application/grpc";
-    let kind = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    let is_grpc = kind.get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
-        && matches!(kind.get(GRPC.len()), None | Some(b'+' | b';' | b' '));
-    match parts.method.as_str() {
-        "HEAD" => Caller::HttpHead,
-        _ if is_grpc => Caller::Grpc,
+    let mut kinds = parts.headers.get_all(CONTENT_TYPE).iter();
+    match (parts.method.as_str(), kinds.next(), kinds.next()) {
+        ("HEAD", ..) => Caller::HttpHead,
+        ("POST", Some(kind), None) if is_grpc(kind.as_bytes()) => Caller::Grpc,
         _ => Caller::Http,
+    }
+}
+
+/// How long a gRPC call may take, where it says so.
+fn grpc_timeout(parts: &Parts) -> Result<Option<Duration>, HeadError> {
+    let mut values = parts.headers.get_all("grpc-timeout").iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => grpc::timeout(value.as_bytes()).map(Some).ok_or(HeadError::GrpcTimeout),
+        (Some(_), Some(_)) => Err(HeadError::GrpcTimeout),
     }
 }

@@ -2,6 +2,7 @@
 
 mod ends;
 mod exchange;
+mod grpc;
 mod harness;
 mod hostile;
 mod rest;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
-use super::lease::Wait;
+use super::lease::{Wait, Waiting};
 use crate::head::Field;
 use crate::head::field::classify;
 use crate::http1::framing::FramingError;
@@ -30,7 +30,7 @@ pub(super) struct Upload<'a> {
     /// The most bytes the body may have.
     pub(super) body_max: Option<u64>,
     pub(super) resource: &'a Resource,
-    pub(super) wait: &'a Cell<Wait>,
+    pub(super) wait: &'a Waiting,
     pub(super) bytes_in: &'a Cell<u64>,
 }
 

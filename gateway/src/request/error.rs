@@ -68,9 +68,14 @@ pub enum Refused {
     UpstreamNonsense(Cow<'static, str>),
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// The deadline that the caller had set for itself has passed.
+    DeadlineExceeded,
     /// The gateway itself is at a limit, or is shutting down.
     Unavailable(&'static str),
 }
+
+/// The kind of the problem that is the caller's own deadline.
+pub const DEADLINE: &str = "deadline-exceeded";
 
 /// What the client reads when an upstream fails: not where the upstream is, nor what the system said. The log has both.
 impl From<&Failure> for Refused {
@@ -297,6 +302,12 @@ impl Refused {
                 "upstream-timeout",
                 "The service did not answer in time",
                 "The service took longer than the gateway waits. Whether it acted on the request is unknown.",
+            ),
+            Self::DeadlineExceeded => problem(
+                504,
+                DEADLINE,
+                "The caller's deadline has passed",
+                "The service did not finish before the deadline that the call names. Whether it acted on it is unknown.",
             ),
             Self::Unavailable(what) => problem(503, "unavailable", "The gateway cannot take this request now", *what),
         }

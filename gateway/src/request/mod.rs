@@ -10,6 +10,7 @@ pub mod check;
 pub mod client;
 pub mod error;
 pub mod forward;
+pub mod grpc;
 pub mod own;
 pub mod resource;
 pub mod respond;
@@ -125,7 +126,8 @@ pub fn receive(
     }
     let trusted = view.trusted_proxies.contains(peer.address);
     ticket.client = client::decide(head, peer.address, &view.trusted_proxies);
-    let grpc = head.value(Known::ContentType).and_then(|content_type| grpc_call(content_type, found.path));
+    let content_type = head.value(Known::ContentType).filter(|_| head.count(Known::ContentType) == 1);
+    let grpc = content_type.and_then(|content_type| grpc_call(head.method(), content_type, found.path));
     let body_max = smaller(resource.max_body, view.limits.body_bytes_max);
     let message = Message {
         query_string: head.query().unwrap_or(""),

@@ -330,19 +330,6 @@ async fn the_crumbs_of_a_cookie_are_put_together() {
 }
 
 #[tokio::test]
-async fn a_grpc_caller_reads_refusals_as_a_status() {
-    local(async {
-        let (_service, upstream) = Service::start(|_| ok("")).await;
-        let mut client = Gate::before(&upstream).client().await;
-        let request =
-            Request::post("http://gate.example/orders/shop.Orders/Get").header("content-type", "application/grpc");
-        let (parts, _) = whole(client.send(request.body(nothing()).expect("a request")).await).await;
-        assert_eq!((parts.status.as_u16(), &parts.headers["grpc-status"]), (200, &"16".parse().expect("a value")));
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_drain_lets_streams_finish_and_takes_no_new_ones() {
     local(async {
         let (listener, upstream) = listen().await;
