@@ -141,6 +141,8 @@ impl Gate {
     pub(super) fn revoke(&self) {
         let ids = Unverified::parse(&self.token).expect("a token").revocation_ids().to_vec();
         self.worker.standing.revoke(&ids);
+        // What the worker does as soon as it is told.
+        self.worker.leases.settle();
     }
 
     /// A connection to the gateway, and the task that serves it.
