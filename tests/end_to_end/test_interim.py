@@ -8,7 +8,7 @@ import pytest
 from harness.backend import Scripted, answer
 from harness.gate import Gate
 from harness.h2client import H2Client
-from harness.wire import Wire
+from harness.wire import Wire, request
 
 EXPECT = [("expect", "100-continue")]
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nPostern-Secret: x\r\n\r\n"
@@ -38,8 +38,8 @@ def test_curl_waits_for_the_services_own_100(gate, service, token, large):
     out, err = run("curl", "-sSv", "--expect100-timeout", "25", "-H", "Expect: 100-continue", "-T", large,
                    "-H", f"Authorization: Bearer {token}", f"{gate.url}/orders/up")
     assert "HTTP/1.1 100 Continue" in err and "HTTP/1.1 200" in err, err
-    (request,) = service.requests
-    assert request.body == large.read_bytes() and request.value("expect") == "100-continue"
+    (received,) = service.requests
+    assert received.body == large.read_bytes() and received.value("expect") == "100-continue"
 
 
 @pytest.mark.parametrize("token_is", ["missing", "stopped by a caveat"])
@@ -95,9 +95,9 @@ def test_early_hints_come_through_on_both_versions(gate, service, token):
     assert reply.interim[0]["link"] == "</style.css>; rel=preload" and "postern-secret" not in reply.interim[0]
     assert (reply.status, bytes(reply.body)) == (200, b"page")
     with Wire(gate.port) as wire:
-        wire.send(f"GET /orders/page HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n".encode())
-        everything = wire.all()
-    assert everything.count(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>") == 2 and everything.endswith(b"page")
+        reply = wire.send(request("GET", "/orders/page", token=token)).answer()
+    assert [(hint.status, hint.value("link")) for hint in reply.informational] == [(103, "</style.css>; rel=preload")] * 2
+    assert (reply.status, reply.body) == (200, b"page")
 
 
 def test_a_service_that_only_hints_is_stopped(gate, service, token):
