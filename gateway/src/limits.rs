@@ -40,6 +40,8 @@ pub struct Limits {
     /// Bytes of a request body that is held back until it is whole, because a caveat asks what it says (`rpc`, `tool`,
     /// `arg`); where the bound on all bodies is smaller, that one.
     pub rpc_body_bytes_max: usize,
+    /// Bytes of an answer, or of one of its events, that is held back to take tools out of it (`filter_tools`).
+    pub rpc_answer_bytes_max: usize,
     /// Requests answered on one client connection before it is closed, so that load spreads over workers again.
     pub requests_per_connection_max: u64,
 
@@ -153,6 +155,7 @@ impl Default for Limits {
             copy_buffer_bytes: 16 * 1024,
             discard_bytes_max: 64 * 1024,
             rpc_body_bytes_max: 1024 * 1024,
+            rpc_answer_bytes_max: 4 * 1024 * 1024,
             requests_per_connection_max: 1_000_000,
             h2_streams_max: 100,
             h2_header_list_bytes_max: 16 * 1024,

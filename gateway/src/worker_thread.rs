@@ -215,6 +215,7 @@ fn resource(
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
+        filter_tools: checked.filter_tools,
         upstreams: pool.group(roster, checked.upstream.iter().map(Endpoint::new).collect()),
         response_timeout: checked.response_timeout,
     }

@@ -1,9 +1,12 @@
 """The Model Context Protocol through the gateway: the official SDK's client, its server, and the reference server."""
 
+import gzip
 import json
 
+import httpx
 import pytest
 
+from harness.backend import Recorder, answer
 from harness.gate import Gate
 from harness.mcp_peers import EVERYTHING, EverythingServer, McpServer, in_session
 
@@ -32,6 +35,8 @@ def gate(server, plain_server):
     resources = {
         "tools": server.url,
         "plain": plain_server.url,
+        "hidden": {"upstream": server.url, "filter_tools": True},
+        "hidden-plain": {"upstream": plain_server.url, "filter_tools": True},
     }
     with Gate(resources) as gate:
         yield gate
@@ -39,7 +44,7 @@ def gate(server, plain_server):
 
 @pytest.fixture(scope="module")
 def full(gate):
-    return gate.mint("tools", "plain")
+    return gate.mint("tools", "plain", "hidden", "hidden-plain")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +72,10 @@ async def called(client, tool, arguments):
     return result.content[0].text
 
 
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 @pytest.mark.parametrize("resource", ["tools", "plain"])
-def test_a_narrowed_token_calls_one_tool_with_one_argument(gate, narrow, server, plain_server, resource, mode):
+def test_a_narrowed_token_calls_one_tool_with_one_argument(gate, narrow, server, plain_server, resource, mode, http2):
     async def work(client):
         return (
             await names(client),
@@ -81,7 +87,7 @@ def test_a_narrowed_token_calls_one_tool_with_one_argument(gate, narrow, server,
         )
 
     upstream = server if resource == "tools" else plain_server
-    done, calls = new_calls(upstream, lambda: in_session(f"{gate.url}/{resource}/mcp", narrow, work, mode=mode))
+    done, calls = new_calls(upstream, lambda: in_session(f"{gate.url}/{resource}/mcp", narrow, work, mode=mode, http2=http2))
     listed, good, other, missing, deleting, again = done
     assert listed == ["delete", "search"], "answers are left alone"
     assert (good, again) == ("found x in public", "found y in public")
@@ -124,6 +130,49 @@ def test_a_message_without_a_body_is_no_call(gate, narrow):
         answer = gate.get("/tools/mcp", narrow, method, fields=[("Accept", "text/event-stream")])
         assert answer.status == 403, method
         assert json.loads(answer.body)["type"] == "not-permitted"
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("resource", ["hidden", "hidden-plain"])
+def test_tools_that_cannot_be_called_are_hidden_where_a_resource_says_so(gate, full, narrow, resource, mode, http2):
+    url = f"{gate.url}/{resource}/mcp"
+
+    async def work(client):
+        return await names(client), await called(client, "search", {"index": "public", "query": "x"})
+
+    assert in_session(url, narrow, work, mode=mode, http2=http2) == (["search"], "found x in public")
+    assert in_session(url, full, names, mode=mode, http2=http2) == ["delete", "search"], "nothing is decided by the body"
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_an_answer_that_cannot_be_filtered_is_not_passed_on(http2):
+    """A service that codes its answer although it was not asked to, and one whose list is longer than what is held."""
+    tools = ",".join(f'{{"name":"tool{number}"}}' for number in range(500)).encode()
+    listed = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[' + tools + b"]}}"
+    coded = answer(200, gzip.compress(listed), [("Content-Type", "application/json"), ("Content-Encoding", "gzip")])
+    event = answer(200, b"data: " + listed + b"\n\n", [("Content-Type", "text/event-stream")])
+    with Recorder() as service, Gate(
+        {"tools": {"upstream": service, "filter_tools": True}}, limits={"rpc_answer_bytes_max": "4KiB"}
+    ) as gate:
+        token = gate.mint("tools", "--tool", "search")
+        with httpx.Client(http1=not http2, http2=http2, headers={"Authorization": f"Bearer {token}"}) as client:
+
+            def ask():
+                fields = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
+                return client.post(f"{gate.url}/tools/mcp", content=body_of("tools/list"), headers=fields)
+
+            for script in (coded, answer(200, listed, [("Content-Type", "application/json")])):
+                service.respond = lambda _: script
+                refused = ask()
+                assert (refused.status_code, refused.json()["type"]) == (502, "upstream-nonsense"), refused.text
+                assert "list of tools" in refused.json()["detail"]
+            assert all(received.value("accept-encoding") is None for received in service.requests)
+            service.respond = lambda _: event
+            try:
+                assert ask().status_code == 502
+            except httpx.RemoteProtocolError:
+                pass  # Broken off where its head was out already: nobody takes it for whole.
 
 
 @pytest.mark.skipif(not EVERYTHING.exists(), reason="the npm packages are not installed: tests/run setup")

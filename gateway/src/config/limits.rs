@@ -35,6 +35,7 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.size("copy_buffer_bytes", &mut l.copy_buffer_bytes, 1024..=16 << 20);
     table.size("discard_bytes_max", &mut l.discard_bytes_max, 0..=COUNT_MAX);
     table.size("rpc_body_bytes_max", &mut l.rpc_body_bytes_max, 1024..=1 << 30);
+    table.size("rpc_answer_bytes_max", &mut l.rpc_answer_bytes_max, 1024..=1 << 30);
     table.count("requests_per_connection_max", &mut l.requests_per_connection_max, 1..=u64::MAX);
 
     table.count("h2_streams_max", &mut l.h2_streams_max, 1..=10_000);

@@ -80,6 +80,8 @@ pub struct Resource {
     pub health: Option<HealthCheck>,
     /// Fields that are otherwise removed, lower case.
     pub allow_headers: Vec<String>,
+    /// Whether tools that a capability cannot call are taken out of the lists that a Model Context Protocol server answers with.
+    pub filter_tools: bool,
     /// Whether it may lie below another resource with the same upstream.
     pub nested: bool,
 }
@@ -102,6 +104,7 @@ impl Resource {
             response_timeout: None,
             health: None,
             allow_headers: Vec::new(),
+            filter_tools: false,
             nested: false,
         }
     }
@@ -170,6 +173,7 @@ fn read(
     let upstream = upstreams(&mut t, listen, mistakes);
     let prefix = t.value("prefix").and_then(|entry| prefix(&entry, mistakes));
     let keep_prefix = truth(&mut t, "keep_prefix", mistakes);
+    let filter_tools = truth(&mut t, "filter_tools", mistakes);
     let nested = truth(&mut t, "nested", mistakes);
     let host = t.value("host").and_then(|e| checked(&e, "\"api.example.com\"", mistakes, values::host));
     let forward_token = match choice(&mut t, "forward_token", &["none", "original", "narrowed"], mistakes) {
@@ -211,6 +215,7 @@ fn read(
         response_timeout,
         health,
         allow_headers,
+        filter_tools,
         nested,
     })
 }

@@ -34,7 +34,7 @@ const TICKS_PER_SWEEP: u64 = 20;
 #[derive(Debug)]
 pub struct Shared {
     limits: Current<Limits>,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     clock: Rc<Clock>,
     is_draining: Cell<bool>,
     /// Room for exchanges that nobody uses now: an idle connection holds none.
@@ -220,8 +220,8 @@ where
                 Next::Request { facts, ticket, passage: Passage::Forward(order) } => {
                     self.exchange(facts, order, None, ticket).await
                 }
-                Next::Request { facts, ticket, passage: Passage::Undecided { max } } => {
-                    self.hold(facts, ticket, max).await
+                Next::Request { facts, ticket, passage: Passage::Undecided { max, lease } } => {
+                    self.hold(facts, ticket, max, lease).await
                 }
             };
             match end {

@@ -136,6 +136,9 @@ where
                     exchange.upstream = Some(Rc::clone(upstream.label()));
                     let head = W::permitted(&self.permitted);
                     exchange.call.begin(upstream, head, exchange.order.framing, facts.to_head);
+                    if let Some(filter) = &exchange.order.filter {
+                        exchange.call.filter(Rc::clone(filter));
+                    }
                 }
             }
             self.set_deadline(&exchange);

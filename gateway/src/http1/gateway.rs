@@ -91,10 +91,11 @@ impl Way for Gateway {
                 route: admitted.resource,
                 framing: admitted.framing,
                 body_max: admitted.body_max,
+                filter: admitted.filter,
                 is_repeatable: admitted.repeatable,
                 lease: Some(admitted.lease),
             }),
-            Ok(Received::Undecided { max, .. }) => Passage::Undecided { max },
+            Ok(Received::Undecided { max, lease }) => Passage::Undecided { max, lease: Some(lease) },
             Ok(Received::Answer(answer)) => {
                 ticket.responded(&self.worker, answer.status);
                 respond::compose_answer(out, &answer, after, to_head);

@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::{Connection, End, Facts, after_answer};
 use super::framing::{Decoder, FramingError, Piece};
 use super::way::{After, Fault, Passage, Way};
+use crate::budget::Share;
 use crate::head::{Framing, Head, HeadError};
+use crate::lease::Lease;
 use crate::upstream::call::Call;
 
 /// A whole body on its way up.
@@ -22,6 +24,8 @@ pub(super) struct Held {
     pub(super) decoder: Decoder,
     bytes: Vec<u8>,
     sent: usize,
+    /// The bytes, of those that all connections may hold.
+    share: Share,
 }
 
 impl Held {
@@ -38,6 +42,7 @@ impl Held {
         }
         call.finish_body(std::iter::empty())?;
         self.bytes = Vec::new();
+        self.share.clear();
         Ok(true)
     }
 }
@@ -55,13 +60,20 @@ where
     W: Way,
 {
     /// Reads the body of an undecided message, of at most `max` bytes, and takes the message through its way once more.
-    pub(super) async fn hold(&mut self, facts: Facts, mut ticket: W::Ticket, max: u64) -> End {
+    pub(super) async fn hold(&mut self, facts: Facts, mut ticket: W::Ticket, max: u64, lease: Option<Lease>) -> End {
         let head = std::mem::take(&mut self.undecided);
         let mut bytes = Vec::new();
-        let decoder = match self.read_whole(facts, max, &mut bytes).await {
+        let mut share = Share::of(&self.shared.budget);
+        let whole = self.read_whole(facts, max, lease.as_ref(), (&mut bytes, &mut share)).await;
+        // Once more it is decided, and hangs on another one.
+        drop(lease);
+        let decoder = match whole {
             Ok(decoder) => decoder,
             // What of the body is still to come is not worth the wait.
             Err(Ended::Fault(fault)) => {
+                if matches!(fault, Fault::Fallen(_)) {
+                    self.way.telemetry().lease_fell();
+                }
                 self.way.fail(&mut ticket, &fault, After::Close, facts.to_head, &mut self.client.output.bytes);
                 return self.answered(facts, ticket, After::Close).await;
             }
@@ -85,7 +97,7 @@ where
         };
         match passage {
             Passage::Forward(order) => {
-                self.exchange(facts, order, Some(Held { decoder, bytes, sent: 0 }), ticket).await
+                self.exchange(facts, order, Some(Held { decoder, bytes, sent: 0, share }), ticket).await
             }
             Passage::Answered(after) => self.answered(facts, ticket, after).await,
             // A way that has seen the body has nothing more to wait for.
@@ -93,7 +105,13 @@ where
         }
     }
 
-    async fn read_whole(&mut self, facts: Facts, max: u64, bytes: &mut Vec<u8>) -> Result<Decoder, Ended> {
+    async fn read_whole(
+        &mut self,
+        facts: Facts,
+        max: u64,
+        lease: Option<&Lease>,
+        (bytes, share): (&mut Vec<u8>, &mut Share),
+    ) -> Result<Decoder, Ended> {
         let mut decoder = Decoder::request(facts.framing, Some(max)).map_err(too_large)?;
         if facts.expects_continue && self.client.input.is_empty() {
             self.client.output.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -103,10 +121,16 @@ where
         }
         self.deadline.set(self.limits.body_stall_timeout);
         poll_fn(|cx| {
+            if let Some(Poll::Ready(fallen)) = lease.map(|lease| lease.poll_fallen(cx)) {
+                return Poll::Ready(Err(Ended::Fault(Fault::Fallen(fallen))));
+            }
             loop {
                 let input = &mut self.client.input;
                 match decoder.next(input.filled(), &mut self.spans, &self.limits).map_err(too_large)? {
                     Piece::Data { from, to } => {
+                        if !share.grow_to(bytes.len() + to - from) {
+                            return Poll::Ready(Err(Ended::Fault(Fault::Overload)));
+                        }
                         bytes.extend_from_slice(&input.filled()[from..to]);
                         input.consume(to);
                         self.deadline.set(self.limits.body_stall_timeout);

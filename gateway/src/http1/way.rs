@@ -10,6 +10,7 @@ use super::framing::FramingError;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::lease::{Fallen, Lease};
 pub use crate::request::respond::{After, Delimiter};
+use crate::request::tools::ToolFilter;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::call::Failure;
 use crate::upstream::group::Group;
@@ -47,6 +48,8 @@ pub struct Order<R> {
     pub framing: Framing,
     /// The most bytes its body may have.
     pub body_max: Option<u64>,
+    /// What is taken out of its answer.
+    pub filter: Option<Rc<ToolFilter>>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
     pub is_repeatable: bool,
     /// What it hangs on; `None`: on nothing.
@@ -61,6 +64,8 @@ pub enum Passage<R> {
     Undecided {
         /// The most bytes that the body may have.
         max: u64,
+        /// What it hangs on meanwhile; `None`: on nothing.
+        lease: Option<Lease>,
     },
     /// It was answered here, a refusal mostly: the response is in the output, and says this about the connection.
     Answered(After),

@@ -22,6 +22,7 @@ use super::lease::{Wait, Waiting, watch};
 use super::reply::{Reply, Sender};
 use super::rest::drop_rest;
 use super::upload::{Unsent, Upload};
+use crate::budget::Share;
 use crate::head::Framing;
 use crate::lease::Fallen;
 use crate::request::Admitted;
@@ -42,7 +43,7 @@ pub(super) struct Exchange {
     pub(super) head: UpstreamHead,
     pub(super) body: RecvStream,
     /// All of the body, where the message was decided by it.
-    pub(super) held: Option<Bytes>,
+    pub(super) held: Option<(Bytes, Share)>,
     pub(super) caller: Caller,
     /// When a gRPC call has to be over.
     pub(super) deadline: Option<Instant>,
@@ -212,10 +213,13 @@ impl Exchange {
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
         let is_head = self.caller == Caller::HttpHead;
         call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, is_head);
+        if let Some(filter) = &self.admitted.filter {
+            call.borrow_mut().filter(Rc::clone(filter));
+        }
         let upload = Upload {
             call,
             body: &mut self.body,
-            held: self.held.clone(),
+            held: self.held.as_ref().map(|(bytes, _)| bytes.clone()),
             body_max: self.admitted.body_max,
             resource: &self.admitted.resource,
             wait: &wait,

@@ -15,11 +15,12 @@ use http::{Response, StatusCode};
 use super::exchange::Failed;
 use super::lease::{Wait, Waiting, watch};
 use super::reply::Reply;
+use crate::budget::Share;
 use crate::lease::Lease;
 use crate::request::error::Refused;
 use crate::worker::Worker;
 
-/// Reads a body of at most `max` bytes to its end. The error is what to answer; `None`: there is nobody to answer to.
+/// Reads a body of at most `max` bytes to its end. With it comes its share of the bytes that all connections may hold. The error is what to answer; `None`: there is nobody to answer to.
 pub(super) async fn read_whole(
     worker: &Worker,
     parts: &Parts,
@@ -27,7 +28,7 @@ pub(super) async fn read_whole(
     max: u64,
     reply: &mut Reply,
     lease: &Lease,
-) -> Result<Bytes, Option<Refused>> {
+) -> Result<(Bytes, Share), Option<Refused>> {
     let wait = Waiting::on(Wait::Client(Instant::now()), false);
     let mut watch = pin!(watch(&wait, worker, lease, worker.limits().upstream_response_timeout));
     // The length that is declared decides before the client sends anything.
@@ -40,6 +41,7 @@ pub(super) async fn read_whole(
         reply.inform(head).map_err(|_| None)?;
     }
     let mut whole = BytesMut::new();
+    let mut share = Share::of(&worker.budget);
     loop {
         let data = tokio::select! {
             biased;
@@ -51,6 +53,9 @@ pub(super) async fn read_whole(
         wait.set(Wait::Client(Instant::now()));
         if (whole.len() + data.len()) as u64 > max {
             return Err(Some(Refused::BodyTooLargeToRead { max }));
+        }
+        if !share.grow_to(whole.len() + data.len()) {
+            return Err(Some(worker.shed()));
         }
         let _ = body.flow_control().release_capacity(data.len());
         whole.extend_from_slice(&data);
@@ -64,7 +69,7 @@ pub(super) async fn read_whole(
         Some(trailers) if !trailers.is_empty() => {
             Err(Some(Refused::UnreadableBody("it has trailers, which nothing reads; send it without".into())))
         }
-        _ => Ok(whole.freeze()),
+        _ => Ok((whole.freeze(), share)),
     }
 }
 

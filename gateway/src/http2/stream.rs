@@ -47,7 +47,7 @@ pub(super) async fn run(
         let whole = held::read_whole(&worker, &parts, &mut body, max, &mut reply, &lease);
         received = match whole.await {
             Ok(whole) => {
-                let whole = held.insert(whole);
+                let (whole, _) = held.insert(whole);
                 receive(&worker, &peer, &parts, is_ended, Some(whole), Some(ticket), &mut head)
             }
             Err(Some(refused)) => Err(refuse(refused, ticket, &worker)),

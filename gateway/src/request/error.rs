@@ -103,7 +103,8 @@ impl From<&Failure> for Refused {
             | Failure::Head(_)
             | Failure::Body(_)
             | Failure::Informational { .. }
-            | Failure::Switched => Self::UpstreamNonsense(format!("{failure}.").into()),
+            | Failure::Switched
+            | Failure::Unfilterable(_) => Self::UpstreamNonsense(format!("{failure}.").into()),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod body;
 pub mod check;
 pub mod client;
 pub mod error;
+mod events;
 pub mod forward;
 pub mod grpc;
 pub mod own;
@@ -16,6 +17,7 @@ pub mod resource;
 pub mod respond;
 pub mod route;
 pub mod ticket;
+pub mod tools;
 mod trace;
 
 use std::borrow::Cow;
@@ -35,6 +37,7 @@ use self::forward::{Inputs, UpstreamHead};
 use self::own::Answer;
 use self::resource::Resource;
 use self::ticket::Ticket;
+use self::tools::ToolFilter;
 use crate::config::AuthorizationUse;
 use crate::head::{Framing, Head, Known};
 use crate::lease::{Lease, Terms};
@@ -61,6 +64,8 @@ pub struct Admitted {
     pub framing: Framing,
     /// The most bytes its body may have.
     pub body_max: Option<u64>,
+    /// What is taken out of its answer.
+    pub filter: Option<Rc<ToolFilter>>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
     pub repeatable: bool,
     /// What it hangs on from now on, before it waits for anything.
@@ -145,10 +150,12 @@ pub fn receive(
     };
     let again = capability.needs().body.then(|| message.clone());
     let said: json_rpc::Body;
+    let mut is_said = None;
     let permit = match (check::check(&capability, &worker.standing, resource, message, body_max), again, body) {
         (Err(Refused::Refusal(Refusal::BodyFactsRequired)), Some(_), None) => None,
         (Err(Refused::Refusal(Refusal::BodyFactsRequired)), Some(message), Some(bytes)) => {
             said = body::read(head, bytes, &capability)?;
+            is_said = Some(&said);
             let message = Message { items: &said.items, ..message };
             Some(check::check(&capability, &worker.standing, resource, message, body_max)?)
         }
@@ -174,8 +181,20 @@ pub fn receive(
     let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
     let terms = Terms::of(&capability, permit.message());
     let recording = ticket.recording.as_deref();
-    let was_read = body.is_some();
-    let inputs = Inputs { head, resource, presented, full_path: &full_path, trusted, recording, framing, was_read };
+    let bytes_max = view.limits.rpc_answer_bytes_max;
+    let filters = resource.filter_tools.then(|| ToolFilter::of(&capability, permit.message(), is_said, bytes_max));
+    let filter = filters.flatten().map(Rc::new);
+    let inputs = Inputs {
+        head,
+        resource,
+        presented,
+        full_path: &full_path,
+        trusted,
+        recording,
+        framing,
+        was_read: body.is_some(),
+        is_filtered: filter.is_some(),
+    };
     forward::compose(out, permit, &inputs, &worker.trace_ids);
     ticket.belongs_to(out);
     Ok(Received::Forward(Admitted {
@@ -183,6 +202,7 @@ pub fn receive(
         framing,
         body_max,
         lease: worker.leases.hold(terms),
+        filter,
         repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
     }))
 }

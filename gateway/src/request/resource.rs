@@ -36,6 +36,8 @@ pub struct Resource {
     pub max_body: Option<u64>,
     /// Fields that are otherwise removed and that this resource asked for, lower case.
     pub allow_headers: Vec<Box<str>>,
+    /// Whether lists of tools are filtered.
+    pub filter_tools: bool,
     /// Where it is forwarded to.
     pub upstreams: Rc<Group>,
     /// From the last request byte sent to the response's head, where it is not as the limits say.
@@ -59,6 +61,7 @@ impl Resource {
             anonymous: None,
             max_body: None,
             allow_headers: Vec::new(),
+            filter_tools: false,
             upstreams: Group::for_tests("127.0.0.1:1"),
             response_timeout: None,
         }

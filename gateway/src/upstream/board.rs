@@ -397,6 +397,7 @@ fn leads_alike(one: &Resource, other: &Resource) -> bool {
         max_body: one.max_body,
         response_timeout: one.response_timeout,
         allow_headers: one.allow_headers.clone(),
+        filter_tools: one.filter_tools,
         nested: one.nested,
         ..other.clone()
     };

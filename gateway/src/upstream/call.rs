@@ -12,11 +12,12 @@ use std::borrow::Cow;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::filtered::Filtered;
 use super::h2::H2Call;
 use super::pool::{Link, Unreachable, Upstream};
 use crate::budget::Budget;
@@ -24,6 +25,7 @@ use crate::head::{Field, Fields, Framing, HeadError, ResponseHead};
 use crate::http1::framing::FramingError;
 use crate::http1::upstream::Http1Call;
 use crate::limits::Limits;
+use crate::request::tools::{ToolFilter, Unfilterable};
 
 /// How an upstream failed an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -70,6 +72,9 @@ pub enum Failure {
     /// The memory that all connections may take together is used up, and the response's head needs more.
     #[error("there is no memory left for the upstream's response")]
     Overload,
+    /// The answer is one that tools have to be taken out of, and cannot be.
+    #[error("the list of tools in the upstream's answer cannot be read: it {0}")]
+    Unfilterable(Unfilterable),
     /// The upstream did not answer, or did not read, in time.
     #[error("the upstream did not answer in time")]
     Timeout,
@@ -110,12 +115,15 @@ pub struct Call {
     http1: Http1Call,
     /// The exchange's stream, where the upstream speaks HTTP/2.
     h2: Option<Box<H2Call>>,
+    /// What is taken out of the answer.
+    filtered: Option<Box<Filtered>>,
 }
 
 impl Call {
     /// Room for exchanges.
     pub fn new(limits: Rc<Limits>, budget: &Arc<Budget>) -> Self {
-        Self { http1: Http1Call::new(Rc::clone(&limits), budget), limits, budget: Arc::clone(budget), h2: None }
+        let http1 = Http1Call::new(Rc::clone(&limits), budget);
+        Self { http1, limits, budget: Arc::clone(budget), h2: None, filtered: None }
     }
 
     /// Gives memory back that only a large message needed.
@@ -130,6 +138,7 @@ impl Call {
 
     /// Begins an exchange: `head` is a serialised HTTP/1.1 request head, `framing` the one it declares.
     pub fn begin(&mut self, upstream: Upstream, head: &[u8], framing: Framing, to_head: bool) {
+        self.filtered = None;
         if matches!(upstream.link, Link::Http2(_)) {
             let h2 = H2Call::begin(Rc::clone(&self.limits), &self.budget, upstream, head, framing, to_head);
             self.h2 = Some(Box::new(h2));
@@ -223,6 +232,10 @@ impl Call {
 
     /// Tells the address of the connection that it failed.
     pub fn blame(&self, failure: &Failure) {
+        // What a resource asks of answers to some callers says nothing of how the address does for others.
+        if matches!(failure, Failure::Unfilterable(_)) {
+            return;
+        }
         let upstream = match &self.h2 {
             None => self.http1.upstream(),
             Some(h2) => Some(h2.upstream()),
@@ -232,8 +245,35 @@ impl Call {
         }
     }
 
+    /// Has tools taken out of the answer of the exchange that has just begun.
+    pub fn filter(&mut self, filter: Rc<ToolFilter>) {
+        self.filtered = Some(Box::new(Filtered::new(filter, &self.budget)));
+    }
+
     /// Waits for the next response head, 1xx or final; [`Call::response`] then shows it. Call it again after a 1xx.
     pub fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let Some(mut filtered) = self.filtered.take() else { return self.poll_head(cx) };
+        let polled = self.poll_filtered_head(cx, &mut filtered);
+        self.filtered = Some(filtered);
+        polled
+    }
+
+    fn poll_filtered_head(&mut self, cx: &mut Context<'_>, filtered: &mut Filtered) -> Poll<Result<(), Failure>> {
+        if !filtered.withholds_head() {
+            ready!(self.poll_head(cx))?;
+            match self.response() {
+                Some(head) if !head.is_informational() => filtered.begin(&head, &self.limits)?,
+                _ => {}
+            }
+        }
+        while filtered.withholds_head() {
+            let body = ready!(self.poll_stretch(cx))?;
+            self.hand(body, filtered)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         match &mut self.h2 {
             None => self.http1.poll_response(cx),
             Some(h2) => h2.poll_response(cx),
@@ -244,6 +284,9 @@ impl Call {
     ///
     /// Valid until the next poll; afterwards its bytes are gone and `None` is returned.
     pub fn response(&self) -> Option<ResponseHead<'_>> {
+        if let Some(head) = self.filtered.as_ref().and_then(|filtered| filtered.head()) {
+            return Some(head);
+        }
         match &self.h2 {
             None => self.http1.response(),
             Some(h2) => h2.response(),
@@ -252,6 +295,35 @@ impl Call {
 
     /// Waits for the next stretch of the response's body, or its end.
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, Failure>> {
+        let Some(mut filtered) = self.filtered.take_if(|filtered| filtered.is_filtering()) else {
+            return self.poll_stretch(cx);
+        };
+        let polled = self.poll_filtered_body(cx, &mut filtered);
+        self.filtered = Some(filtered);
+        polled
+    }
+
+    fn poll_filtered_body(&mut self, cx: &mut Context<'_>, filtered: &mut Filtered) -> Poll<Result<Body, Failure>> {
+        loop {
+            if let Some(body) = filtered.next() {
+                return Poll::Ready(Ok(body));
+            }
+            let body = ready!(self.poll_stretch(cx))?;
+            self.hand(body, filtered)?;
+            if body == Body::Data && !filtered.data().is_empty() {
+                return Poll::Ready(Ok(Body::Data));
+            }
+        }
+    }
+
+    /// Hands on what came last.
+    fn hand(&self, body: Body, filtered: &mut Filtered) -> Result<(), Failure> {
+        // With the end come no bytes.
+        let data = if body == Body::Data { self.data() } else { &[] };
+        filtered.take(body, data, &self.limits)
+    }
+
+    fn poll_stretch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, Failure>> {
         match &mut self.h2 {
             None => self.http1.poll_body(cx),
             Some(h2) => h2.poll_body(cx),
@@ -260,6 +332,9 @@ impl Call {
 
     /// The stretch that [`Call::poll_body`] found.
     pub fn data(&self) -> &[u8] {
+        if let Some(filtered) = self.filtered.as_ref().filter(|filtered| filtered.is_filtering()) {
+            return filtered.data();
+        }
         match &self.h2 {
             None => self.http1.data(),
             Some(h2) => h2.data(),
@@ -268,6 +343,9 @@ impl Call {
 
     /// The stretch that [`Call::poll_body`] found, to keep; copied only where its bytes are the connection's.
     pub fn bytes(&self) -> Bytes {
+        if self.filtered.as_ref().is_some_and(|filtered| filtered.is_filtering()) {
+            return Bytes::copy_from_slice(self.data());
+        }
         match &self.h2 {
             None => Bytes::copy_from_slice(self.http1.data()),
             Some(h2) => h2.data().clone(),

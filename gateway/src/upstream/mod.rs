@@ -13,6 +13,7 @@ pub mod balance;
 pub mod board;
 pub mod call;
 pub mod endpoint;
+mod filtered;
 pub mod group;
 pub mod h2;
 pub mod health;

@@ -100,7 +100,7 @@ impl Way for TestWay {
         }
         if head.path() == "/by-body" {
             match body {
-                None => return Passage::Undecided { max: UNDECIDED_BYTES_MAX },
+                None => return Passage::Undecided { max: UNDECIDED_BYTES_MAX, lease: None },
                 Some(body) if body.starts_with(b"no") => {
                     ticket.push_str(" refused");
                     out.extend_from_slice(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
@@ -124,6 +124,7 @@ impl Way for TestWay {
             route: Rc::clone(&self.upstreams),
             framing,
             body_max: self.body_max,
+            filter: None,
             is_repeatable: head.method() != "POST",
             lease: None,
         })

@@ -62,6 +62,8 @@ pub struct Inputs<'a> {
     pub framing: Framing,
     /// Whether the body was read before the message was decided, so that nothing is left of how it came.
     pub was_read: bool,
+    /// Whether the answer is filtered, and so must come without a content coding.
+    pub is_filtered: bool,
 }
 
 /// Writes the upstream request head of a permitted message.
@@ -91,6 +93,7 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
             Known::Authorization if inputs.presented.is_some_and(|presented| presented.in_authorization) => {}
             // Whoever waits for a sign to send its body has had it, and there are no trailers.
             Known::Expect | Known::Trailer if inputs.was_read => {}
+            Known::Other if inputs.is_filtered && f.name.eq_ignore_ascii_case(b"accept-encoding") => {}
             _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
             _ => {}
         }
