@@ -215,6 +215,7 @@ pub struct KeyEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyRing {
     entries: Vec<KeyEntry>,
+    is_unnumbered: bool,
 }
 
 impl KeyRing {
@@ -225,7 +226,22 @@ impl KeyRing {
 
     /// A ring with one key, which mints.
     pub fn of(id: KeyId, key: PublicKey) -> Self {
-        Self { entries: vec![KeyEntry { id, key, state: KeyState::Minting }] }
+        Self { entries: vec![KeyEntry { id, key, state: KeyState::Minting }], is_unnumbered: false }
+    }
+
+    /// A ring of keys whose numbers are not known, as where a service was given a `root.pub` and nothing else. Whatever number
+    /// a token names, each of these keys is tried: the number is only a hint anyway.
+    pub fn unnumbered(keys: impl IntoIterator<Item = PublicKey>) -> Result<Self, KeyRingError> {
+        let mut ring = Self { entries: Vec::new(), is_unnumbered: true };
+        for key in keys {
+            ring.add(ring.next_id(), key, KeyState::Live)?;
+        }
+        Ok(ring)
+    }
+
+    /// Whether the numbers of its keys say nothing.
+    pub fn is_unnumbered(&self) -> bool {
+        self.is_unnumbered
     }
 
     /// Adds a key in the given state.
@@ -364,6 +380,15 @@ mod tests {
         ring.retire(KeyId(0)).unwrap();
         ring.rotate(KeyId(4), key()).unwrap();
         assert_eq!((ring.live().count(), ring.next_id()), (4, KeyId(5)));
+    }
+
+    #[test]
+    fn keys_without_numbers_are_a_ring_too() {
+        let (one, two) = (key(), key());
+        let ring = KeyRing::unnumbered([one, two]).unwrap();
+        assert!(ring.is_unnumbered() && ring.is_live(&one) && ring.is_live(&two));
+        assert_eq!(KeyRing::unnumbered([one, one]), Err(KeyRingError::KeyKnown(KeyId(0))));
+        assert_eq!(KeyRing::unnumbered((0..5).map(|_| key())), Err(KeyRingError::TooManyLive));
     }
 
     #[test]

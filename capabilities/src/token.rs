@@ -103,7 +103,7 @@ impl Unverified {
 
     /// The key that signed the token: the one that its number names, or else whichever live key verifies.
     pub(crate) fn verified_key(&self, keys: &KeyRing) -> Result<PublicKey, NotVerified> {
-        let Some(id) = self.root_key_id else {
+        let Some(id) = self.root_key_id.filter(|_| !keys.is_unnumbered()) else {
             let entry = keys.live().find(|entry| self.is_signed_by(entry));
             return entry.map(|entry| entry.key).ok_or(NotVerified::BadSignature);
         };

@@ -239,7 +239,8 @@ impl Verifier {
     /// Decides the message. `body` are its bytes, where they were read; `now` is in seconds since 1970, UTC.
     ///
     /// # Errors
-    /// [`VerifyError::Refusal`] and [`VerifyError::ClientUnknown`]: the message is not authorised.
+    /// [`VerifyError::Refusal`], [`VerifyError::ClientUnknown`], [`VerifyError::Body`]: the message is not authorised. Where
+    /// the refusal is [`Refusal::BodyFactsRequired`], it may be with its body.
     pub fn decide(
         &self,
         capability: &Capability,
@@ -252,7 +253,10 @@ impl Verifier {
             return Err(VerifyError::ClientUnknown);
         }
         let client = received.client().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let said = body.filter(|body| needs.body && !body.is_empty()).map(|body| received.calls(body, capability));
+        let items = said.as_ref().and_then(|said| said.as_ref().ok()).map_or(&[][..], |said| &said.items);
         let message = Message {
+            items,
             query_string: received.query_string(),
             host: received.host(),
             scheme: received.scheme(),
@@ -263,7 +267,12 @@ impl Verifier {
             backend: Some(self.resource.as_str()),
             ..Message::new(self.resource.as_str(), received.operation(), received.path(), now, client)
         };
-        self.check(capability, message).map(drop)
+        let decided = self.check(capability, message).map(drop);
+        match (decided, said) {
+            // The reason why the body says nothing, where nothing else stands in the way.
+            (Ok(_) | Err(VerifyError::Refusal(Refusal::BodyFactsRequired)), Some(Err(error))) => Err(error),
+            (decided, _) => decided,
+        }
     }
 
     /// All three steps for a message whose body need not be read, or was.

@@ -125,6 +125,10 @@ pub struct Limits {
     pub plan_cache_entries_max: usize,
     /// Bytes of token text remembered per worker with those plans.
     pub plan_cache_bytes_max: usize,
+    /// Tokens that a worker remembers for narrowing, and as many that it narrowed (`forward_token = "narrowed"`).
+    pub narrowing_cache_entries_max: usize,
+    /// Bytes of text by which a worker finds those again, for each of the two.
+    pub narrowing_cache_bytes_max: usize,
     /// Worst-case evaluation steps of an admitted token.
     pub price_budget: u64,
 
@@ -194,6 +198,8 @@ impl Default for Limits {
             upstream_addresses_max: 64,
             plan_cache_entries_max: 10_000,
             plan_cache_bytes_max: 16 * 1024 * 1024,
+            narrowing_cache_entries_max: 2_000,
+            narrowing_cache_bytes_max: 4 * 1024 * 1024,
             price_budget: 10_000,
             ledger_queue_max: 4_096,
             admin_body_bytes_max: 64 * 1024,

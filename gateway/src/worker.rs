@@ -22,6 +22,7 @@ use crate::lease::Leases;
 use crate::limits::Limits;
 use crate::request::error::Refused;
 use crate::request::forward::TraceIds;
+use crate::request::forward::token::Narrowing;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
 use crate::tls::Tls;
@@ -51,6 +52,8 @@ pub struct Worker {
     pub refusals: RefCell<RefusalCache>,
     /// The memory that all connections of all workers may take together.
     pub budget: Arc<Budget>,
+    /// What narrows tokens for the backends that want them so; made when the first one is.
+    pub narrowing: RefCell<Option<Box<Narrowing>>>,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
     /// Ids for traces.
@@ -84,6 +87,7 @@ impl Worker {
             standing,
             plans: plans_within(&view.limits).into(),
             refusals: RefusalCache::of_refusals().into(),
+            narrowing: RefCell::default(),
             telemetry,
             trace_ids: TraceIds::new(rand::random()),
             pool: Pool::new(limits.clone(), rand::random()),
@@ -115,6 +119,8 @@ impl Worker {
         // Compared as values: where no limit changed, nobody has to take them anew.
         let view = if *before == *view.limits { View { limits: before, ..view } } else { view };
         if !self.limits.is(&view.limits) {
+            // Bounds and budget are taken when it is made.
+            self.narrowing.replace(None);
             let caches =
                 |limits: &Limits| (limits.plan_cache_entries_max, limits.plan_cache_bytes_max, limits.price_budget);
             if caches(&self.limits()) != caches(&view.limits) {

@@ -1,5 +1,7 @@
 //! Why a backend does not act on a message, in the domain's words and with the gateway's own problem types.
 
+use std::borrow::Cow;
+
 use crate::authorize::Refusal;
 use crate::path::PathError;
 use crate::token::{NotVerified, Unreadable};
@@ -45,6 +47,9 @@ pub enum VerifyError {
          or the verifier has to be told that the gateway is believed"
     )]
     ClientUnknown,
+    /// A caveat asks what the body says, and two readers could read it differently.
+    #[error("a caveat of the token reads the body, and {0}")]
+    Body(Cow<'static, str>),
     /// The capability's answer to this message.
     #[error(transparent)]
     Refusal(Refusal),
@@ -62,6 +67,7 @@ impl VerifyError {
             Self::MissingCapability => "missing-capability",
             Self::Unreadable(error) => error.kind(),
             Self::NotVerified(error) => error.kind(),
+            Self::Body(_) => "bad-body",
             Self::ClientUnknown => "not-permitted",
             Self::Refusal(refusal) => refusal.kind(),
         }

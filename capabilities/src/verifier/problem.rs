@@ -90,6 +90,7 @@ impl VerifyError {
             Self::NotBelowMount | Self::Refusal(Refusal::NoRight) => {
                 (404, "There is nothing here for this capability", None)
             }
+            Self::Body(_) => (400, "The body cannot be decided on", None),
             Self::ClientUnknown => (403, "A caveat cannot be decided", Some(Challenge::InsufficientScope)),
             Self::Refusal(refusal) => of_refusal(refusal),
         };

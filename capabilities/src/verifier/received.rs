@@ -7,9 +7,11 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{AuthorizationUse, Verifier, VerifyError};
+use crate::json_rpc::{self, Body};
 use crate::message::{Scheme, grpc_call};
 use crate::path::canonical_path;
 use crate::resource::Operation;
+use crate::token::Capability;
 
 /// Which HTTP it came over: they differ in how a request without a body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Received<'r> {
     upgrade: Option<&'r str>,
     body_size: Option<u64>,
     grpc: Option<(&'r str, &'r str)>,
+    content_type: Option<&'r [u8]>,
+    has_content_coding: bool,
     prefix: Option<&'r str>,
     token: Option<&'r str>,
 }
@@ -73,6 +77,7 @@ struct Fields<'r> {
     forwarded_prefix: Option<&'r [u8]>,
     forwarded_cert: Option<&'r [u8]>,
     content_type: Option<&'r [u8]>,
+    content_encoding: Option<&'r [u8]>,
 }
 
 impl<'r> Fields<'r> {
@@ -98,6 +103,7 @@ impl<'r> Fields<'r> {
             13 if is(b"authorization") => (&mut self.authorization, VerifyError::TwoTokens),
             14 if is(b"content-length") => (&mut self.content_length, twice("it has two fields Content-Length")),
             15 if is(b"x-forwarded-for") => (&mut self.forwarded_for, twice("it has two fields X-Forwarded-For")),
+            16 if is(b"content-encoding") => (&mut self.content_encoding, twice("it has two fields Content-Encoding")),
             16 if is(b"x-forwarded-host") => (&mut self.forwarded_host, twice("it has two fields X-Forwarded-Host")),
             17 if is(b"x-forwarded-proto") => (&mut self.forwarded_proto, twice("it has two fields X-Forwarded-Proto")),
             17 if is(b"transfer-encoding") => {
@@ -152,6 +158,8 @@ impl<'r> Received<'r> {
             upgrade: fields.upgrade.map(protocol).transpose()?,
             body_size: body_size(request.version, &fields)?,
             grpc: fields.content_type.and_then(|media_type| grpc_call(request.method, media_type, path)),
+            content_type: fields.content_type,
+            has_content_coding: fields.content_encoding.is_some(),
             prefix: when_believed(fields.forwarded_prefix).map(text).transpose()?,
             token,
         })
@@ -205,6 +213,18 @@ impl<'r> Received<'r> {
     /// Service and method of a gRPC request.
     pub fn grpc(&self) -> Option<(&'r str, &'r str)> {
         self.grpc
+    }
+
+    /// What the body says: its calls, read as strictly as the gateway does.
+    pub(super) fn calls(&self, body: &[u8], capability: &Capability) -> Result<Body, VerifyError> {
+        let refused = |what| Err(VerifyError::Body(Cow::Borrowed(what)));
+        if self.has_content_coding {
+            return refused("it has a content coding; send it without `Content-Encoding`");
+        }
+        if !self.content_type.is_some_and(is_json) {
+            return refused("it is not declared as JSON; send it as `Content-Type: application/json`");
+        }
+        json_rpc::read(body, &capability.argument_names()).map_err(|error| VerifyError::Body(error.to_string().into()))
     }
 
     /// What the gateway took off the path before it forwarded the request: for links, it decides nothing.
@@ -300,6 +320,14 @@ fn certificate(value: &[u8]) -> Result<&str, VerifyError> {
         true => Ok(digits),
         false => Err(VerifyError::Malformed("its X-Forwarded-Client-Cert is no hash of a certificate")),
     }
+}
+
+/// `application/json`, in UTF-8: RFC 8259 knows no other character set, but some readers obey the parameter.
+fn is_json(value: &[u8]) -> bool {
+    let mut parts = value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    let is_utf_8 =
+        |part: &[u8]| part.eq_ignore_ascii_case(b"charset=utf-8") || part.eq_ignore_ascii_case(b"charset=\"utf-8\"");
+    parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json")) && parts.all(is_utf_8)
 }
 
 fn protocol(value: &[u8]) -> Result<&str, VerifyError> {

@@ -205,6 +205,31 @@ fn a_body_is_what_was_read_or_else_what_was_declared() {
 }
 
 #[test]
+fn what_a_body_says_is_read_as_the_gateway_reads_it() {
+    let token = minted(&[("tool", "search"), ("arg", "table=orders")]);
+    let v = verifier();
+    let ask = |fields: &[(&str, &str)], body: Option<&str>| {
+        let fields = with(&token, fields);
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let received = v.receive(Request::new("POST", "/mcp", peer()), fields).ok().unwrap();
+        v.verify(&received, body.map(str::as_bytes), NOW).map(drop)
+    };
+    let call =
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"table":"orders"}}}"#;
+    let length = call.len().to_string();
+    let json = [("content-type", "application/json"), ("content-length", length.as_str())];
+    assert_eq!(ask(&json, Some(call)), Ok(()));
+    assert_eq!(ask(&json, None), Err(VerifyError::Refusal(Refusal::BodyFactsRequired)));
+    let kind = |body: &str| ask(&json, Some(body)).map_err(|error| error.kind());
+    assert_eq!(kind(&call.replace("orders", "people")), Err("not-permitted"));
+    assert_eq!(kind(&call.replace("search", "delete")), Err("not-permitted"));
+    assert_eq!(kind(&call.replace("\"id\":1", "\"id\":1,\"ID\":1")), Err("bad-body"));
+    assert_eq!(kind(""), Err("not-permitted"));
+    assert!(matches!(ask(&[("content-type", "text/plain")], Some(call)), Err(VerifyError::Body(_))));
+    assert!(matches!(ask(&[json[0], ("content-encoding", "gzip")], Some(call)), Err(VerifyError::Body(_))));
+}
+
+#[test]
 fn a_problem_is_what_the_gateway_would_answer() {
     let v = verifier();
     let of = |token: &str| {

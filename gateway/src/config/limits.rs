@@ -79,6 +79,8 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
 
     table.count("plan_cache_entries_max", &mut l.plan_cache_entries_max, 0..=COUNT_MAX);
     table.size("plan_cache_bytes_max", &mut l.plan_cache_bytes_max, 0..=COUNT_MAX);
+    table.count("narrowing_cache_entries_max", &mut l.narrowing_cache_entries_max, 0..=COUNT_MAX);
+    table.size("narrowing_cache_bytes_max", &mut l.narrowing_cache_bytes_max, 0..=COUNT_MAX);
     table.count("price_budget", &mut l.price_budget, 100..=COUNT_MAX);
 
     table.count("ledger_queue_max", &mut l.ledger_queue_max, 1..=1 << 20);

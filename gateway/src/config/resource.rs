@@ -35,6 +35,8 @@ pub enum ForwardToken {
     /// Nothing: the token ends at the gateway.
     #[default]
     None,
+    /// The token, narrowed to this one message and to this one service, for services that verify for themselves.
+    Narrowed,
     /// The token as presented, for services that are holders themselves.
     Original,
 }
@@ -178,10 +180,7 @@ fn read(
     let host = t.value("host").and_then(|e| checked(&e, "\"api.example.com\"", mistakes, values::host));
     let forward_token = match choice(&mut t, "forward_token", &["none", "original", "narrowed"], mistakes) {
         Some((_, "original")) => ForwardToken::Original,
-        Some((entry, "narrowed")) => {
-            entry.mistake(mistakes, "\"narrowed\" is not available in this version; write \"none\" or \"original\".");
-            ForwardToken::None
-        }
+        Some((_, "narrowed")) => ForwardToken::Narrowed,
         _ => ForwardToken::None,
     };
     let authorization = match choice(&mut t, "authorization", &["capability", "pass"], mistakes) {

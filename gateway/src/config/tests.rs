@@ -281,10 +281,6 @@ fn every_mistake_has_its_sentence() {
         ),
         ("@keep_prefix = \"yes\"", "line 3: resource.orders.keep_prefix: this is a text; write true or false."),
         (
-            "@forward_token = \"narrowed\"",
-            "line 3: resource.orders.forward_token: \"narrowed\" is not available in this version; write \"none\" or \"original\".",
-        ),
-        (
             "@forward_token = \"all\"",
             "line 3: resource.orders.forward_token: \"all\" is not known; write \"none\" or \"original\" or \"narrowed\".",
         ),

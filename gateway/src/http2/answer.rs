@@ -79,11 +79,17 @@ pub(super) fn refusal(problem: &Problem, caller: Caller) -> Response<Bytes> {
 
 /// One of the gateway's own documents.
 pub(super) fn own(answer: own::Answer, caller: Caller) -> Response<Bytes> {
-    let length = HeaderValue::from(answer.body.len());
+    let (status, fields, length) = (answer.status, answer.fields(), answer.length());
     let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { answer.body.into() });
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    response.headers_mut().insert(CONTENT_LENGTH, length);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     response
 }
 

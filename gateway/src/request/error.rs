@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use postern_capabilities::authorize::Refusal;
+use postern_capabilities::narrow::NotNarrowable;
 use postern_capabilities::path::PathError;
 use postern_capabilities::token::{NotVerified, Unreadable};
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub enum Refused {
     NotVerified(NotVerified),
     /// The capability's answer to this message.
     Refusal(Refusal),
+    /// The resource's service is to get the token narrowed to this message, and it cannot be.
+    NotNarrowable(NotNarrowable),
     /// There is no such resource, or the capability holds no right to it: nobody can tell which.
     NotFound,
     /// One of the gateway's own paths, with another method than GET or HEAD.
@@ -246,6 +249,9 @@ impl Refused {
                 problem(401, error.kind(), "The token is not accepted", error.to_string()).challenge(Challenge::InvalidToken)
             }
             Self::Refusal(refusal) => refusal_problem(refusal),
+            Self::NotNarrowable(error) => {
+                problem(403, error.kind(), "The token cannot be narrowed to this message", error.to_string())
+            }
             Self::NotFound => not_found(),
             Self::MethodNotAllowed => problem(405, "method-not-allowed", "This path is only read", "Use GET or HEAD."),
             Self::BodyTooLarge { max } => problem(

@@ -114,7 +114,7 @@ pub fn receive(
     }
     let slash = if routes.passes_encoded_slash() { EncodedSlash::Pass } else { EncodedSlash::Refuse };
     let full_path = canonical_path(head.path().as_bytes(), slash).map_err(Refused::Path)?;
-    if let Some(answer) = own::answer(&worker.standing, head.method(), &full_path) {
+    if let Some(answer) = own::answer(&worker.standing, head, &full_path) {
         return answer.map(Received::Answer);
     }
     let carriers = bearer::take(head)?;
@@ -179,6 +179,8 @@ pub fn receive(
         return Ok(Received::Undecided { max: max.unwrap_or_default(), lease });
     };
     let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
+    let carried = forward::token::choose(worker, resource, presented, &capability, permit.message())?;
+    let carried = carried.as_ref();
     let terms = Terms::of(&capability, permit.message());
     let recording = ticket.recording.as_deref();
     let bytes_max = view.limits.rpc_answer_bytes_max;
@@ -188,6 +190,7 @@ pub fn receive(
         head,
         resource,
         presented,
+        carried,
         full_path: &full_path,
         trusted,
         recording,

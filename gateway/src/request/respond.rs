@@ -84,10 +84,15 @@ pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_
 pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_only: bool) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(answer.status).as_bytes());
-    out.extend_from_slice(b" OK\r\n");
-    line(out, b"content-type", answer.content_type.as_bytes());
-    line(out, b"date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-    line(out, b"content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(answer.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in answer.fields() {
+        line(out, name.as_bytes(), value.as_bytes());
+    }
+    if let Some(length) = answer.length() {
+        line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+    }
     if after == After::Close {
         line(out, b"connection", b"close");
     }

@@ -5,16 +5,18 @@
 //! nothing else makes an [`UpstreamHead`].
 
 pub mod hygiene;
+pub mod token;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use postern_capabilities::authorize::Permit;
+use postern_capabilities::message::Message;
 
+use self::token::Carried;
 use super::Presented;
 use super::resource::Resource;
 use super::trace::{self, Recording};
-use crate::config::{AuthorizationUse, ForwardToken};
 use crate::head::{Framing, Head, Known, Version};
 
 pub use super::trace::TraceIds;
@@ -50,8 +52,10 @@ pub struct Inputs<'a> {
     pub head: &'a Head<'a>,
     /// The resource it goes to.
     pub resource: &'a Resource,
-    /// The token as presented, for resources that are holders themselves.
+    /// The token as presented.
     pub presented: Option<Presented<'a>>,
+    /// The token that goes up, if one does.
+    pub carried: Option<&'a Carried<'a>>,
     /// The canonical path with the mount prefix, for resources that keep it.
     pub full_path: &'a str,
     /// Whether the sender is a trusted proxy, whose word on earlier hops is passed on.
@@ -112,32 +116,20 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
     if trailers_wanted {
         out.extend_from_slice(b"te: trailers\r\nconnection: TE\r\n");
     }
-    forward_token(out, inputs);
-    provenance(out, inputs, message.client, message.scheme.as_str());
+    if let Some(carried) = inputs.carried {
+        carried.write(out, resource.authorization);
+    }
+    provenance(out, inputs, message);
     *trace_id_at = out.len() + trace::LINE_START.len();
     trace::write(out, trace, ids, inputs.recording);
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the upstream gets in place of the token.
-fn forward_token(out: &mut Vec<u8>, inputs: &Inputs<'_>) {
-    match (inputs.resource.forward_token, inputs.presented.map(|presented| presented.token)) {
-        (ForwardToken::None, _) | (_, None) => {}
-        (ForwardToken::Original, Some(token)) => match inputs.resource.authorization {
-            AuthorizationUse::Pass => field(out, b"postern-capability", token.expose().as_bytes()),
-            AuthorizationUse::Capability => {
-                out.extend_from_slice(b"authorization: Bearer ");
-                out.extend_from_slice(token.expose().as_bytes());
-                out.extend_from_slice(b"\r\n");
-            }
-        },
-    }
-}
-
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` (RFC 9110 section 7.6.3): where the message came from, said once.
 ///
 /// The last address of the chain is the `client` that the caveats were checked against.
-fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, client: IpAddr, scheme: &str) {
+fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
+    let (client, scheme) = (message.client, message.scheme.as_str());
     out.extend_from_slice(b"x-forwarded-for: ");
     if inputs.trusted {
         for hop in super::client::chain_before(inputs.head, client) {
@@ -151,6 +143,10 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, client: IpAddr, scheme: &s
     let prefix = inputs.resource.prefix.trim_end_matches('/');
     if !inputs.resource.keep_prefix && !prefix.is_empty() {
         field(out, b"x-forwarded-prefix", prefix.as_bytes());
+    }
+    // For a service that decides for itself, and that caveats may ask for the certificate.
+    if let (Some(_), Some(hash)) = (inputs.carried, message.client_cert) {
+        field(out, b"x-forwarded-client-cert", format!("Hash={hash}").as_bytes());
     }
     out.extend_from_slice(b"forwarded: for=");
     match client {

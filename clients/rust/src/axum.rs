@@ -1,0 +1,45 @@
+//! The capability as an extractor of axum's handlers.
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use postern_capabilities::verifier::Problem;
+
+use crate::capability::Capability;
+use crate::error::Refused;
+use crate::layer::answer;
+
+/// A handler asks for a capability on a route that no [`CapabilityLayer`](crate::CapabilityLayer) is around: nothing was
+/// decided, so nothing is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the service has no layer around this route that would decide on its messages")]
+pub struct NoCapability;
+
+impl<S: Send + Sync> FromRequestParts<S> for Capability {
+    type Rejection = NoCapability;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, NoCapability> {
+        parts.extensions.get::<Self>().cloned().ok_or(NoCapability)
+    }
+}
+
+impl IntoResponse for NoCapability {
+    fn into_response(self) -> Response {
+        answer::<Body>(&Problem {
+            kind: "no-capability-layer",
+            title: "The service is not set up to decide on this message",
+            status: 500,
+            detail: "Nothing was done. Whoever runs the service has to put a `CapabilityLayer` around this route."
+                .into(),
+            caveats: Vec::new(),
+            challenge: None,
+        })
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        answer::<Body>(&self.problem())
+    }
+}
