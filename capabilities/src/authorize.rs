@@ -16,6 +16,7 @@
 
 use std::fmt;
 
+use crate::explain::words;
 use crate::language::{FailedCheck, Verdict};
 use crate::message::{Message, QueryError, query_facts};
 use crate::revocation::Standing;
@@ -91,7 +92,7 @@ fn refusal_of(capability: &Capability, message: &Message<'_>, failed: Vec<Failed
     if is_unread(message) && failed.iter().all(|check| reads_body(capability, check.block, check.index)) {
         return Refusal::BodyFactsRequired;
     }
-    Refusal::Caveat(FailedCaveats::of(failed))
+    Refusal::Caveat(FailedCaveats::of(failed, capability, message))
 }
 
 /// Whether there is a body, and nobody has read it.
@@ -183,9 +184,10 @@ pub struct FailedCaveats {
 }
 
 impl FailedCaveats {
-    fn of(failed: Vec<FailedCheck>) -> Self {
+    fn of(failed: Vec<FailedCheck>, capability: &Capability, message: &Message<'_>) -> Self {
         let unlisted = failed.len().saturating_sub(FAILED_CAVEATS_MAX);
-        Self { listed: failed.into_iter().take(FAILED_CAVEATS_MAX).map(FailedCaveat::of).collect(), unlisted }
+        let listed = failed.into_iter().take(FAILED_CAVEATS_MAX);
+        Self { listed: listed.map(|check| FailedCaveat::of(check, capability, message)).collect(), unlisted }
     }
 
     /// One after the other, as far as they are listed.
@@ -223,19 +225,29 @@ pub struct FailedCaveat {
     pub check: usize,
     /// The check as text, escaped; of a long one the beginning. For people: it was not decided by this text.
     pub text: Box<str>,
+    /// What the caveat allows and what the message asks for instead, in words: where the check has the shape of one of the
+    /// command line's caveats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<Box<str>>,
     /// For an expiry, the last second at which it passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expired_at: Option<u64>,
 }
 
 impl FailedCaveat {
-    fn of(failed: FailedCheck) -> Self {
-        Self { block: failed.block, check: failed.index, text: failed.text.into(), expired_at: failed.expires_at }
+    fn of(failed: FailedCheck, capability: &Capability, message: &Message<'_>) -> Self {
+        let FailedCheck { block, index, text, expires_at } = failed;
+        let of_plan = capability.plan().checks().find(|check| (check.block(), check.index()) == (block, index));
+        let words = of_plan.and_then(|check| words::clause(check.check(), block, message));
+        Self { block, check: index, text: text.into(), words: words.map(Into::into), expired_at: expires_at }
     }
 }
 
 impl fmt::Display for FailedCaveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(words) = &self.words {
+            return f.write_str(words);
+        }
         match self.block {
             0 => write!(f, "the authority block's `{}` fails", self.text),
             block => write!(f, "block {block}'s `{}` fails", self.text),
@@ -325,8 +337,8 @@ mod tests {
         let paths = vec![("path", long.as_str()); 20];
         let scene = scene(&paths);
         let refusal = refusal(&scene, asked("orders", NOW));
-        assert!(refusal.to_string().len() < FAILED_CAVEATS_MAX * 320, "{}", refusal.to_string().len());
-        assert!(refusal.to_string().ends_with("…` fails; and 4 more"), "{refusal}");
+        assert!(refusal.to_string().len() < FAILED_CAVEATS_MAX * 400, "{}", refusal.to_string().len());
+        assert!(refusal.to_string().ends_with("…; this message asks for /a; and 4 more"), "{refusal}");
         let Refusal::Caveat(failed) = refusal else { panic!("caveats fail") };
         assert_eq!((failed.iter().count(), failed.unlisted()), (FAILED_CAVEATS_MAX, 4));
         assert!(failed.iter().all(|it| it.text.len() <= 256 && it.text.starts_with("check if path(\"/")));

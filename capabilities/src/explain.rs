@@ -6,6 +6,7 @@
 
 mod lint;
 mod selection;
+pub(crate) mod words;
 
 use serde::Serialize;
 

@@ -9,7 +9,12 @@ use super::program::{Binary, Check, Kind, Op, Predicate, Query, Term, Value};
 #[derive(Debug, Clone, Copy)]
 pub struct CheckView<'p>(pub(super) &'p PlannedCheck);
 
-impl CheckView<'_> {
+impl<'p> CheckView<'p> {
+    /// The check itself, for who looks at its shape.
+    pub(crate) fn check(&self) -> &'p Check {
+        &self.0.check
+    }
+
     /// The block that holds it, the authority being 0.
     pub fn block(&self) -> usize {
         self.0.block
