@@ -214,6 +214,11 @@ impl Capability {
         query.is_ok_and(|query| self.plan.may_call(message, &query, tool))
     }
 
+    /// How many caveats it carries, in all blocks.
+    pub fn caveat_count(&self) -> usize {
+        self.plan().checks().len()
+    }
+
     /// Evaluation steps of one decision, in the worst case.
     pub fn price(&self) -> u64 {
         self.plan.price()

@@ -43,9 +43,12 @@ def test_metrics_are_well_formed_and_complete(gate, token):
     text = gate.metrics()
     families = {f.name: f for f in text_string_to_metric_families(text)}
     assert all(f.documentation for f in families.values())
-    for needed in ("postern_decisions", "postern_own_share_seconds", "postern_connections_open", "postern_plan_cache_lookups", "postern_ledger_lag"):
+    for needed in ("postern_decisions", "postern_own_share_seconds", "postern_connections_open", "postern_plan_cache_lookups", "postern_ledger_lag",
+                   "postern_resource_answered_seconds", "postern_resource_body_bytes", "postern_trace_spans"):
         assert needed in families, sorted(families)
     assert families["postern_own_share_seconds"].type == "histogram"
+    answered = families["postern_resource_answered_seconds"]
+    assert answered.type == "histogram" and any(s.labels.get("resource") == "orders" and s.value > 0 for s in answered.samples)
 
 
 def test_a_strangers_names_make_no_new_series(gate):
@@ -54,6 +57,7 @@ def test_a_strangers_names_make_no_new_series(gate):
         gate.get("/orders/x", method=f"M{number}")
     text = gate.metrics()
     assert "made-up" not in text and "M49" not in text
+    assert "made-up" not in gate.admin("GET", "/status", token=gate.admin_token).body.decode()
 
 
 def test_one_line_of_json_for_each_message():
@@ -81,7 +85,7 @@ def test_the_openapi_document_is_valid_and_describes_what_is_there(gate):
     assert answer.status == 200
     document = json.loads(answer.body)
     validate(document)
-    for path in ("/capabilities/{resource}", "/revocations", "/keys", "/ledger", "/resources", "/metrics", "/health/live", "/health/ready"):
+    for path in ("/capabilities/{resource}", "/revocations", "/keys", "/ledger", "/resources", "/status", "/metrics", "/health/live", "/health/ready"):
         assert path in document["paths"], path
     for path, item in document["paths"].items():
         for method in item:
@@ -96,7 +100,7 @@ def test_the_openapi_document_says_how_to_present_a_token(gate):
     assert any(s["type"] == "http" and s["scheme"].lower() == "bearer" for s in schemes.values())
 
 
-@pytest.mark.parametrize("path", ["/revocations", "/keys", "/ledger", "/resources"])
+@pytest.mark.parametrize("path", ["/revocations", "/keys", "/ledger", "/resources", "/status"])
 def test_admin_answers_are_json(gate, path):
     reply = gate.admin("GET", path, token=gate.admin_token)
     assert reply.status == 200 and reply.value("content-type").startswith("application/json"), reply.head

@@ -41,7 +41,12 @@ fn allows(caveat: &Caveat) -> String {
             format!("allows {caveat}")
         }
         // `only with …`, `only from …`, `only on …`
-        Caveat::Query { .. } | Caveat::Host(_) | Caveat::Client(_) | Caveat::ClientCert(_) | Caveat::Arg { .. } => {
+        Caveat::Query { .. }
+        | Caveat::QueryString(_)
+        | Caveat::Host(_)
+        | Caveat::Client(_)
+        | Caveat::ClientCert(_)
+        | Caveat::Arg { .. } => {
             format!("allows messages {caveat}")
         }
         Caveat::Check(text) => format!("holds {}", quoted(text)),
@@ -61,6 +66,7 @@ fn asks(caveat: &Caveat, message: &Message<'_>) -> String {
             shown(message.path).map(|it| format!("this message asks for {it}")),
             "this message asks for another path",
         ),
+        Caveat::QueryString(_) => "this message has another one".to_owned(),
         Caveat::Query { .. } => "this message's query does not have it, or has another value as well".to_owned(),
         Caveat::Host(_) => {
             or(shown(message.host).map(|it| format!("this message is for {it}")), "this message is for another host")
@@ -165,6 +171,7 @@ fn listed(check: &Check) -> Option<Caveat> {
         ("operation", _) => Some(Caveat::Method(values.map(|it| Operation::parse(it).ok()).collect::<Option<_>>()?)),
         ("client_in", _) => Some(Caveat::Client(values.map(|it| it.parse::<Cidr>().ok()).collect::<Option<_>>()?)),
         ("rpc", _) => Some(Caveat::Rpc(values.map(ToOwned::to_owned).collect())),
+        ("query_string", 1) => Some(Caveat::QueryString(first.to_owned())),
         ("host", 1) => Some(Caveat::Host(first.to_owned())),
         ("client_cert", 1) => Some(Caveat::ClientCert(first.to_owned())),
         ("upgrade", 1) if first.is_empty() => Some(Caveat::NoUpgrade),
@@ -327,7 +334,9 @@ mod tests {
             let caveat = flag(name, values);
             assert_eq!(through_a_token(std::slice::from_ref(&caveat)), [Some(caveat)], "{name} {values:?}");
         }
-        assert_eq!(through_a_token(&[Caveat::NoUpgrade]), [Some(Caveat::NoUpgrade)]);
+        for caveat in [Caveat::NoUpgrade, Caveat::QueryString("page=2".to_owned())] {
+            assert_eq!(through_a_token(std::slice::from_ref(&caveat)), [Some(caveat)]);
+        }
         let beside = [flag("tool", &["search"]), flag("arg", &["index=public"])];
         assert_eq!(through_a_token(&beside), beside.map(Some));
     }

@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Revoke(commands::revoke::RevokeArgs),
     /// List, rotate or retire the root keys
     Keys(commands::keys::KeysArgs),
+    /// Show how a running gateway does: resources, upstreams, rates, refusals by reason
+    Status(commands::status::StatusArgs),
     /// Show what the ledger has recorded
     Log(commands::log::LogArgs),
     /// Check that the ledger is whole, or back it up

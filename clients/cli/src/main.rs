@@ -69,6 +69,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Lint(args) => commands::lint::run(&args),
         Command::Revoke(args) => commands::revoke::run(&args, &state),
         Command::Keys(args) => commands::keys::run(&args, &state),
+        Command::Status(args) => commands::status::run(&args, &state),
         Command::Log(args) => commands::log::run(&args, &state),
         Command::Ledger(args) => commands::ledger::run(&args, &state),
         Command::Config(args) => commands::config::run(&args),

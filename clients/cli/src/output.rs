@@ -106,6 +106,12 @@ impl Paint {
         Self { on: wanted() && io::stderr().is_terminal() }
     }
 
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) fn off() -> Self {
+        Self { on: false }
+    }
+
     /// Whether there are colours.
     pub(crate) fn is_on(self) -> bool {
         self.on

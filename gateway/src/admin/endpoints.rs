@@ -15,7 +15,7 @@ use super::body::{self, KeyRequest, Page, RevokeRequest};
 use super::exchange::Answer;
 use super::presenter::Presenter;
 use super::problem::NotDone;
-use super::{Admin, mint, openapi};
+use super::{Admin, mint, openapi, status};
 use crate::ledger::{AppendError, LedgerError, Position};
 use crate::limits;
 use crate::telemetry::prometheus;
@@ -45,6 +45,7 @@ pub(super) async fn serve(
         }
         "/ledger" if reads => entries(admin, presenter, query).await,
         "/resources" if reads => Ok(resources(admin)),
+        "/status" if reads => Ok(Answer::json(StatusCode::OK, &status::document(admin))),
         "/metrics" if reads => Ok(Answer {
             status: StatusCode::OK,
             content_type: prometheus::CONTENT_TYPE,
@@ -54,7 +55,7 @@ pub(super) async fn serve(
             Ok(Answer { status: StatusCode::OK, content_type: "application/json", body: openapi::DOCUMENT.to_owned() })
         }
         "/revocations" | "/keys" => Err(NotDone::Method("GET, HEAD, POST")),
-        "/ledger" | "/resources" | "/metrics" | "/openapi.json" => Err(NotDone::Method("GET, HEAD")),
+        "/ledger" | "/resources" | "/status" | "/metrics" | "/openapi.json" => Err(NotDone::Method("GET, HEAD")),
         _ => match path.strip_prefix("/capabilities/") {
             Some(name) if !name.contains('/') && method == "POST" => {
                 let resource = mint::resource(admin, name)?;

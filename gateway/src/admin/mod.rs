@@ -15,12 +15,14 @@ mod mint;
 mod openapi;
 mod presenter;
 mod problem;
+mod status;
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -89,6 +91,7 @@ struct Admin {
     telemetry: Arc<Telemetry>,
     worker: WorkerTelemetry,
     shutdown: Shutdown,
+    started: Instant,
 }
 
 /// The two steps in which a gateway ends.
@@ -134,6 +137,7 @@ pub fn start(
             worker: telemetry.worker(),
             telemetry,
             shutdown,
+            started: Instant::now(),
         };
         run(admin, socket);
     })?;
@@ -152,7 +156,11 @@ fn run(admin: Admin, socket: TcpListener) {
     };
     LocalSet::new().block_on(&runtime, async {
         match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => accept(Rc::new(admin), socket).await,
+            Ok(socket) => {
+                let admin = Rc::new(admin);
+                tokio::task::spawn_local(status::keep_rates(Rc::clone(&admin)));
+                accept(admin, socket).await;
+            }
             Err(error) => tracing::error!(%error, "the administration's socket cannot be used"),
         }
     });

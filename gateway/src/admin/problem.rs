@@ -14,7 +14,7 @@ use postern_capabilities::mint::MintError;
 use super::body::without_echo;
 use crate::ledger::LedgerError;
 use crate::ledger::record::{AppendError, ReadError};
-use crate::request::error::{Problem, Refused};
+use crate::request::error::{Problem, Refused, Retry};
 use crate::request::respond::{problem_body, problem_fields};
 use crate::state::StateError;
 
@@ -64,7 +64,8 @@ impl From<LedgerError> for NotDone {
 }
 
 fn problem(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem { status, kind, title, detail: detail.into(), challenge: None, caveats: Vec::new() }
+    let retry = Retry::by_status(status);
+    Problem { status, kind, title, detail: detail.into(), challenge: None, caveats: Vec::new(), retry }
 }
 
 impl NotDone {

@@ -127,6 +127,33 @@ pub struct Problem {
     pub challenge: Option<Challenge>,
     /// The failed caveats, printed, where the refusal is a capability's.
     pub caveats: Vec<ProblemCaveat>,
+    /// Whether the same message may be sent again.
+    pub retry: Retry,
+}
+
+/// Whether the same message may be sent again, for programs: the member `retry` of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// Nothing of it went to a service: sending it again does nothing twice, and can help.
+    Safe,
+    /// A service may have acted on it: only a message that may be done twice may be sent again.
+    Unknown,
+    /// The same message gets the same answer: something about it has to change first.
+    No,
+}
+
+impl Retry {
+    /// What a status says where a problem says nothing else.
+    pub fn by_status(status: u16) -> Self {
+        match status {
+            // The gateway itself has no room; it looked at nothing of the message.
+            503 => Self::Safe,
+            // The service was asked, or the message was on its way to it.
+            408 | 500.. => Self::Unknown,
+            _ => Self::No,
+        }
+    }
 }
 
 /// One failed caveat as a problem shows it. The holder can read its own token, so this tells it nothing new.
@@ -139,6 +166,9 @@ pub struct ProblemCaveat {
     /// The caveat as the plan prints it.
     #[serde(rename = "caveat")]
     pub text: String,
+    /// What it allows and what the message asks for instead, where there are words for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
 }
 
 /// RFC 6750 section 3.1: the `error` of a Bearer challenge.
@@ -167,15 +197,30 @@ impl Challenge {
 }
 
 fn problem(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem { status, kind, title, detail: sentence(detail.into()), challenge: None, caveats: Vec::new() }
+    let (detail, retry) = (sentence(detail.into()), Retry::by_status(status));
+    Problem { status, kind, title, detail, challenge: None, caveats: Vec::new(), retry }
 }
 
 impl Problem {
+    /// What the caller can do, behind what happened.
+    fn advice(mut self, advice: &str) -> Self {
+        self.detail = format!("{} {advice}", self.detail).into();
+        self
+    }
+
+    fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
     fn challenge(mut self, challenge: Challenge) -> Self {
         self.challenge = Some(challenge);
         self
     }
 }
+
+/// What a client does whose request no careful reader takes.
+const MEND_CLIENT: &str = "Nothing was forwarded; correct the program that wrote the request.";
 
 /// The same bytes for a resource that does not exist and for one the token holds no right to.
 fn not_found() -> Problem {
@@ -213,18 +258,20 @@ impl Refused {
                     505 => ("version-not-served", "This HTTP version is not served here"),
                     _ => ("malformed-request", "The request is not strict HTTP"),
                 };
-                problem(error.status(), kind, title, error.to_string())
+                problem(error.status(), kind, title, error.to_string()).advice(MEND_CLIENT)
             }
             Self::Framing(what) => {
-                problem(400, "malformed-request", "The request is not strict HTTP", what.clone())
+                problem(400, "malformed-request", "The request is not strict HTTP", what.clone()).advice(MEND_CLIENT)
             }
-            Self::Path(error) => problem(400, "bad-path", "The path is ambiguous", error.to_string()),
+            Self::Path(error) => problem(400, "bad-path", "The path is ambiguous", error.to_string())
+                .advice("Send the path in its one form: resolved, with every escape in UTF-8 and none escaped twice."),
             Self::Misdirected => problem(
                 421,
                 "misdirected-request",
                 "This connection was made for another host",
                 "The host of the request is not the name that the TLS handshake asked for. Open a connection for this host.",
-            ),
+            )
+            .retry(Retry::Safe),
             Self::TwoTokens => problem(
                 400,
                 "two-tokens",
@@ -233,7 +280,9 @@ impl Refused {
             )
             .challenge(Challenge::InvalidRequest),
             Self::UnreadableCarrier(what) => {
-                problem(401, "invalid-token", "The token cannot be read", *what).challenge(Challenge::InvalidToken)
+                problem(401, "invalid-token", "The token cannot be read", *what)
+                    .advice("Send it as `Authorization: Bearer <token>`.")
+                    .challenge(Challenge::InvalidToken)
             }
             Self::MissingCapability => problem(
                 401,
@@ -243,14 +292,19 @@ impl Refused {
             )
             .challenge(Challenge::Bare),
             Self::Unreadable(error) => {
-                problem(401, error.kind(), "The token cannot be read", error.to_string()).challenge(Challenge::InvalidToken)
+                problem(401, error.kind(), "The token cannot be read", error.to_string())
+                    .advice("Copy the token anew from where it was handed out; `postern inspect` shows whether one is whole.")
+                    .challenge(Challenge::InvalidToken)
             }
             Self::NotVerified(error) => {
-                problem(401, error.kind(), "The token is not accepted", error.to_string()).challenge(Challenge::InvalidToken)
+                problem(401, error.kind(), "The token is not accepted", error.to_string())
+                    .advice("Present a token that this gateway's keys signed; `postern lint` says what in one is not accepted anywhere.")
+                    .challenge(Challenge::InvalidToken)
             }
             Self::Refusal(refusal) => refusal_problem(refusal),
             Self::NotNarrowable(error) => {
                 problem(403, error.kind(), "The token cannot be narrowed to this message", error.to_string())
+                    .advice("This resource takes only tokens that can be narrowed: present one that is not sealed and has room for a block.")
             }
             Self::NotFound => not_found(),
             Self::MethodNotAllowed => problem(405, "method-not-allowed", "This path is only read", "Use GET or HEAD."),
@@ -258,27 +312,29 @@ impl Refused {
                 413,
                 "body-too-large",
                 "The body is too large",
-                format!("This resource takes bodies of at most {max} bytes."),
+                format!("This resource takes bodies of at most {max} bytes. Send a smaller one, or several."),
             ),
             Self::UnreadableBody(what) => problem(
                 400,
                 "bad-body",
                 "The body cannot be decided on",
                 format!("A caveat of the token reads the body, and {what}."),
-            ),
+            )
+            .advice("Send one JSON-RPC 2.0 message, or a batch of them, or present a token whose caveats do not read the body."),
             Self::BodyTooLargeToRead { max } => problem(
                 413,
                 "body-too-large",
                 "The body is too large",
-                format!("A caveat of the token reads the body, and for that it can have at most {max} bytes."),
+                format!("A caveat of the token reads the body, and for that it can have at most {max} bytes. Send a smaller one."),
             ),
             Self::RequestTimeout => problem(
                 408,
                 "request-timeout",
                 "The request came too slowly",
-                "The rest of the request did not arrive in time. It was not processed to its end; send it again.",
+                "The rest of the request did not arrive in time. Whether the service acted on the part that did is unknown: send \
+                 it again if it may be done twice.",
             ),
-            Self::UpstreamUnreachable(what) => problem(502, "upstream-unreachable", "The service cannot be reached", what.clone()),
+            Self::UpstreamUnreachable(what) => problem(502, "upstream-unreachable", "The service cannot be reached", what.clone()).retry(Retry::Safe),
             Self::UpstreamBusy => problem(
                 503,
                 "upstream-busy",
@@ -296,27 +352,31 @@ impl Refused {
                 502,
                 "upstream-closed",
                 "The service closed the connection",
-                "The service closed the connection before it answered. Whether it acted on the request is unknown.",
+                "The service closed the connection before it answered. Whether it acted on the request is unknown: send it again if it may be \
+                 done twice.",
             ),
             Self::UpstreamNonsense(what) => problem(
                 502,
                 "upstream-nonsense",
                 "The service's answer cannot be passed on",
-                format!("{what} Whether it acted on the request is unknown."),
+                format!("{what} Whether it acted on the request is unknown; whoever runs the service finds more in the gateway's log."),
             ),
             Self::UpstreamTimeout => problem(
                 504,
                 "upstream-timeout",
                 "The service did not answer in time",
-                "The service took longer than the gateway waits. Whether it acted on the request is unknown.",
+                "The service took longer than the gateway waits. Whether it acted on the request is unknown: send it again if it may be \
+                 done twice.",
             ),
             Self::DeadlineExceeded => problem(
                 504,
                 DEADLINE,
                 "The caller's deadline has passed",
-                "The service did not finish before the deadline that the call names. Whether it acted on it is unknown.",
+                "The service did not finish before the deadline that the call names. Whether it acted on it is unknown: \
+                 call again, with more time, if it may be done twice.",
             ),
-            Self::Unavailable(what) => problem(503, "unavailable", "The gateway cannot take this request now", *what),
+            Self::Unavailable(what) => problem(503, "unavailable", "The gateway cannot take this request now", *what)
+                .advice("Nothing was forwarded: send it again after the time in `Retry-After`."),
         }
     }
 }
@@ -326,26 +386,40 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
     let detail = refusal.to_string();
     match refusal {
         Refusal::Revoked { .. } | Refusal::KeyRetired => {
-            problem(401, refusal.kind(), "The token is no longer accepted", detail).challenge(Challenge::InvalidToken)
+            problem(401, refusal.kind(), "The token is no longer accepted", detail)
+                .advice("Whoever handed it out can hand out another one.")
+                .challenge(Challenge::InvalidToken)
         }
         Refusal::Expired { .. } => {
-            problem(401, refusal.kind(), "The token has expired", detail).challenge(Challenge::InvalidToken)
+            problem(401, refusal.kind(), "The token has expired", detail)
+                .advice("Ask whoever handed it out for a new one.")
+                .challenge(Challenge::InvalidToken)
         }
         Refusal::NoRight => not_found(),
-        Refusal::UnreadableQuery(_) => problem(400, refusal.kind(), "The query cannot be decided on", detail),
-        Refusal::LengthRequired => problem(411, refusal.kind(), "The body's length must be declared", detail),
+        Refusal::UnreadableQuery(_) => problem(400, refusal.kind(), "The query cannot be decided on", detail)
+            .advice("Send a query that can be read in one way only."),
+        Refusal::LengthRequired => problem(411, refusal.kind(), "The body's length must be declared", detail)
+            .advice("Send it again with `Content-Length`."),
         Refusal::BodyFactsRequired => problem(403, refusal.kind(), "The body cannot be decided on", detail),
         Refusal::Caveat(failed) => {
             let mut problem = problem(403, refusal.kind(), "A caveat stops this message", detail)
+                .advice("Send a message that complies, or present a token with fewer caveats: whoever narrowed this one can hand out another.")
                 .challenge(Challenge::InsufficientScope);
             problem.caveats = failed
                 .iter()
-                .map(|f| ProblemCaveat { block: f.block, check: f.check, text: f.text.to_string() })
+                .map(|f| ProblemCaveat {
+                    block: f.block,
+                    check: f.check,
+                    text: f.text.to_string(),
+                    words: f.words.as_deref().map(ToOwned::to_owned),
+                })
                 .collect();
             problem
         }
         Refusal::Undecidable { .. } => {
-            problem(403, refusal.kind(), "A caveat cannot be decided", detail).challenge(Challenge::InsufficientScope)
+            problem(403, refusal.kind(), "A caveat cannot be decided", detail)
+                .advice("What cannot be decided is not allowed: present another token, or have whoever wrote the caveat correct it.")
+                .challenge(Challenge::InsufficientScope)
         }
     }
 }

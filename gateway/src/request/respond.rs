@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::error::{Problem, ProblemCaveat};
+use super::error::{Problem, ProblemCaveat, Retry};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
 use crate::head::ResponseHead;
@@ -133,6 +133,7 @@ pub fn problem_body(problem: &Problem) -> String {
         title: &'p str,
         status: u16,
         detail: &'p str,
+        retry: Retry,
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         caveats: &'p [ProblemCaveat],
     }
@@ -141,6 +142,7 @@ pub fn problem_body(problem: &Problem) -> String {
         title: problem.title,
         status: problem.status,
         detail: &problem.detail,
+        retry: problem.retry,
         caveats: &problem.caveats,
     };
     let mut text = serde_json::to_string(&body).expect("texts and numbers are always expressible in JSON");

@@ -16,7 +16,7 @@ use super::forward::UpstreamHead;
 use super::resource::Resource;
 use super::trace::{self, Recording, TRACE_ID_DIGITS};
 use crate::head::{Head, Version};
-use crate::telemetry::{ALLOWED, AccessLine, Protocol, Spans};
+use crate::telemetry::{ALLOWED, AccessLine, Ended, Protocol, Spans};
 use crate::worker::Worker;
 
 /// A longer host name is left out of a span.
@@ -39,6 +39,8 @@ pub struct Ticket {
     started: Instant,
     own_share: Duration,
     answered: Option<Instant>,
+    /// From the head's last byte to the final response's head.
+    answered_after: Duration,
     decision: &'static str,
     status: u16,
     protocol: Protocol,
@@ -104,6 +106,7 @@ impl Ticket {
             started: Instant::now(),
             own_share: Duration::ZERO,
             answered: None,
+            answered_after: Duration::ZERO,
             decision: ALLOWED,
             status: 0,
             protocol,
@@ -152,9 +155,11 @@ impl Ticket {
 
     /// The final response's head is on its way to the client.
     pub fn responded(&mut self, worker: &Worker, status: u16) {
+        let now = Instant::now();
+        self.answered_after = now.saturating_duration_since(self.started);
         self.own_share += match self.answered {
-            Some(answered) => answered.elapsed(),
-            None if self.upstream.is_none() => self.started.elapsed(),
+            Some(answered) => now.saturating_duration_since(answered),
+            None if self.upstream.is_none() => self.answered_after,
             None => Duration::ZERO,
         };
         self.status = status;
@@ -165,7 +170,14 @@ impl Ticket {
     /// The exchange is over: counts the decision, writes the access line and hands over the spans.
     pub fn close(self, worker: &Worker) {
         let resource = self.resource.as_deref().map(|r| r.name.as_str());
-        worker.telemetry.decided(resource, self.decision);
+        let ended = Ended {
+            reason: self.decision,
+            status: self.status,
+            answered: self.answered_after,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        };
+        worker.telemetry.ended(resource, &ended);
         if let Some(recording) = &self.recording {
             worker.telemetry.record(self.spans(recording));
         }

@@ -142,7 +142,40 @@ pub(super) struct WorkerCounters {
     pub(super) turns: Counter,
     /// Locked when a (resource, reason) pair is seen for the first time, and when somebody renders.
     pub(super) decisions: Mutex<Vec<DecisionCounter>>,
+    /// Locked when a resource is seen for the first time, and when somebody renders.
+    pub(super) traffic: Mutex<Vec<Arc<TrafficCounters>>>,
 }
+
+/// What one worker counts of one resource's messages.
+#[derive(Debug)]
+pub(super) struct TrafficCounters {
+    pub(super) resource: Arc<str>,
+    pub(super) responses: [Counter; 5],
+    pub(super) bytes_in: Counter,
+    pub(super) bytes_out: Counter,
+    /// From a request head's last byte to its response's head.
+    pub(super) answered: Histogram,
+}
+
+impl TrafficCounters {
+    pub(super) fn of(resource: &str) -> Self {
+        Self {
+            resource: resource.into(),
+            responses: Default::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            answered: Histogram::default(),
+        }
+    }
+}
+
+/// The place of a status in a list of classes.
+pub(super) fn class_of(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, 5) - 1
+}
+
+/// The classes, as they are written.
+pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What the ledger says of itself. Its writer thread keeps all but `queued`, which callers raise as they enqueue.
 #[derive(Debug, Default)]

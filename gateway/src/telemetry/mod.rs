@@ -13,6 +13,7 @@ mod exporter;
 pub mod metrics;
 mod otlp;
 pub mod prometheus;
+mod summary;
 pub mod traces;
 
 use std::cell::{Cell, RefCell};
@@ -27,8 +28,9 @@ use crate::listener::NotServed;
 pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
 pub use metrics::{ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
-use metrics::{DecisionCounter, WorkerCounters};
+use metrics::{DecisionCounter, TrafficCounters, WorkerCounters, class_of};
 pub(crate) use otlp::known_method;
+pub use summary::{ResourceSummary, Summary};
 pub use traces::{Spans, Traces, TracesError};
 
 /// The reason under which an allowed message is counted; every other reason is a stable problem type.
@@ -42,6 +44,7 @@ pub struct Telemetry {
     budget: OnceLock<Arc<Budget>>,
     access_log: AccessLog,
     traces: Traces,
+    rates: summary::Rates,
 }
 
 impl Telemetry {
@@ -54,6 +57,7 @@ impl Telemetry {
             budget: OnceLock::new(),
             access_log,
             traces,
+            rates: summary::Rates::default(),
         })
     }
 
@@ -68,7 +72,7 @@ impl Telemetry {
         lock(&self.workers).push(Arc::clone(&counters));
         WorkerTelemetry {
             counters,
-            decisions: RefCell::default(),
+            known: RefCell::default(),
             log: self.access_log.sink(),
             spans: self.traces.sink(),
             single_writer: PhantomData,
@@ -101,6 +105,19 @@ impl Telemetry {
         lock(&self.workers).iter().map(|worker| worker.turns.read()).collect()
     }
 
+    /// Notes how many messages there were until now; to be called about once a second. [`Telemetry::summary`] states rates
+    /// over the notes of the last ten seconds.
+    pub fn note_rates(&self) {
+        let workers = lock(&self.workers).clone();
+        self.rates.note(summary::totals(&workers));
+    }
+
+    /// All that is counted by resource, added up.
+    pub fn summary(&self) -> Summary {
+        let workers = lock(&self.workers).clone();
+        summary::of(&workers, &self.rates)
+    }
+
     /// All counters as Prometheus text exposition, format 0.0.4.
     pub fn render(&self) -> String {
         let workers = lock(&self.workers).clone();
@@ -114,7 +131,7 @@ impl Telemetry {
 pub struct WorkerTelemetry {
     counters: Arc<WorkerCounters>,
     /// This worker's way from a resource to its counters, so that the shared list is locked once per new pair only.
-    decisions: RefCell<HashMap<Box<str>, Vec<DecisionCounter>, foldhash::fast::RandomState>>,
+    known: RefCell<HashMap<Box<str>, OfResource, foldhash::fast::RandomState>>,
     log: access_log::Sink,
     spans: traces::Sink,
     single_writer: PhantomData<Cell<()>>,
@@ -153,24 +170,35 @@ impl WorkerTelemetry {
     /// A message was decided: `reason` is [`ALLOWED`] or the problem type of the refusal. `resource` only if the
     /// message was routed to one that exists, so that clients cannot make up names.
     pub fn decided(&self, resource: Option<&str>, reason: &'static str) {
+        self.ended(resource, &Ended { reason, ..Ended::default() });
+    }
+
+    /// A message is over. What holds of [`WorkerTelemetry::decided`] holds here.
+    pub fn ended(&self, resource: Option<&str>, ended: &Ended) {
         let resource = resource.unwrap_or("");
-        let mut decisions = self.decisions.borrow_mut();
-        if let Some(known) = decisions.get(resource)
-            && let Some(decision) = known.iter().find(|decision| decision.reason == reason)
+        let mut known = self.known.borrow_mut();
+        if let Some(of_resource) = known.get(resource)
+            && let Some(decision) = of_resource.decisions.iter().find(|decision| decision.reason == ended.reason)
         {
             decision.count.add(1);
+            of_resource.traffic(ended);
             return;
         }
-        let decision = DecisionCounter { resource: resource.into(), reason, count: Arc::default() };
+        let decision = DecisionCounter { resource: resource.into(), reason: ended.reason, count: Arc::default() };
         decision.count.add(1);
         lock(&self.counters.decisions).push(decision.clone());
-        decisions.entry(resource.into()).or_default().push(decision);
+        let of_resource = known.entry(resource.into()).or_insert_with(|| {
+            let traffic = Arc::new(TrafficCounters::of(resource));
+            lock(&self.counters.traffic).push(Arc::clone(&traffic));
+            OfResource { decisions: Vec::new(), traffic }
+        });
+        of_resource.decisions.push(decision);
+        of_resource.traffic(ended);
     }
 
     /// A final response's head went to the client.
     pub fn responded(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.counters.responses[class].add(1);
+        self.counters.responses[class_of(status)].add(1);
     }
 
     /// The gateway's own share of a message's time: all of it, less the waiting for client and upstream.
@@ -241,6 +269,46 @@ impl WorkerTelemetry {
     /// Hands one line to the log writer. Never waits: if the writer cannot keep up the line is dropped and counted.
     pub fn log(&self, line: &AccessLine<'_>) {
         self.log.write(line);
+    }
+}
+
+/// What a message came to, for the counters of its resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// [`ALLOWED`] or the problem type of the refusal.
+    pub reason: &'static str,
+    /// Status of the final response; 0 if there was none.
+    pub status: u16,
+    /// From the head's last byte to the final response's head.
+    pub answered: Duration,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self { reason: ALLOWED, status: 0, answered: Duration::ZERO, bytes_in: 0, bytes_out: 0 }
+    }
+}
+
+/// A worker's counters of one resource.
+struct OfResource {
+    decisions: Vec<DecisionCounter>,
+    traffic: Arc<TrafficCounters>,
+}
+
+impl OfResource {
+    fn traffic(&self, ended: &Ended) {
+        if ended.status == 0 {
+            return;
+        }
+        let traffic = &self.traffic;
+        traffic.responses[class_of(ended.status)].add(1);
+        traffic.bytes_in.add(ended.bytes_in);
+        traffic.bytes_out.add(ended.bytes_out);
+        traffic.answered.observe(ended.answered);
     }
 }
 

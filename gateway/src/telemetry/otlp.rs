@@ -97,7 +97,10 @@ fn client(message: &Spans) -> Option<Span> {
     let forwarded = message.forwarded?;
     let mut attributes = common(message);
     if let Some(upstream) = &message.upstream {
-        let (address, port) = upstream.rsplit_once(':').unwrap_or((upstream, ""));
+        // `10.1.2.3:3000`, `h2c://10.1.2.3:3000`, `unix:/run/orders.sock`
+        let place = upstream.split_once("://").map_or(&**upstream, |(_, place)| place);
+        let place = place.strip_prefix("unix:").unwrap_or(place);
+        let (address, port) = place.rsplit_once(':').unwrap_or((place, ""));
         attributes.push(text("server.address", address));
         attributes.extend(port.parse().ok().map(|port| number("server.port", port)));
     }
@@ -308,6 +311,8 @@ mod tests {
         assert!(spans[0].start_time_unix_nano < spans[1].start_time_unix_nano);
         let address = spans[1].attributes.iter().find(|it| it.key == "server.address").unwrap();
         assert_eq!(*address, text("server.address", "[::1]"));
+        let socket = client(&Spans { upstream: Some("unix:/run/a.sock".into()), ..message() }).unwrap();
+        assert!(socket.attributes.contains(&text("server.address", "/run/a.sock")));
     }
 
     #[test]

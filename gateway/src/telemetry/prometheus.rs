@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::access_log::AccessLog;
 use super::lock;
-use super::metrics::{BUCKETS_US, ConfigMetrics, Counter, Histogram, LedgerMetrics, Protocol, WorkerCounters};
+use super::metrics::{
+    BUCKETS_US, CLASSES, ConfigMetrics, Counter, Histogram, LedgerMetrics, Protocol, TrafficCounters, WorkerCounters,
+};
 use super::traces::Traces;
 use crate::budget::Budget;
 
@@ -26,6 +28,7 @@ pub(super) fn render(
     text.series("postern_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     decisions(&mut text, workers);
     traffic(&mut text, workers);
+    by_resource(&mut text, workers);
     upstreams(&mut text, workers);
     ledger_families(&mut text, ledger);
     reloads(&mut text, config);
@@ -100,6 +103,39 @@ fn decisions(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
     }
 }
 
+/// The families that have a series for each resource of the configuration, and none that a client could add to.
+fn by_resource(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
+    let mut all: BTreeMap<Arc<str>, Vec<Arc<TrafficCounters>>> = BTreeMap::new();
+    for worker in workers {
+        for traffic in lock(&worker.traffic).iter() {
+            all.entry(Arc::clone(&traffic.resource)).or_default().push(Arc::clone(traffic));
+        }
+    }
+    let name = "postern_resource_responses_total";
+    text.family(name, "counter", "Final responses sent, by resource and status class.");
+    for (resource, traffic) in &all {
+        for (class, label) in CLASSES.into_iter().enumerate() {
+            let count = traffic.iter().map(|worker| worker.responses[class].read()).sum();
+            text.series(name, &[("resource", resource), ("class", label)], count);
+        }
+    }
+    let name = "postern_resource_body_bytes_total";
+    text.family(name, "counter", "Body bytes from clients (in) and to them (out), by resource.");
+    for (resource, traffic) in &all {
+        let (bytes_in, bytes_out) = traffic.iter().fold((0, 0), |(bytes_in, bytes_out), worker| {
+            (bytes_in + worker.bytes_in.read(), bytes_out + worker.bytes_out.read())
+        });
+        text.series(name, &[("resource", resource), ("direction", "in")], bytes_in);
+        text.series(name, &[("resource", resource), ("direction", "out")], bytes_out);
+    }
+    let name = "postern_resource_answered_seconds";
+    text.family(name, "histogram", "From a request head's last byte to its response's head, by resource.");
+    for (resource, traffic) in &all {
+        let histograms: Vec<&Histogram> = traffic.iter().map(|worker| &worker.answered).collect();
+        text.buckets(name, &[("resource", resource)], &histograms);
+    }
+}
+
 fn traffic(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
     let sum = |pick: fn(&WorkerCounters) -> &Counter| workers.iter().map(|worker| pick(worker).read()).sum::<u64>();
     let opened = sum(|worker| &worker.connections_opened);
@@ -119,7 +155,7 @@ fn traffic(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
         text.series("postern_requests_total", &[("protocol", protocol.as_str())], count);
     }
     text.family("postern_responses_total", "counter", "Final responses sent, by status class.");
-    for (class, label) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
+    for (class, label) in CLASSES.into_iter().enumerate() {
         let count = workers.iter().map(|worker| worker.responses[class].read()).sum();
         text.series("postern_responses_total", &[("class", label)], count);
     }
@@ -213,6 +249,10 @@ impl Text {
     /// Several writers' histograms as one.
     fn histogram(&mut self, name: &str, help: &str, histograms: &[&Histogram]) {
         self.family(name, "histogram", help);
+        self.buckets(name, &[], histograms);
+    }
+
+    fn buckets(&mut self, name: &str, labels: &[(&str, &str)], histograms: &[&Histogram]) {
         let mut counts = [0; BUCKETS_US.len() + 1];
         let mut sum_ns = 0u64;
         for histogram in histograms {
@@ -221,13 +261,19 @@ impl Text {
             sum_ns = sum_ns.saturating_add(sum);
         }
         let mut seen = 0;
+        let bucket = |text: &mut Self, bound: &str, seen: u64| {
+            let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("le", bound)]).collect();
+            text.series(&format!("{name}_bucket"), &labels, seen);
+        };
         for (count, bound_us) in counts.iter().zip(BUCKETS_US) {
             seen += count;
-            let _ = writeln!(self.0, "{name}_bucket{{le=\"{}\"}} {seen}", seconds(bound_us * 1_000));
+            bucket(self, &seconds(bound_us * 1_000), seen);
         }
         let total: u64 = counts.iter().sum();
-        let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {total}");
-        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {total}", seconds(sum_ns));
+        bucket(self, "+Inf", total);
+        self.labelled(&format!("{name}_sum"), labels);
+        let _ = writeln!(self.0, " {}", seconds(sum_ns));
+        self.series(&format!("{name}_count"), labels, total);
     }
 
     fn labelled(&mut self, name: &str, labels: &[(&str, &str)]) {

@@ -2,6 +2,8 @@
 
 use clap::Args;
 use postern_capabilities::authorize::{FailedCaveat, Refusal, authorize};
+use postern_capabilities::message::Message;
+use postern_capabilities::resource::Right;
 use postern_capabilities::revocation::Standing;
 use postern_capabilities::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
 use serde::Serialize;
@@ -28,7 +30,9 @@ Examples:
 The exit code is 0 if the message would be allowed, and 1 if not. Keys and revocations are those of
 the state folder, unless --public-key names the root's key. A body is given whole with --body, or
 in short with --rpc, --tool and --arg.
-JSON: {\"allowed\": false, \"type\": \"not-permitted\", \"reason\": …, \"caveats\": [{\"block\", \"check\", \"text\"}]}")]
+JSON: {\"allowed\": true, \"right\": {\"resource\", \"operation\"}, \"passed\": 2}
+      {\"allowed\": false, \"type\": \"not-permitted\", \"reason\": …, \"advice\": …,
+       \"caveats\": [{\"block\", \"check\", \"text\", \"words\"}]}")]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     token: TokenInput,
@@ -49,13 +53,22 @@ const BODY_UNKNOWN: &str =
     "a caveat asks what the body says: give it with --body FILE, or say what it calls with --rpc, --tool and --arg";
 
 /// The answer. `type` is the problem type that a gateway would send.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Verdict {
     allowed: bool,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
+    /// The right that the message uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    right: Option<Right>,
+    /// How many caveats let it pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed: Option<usize>,
     /// The caveats that stop the message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     caveats: Vec<FailedCaveat>,
@@ -100,44 +113,111 @@ fn decide(capability: &Capability, message: &mut OwnedMessage, standing: &Standi
     let mut decided = authorize(capability, message.message(), standing).map(drop);
     if decided == Err(Refusal::BodyFactsRequired) {
         if let Err(error) = message.read_body(capability) {
-            return Verdict::refused("bad-body", format!("a caveat of the token reads the body, and {error}"));
+            return Verdict::of_message("bad-body", format!("a caveat of the token reads the body, and {error}"));
         }
         decided = authorize(capability, message.message(), standing).map(drop);
     }
     match decided {
-        Ok(()) => Verdict { allowed: true, kind: None, reason: None, caveats: Vec::new(), more: 0 },
-        Err(refusal @ Refusal::BodyFactsRequired) => Verdict::refused(refusal.kind(), BODY_UNKNOWN.to_owned()),
-        Err(refusal) => Verdict::of_refusal(&refusal),
+        Ok(()) => Verdict::allowed(capability, &message.message()),
+        Err(refusal @ Refusal::BodyFactsRequired) => Verdict::of_message(refusal.kind(), BODY_UNKNOWN.to_owned()),
+        Err(refusal) => Verdict::of_refusal(&refusal, message.message().resource, capability),
     }
 }
 
 impl Verdict {
-    fn refused(kind: &'static str, reason: String) -> Self {
-        Self { allowed: false, kind: Some(kind), reason: Some(reason), caveats: Vec::new(), more: 0 }
+    fn allowed(capability: &Capability, message: &Message<'_>) -> Self {
+        let uses = |right: &&Right| right.covers(message.resource, message.operation);
+        Self {
+            allowed: true,
+            right: capability.rights().iter().find(uses).cloned(),
+            passed: Some(capability.caveat_count()),
+            ..Self::default()
+        }
     }
 
-    fn of_refusal(refusal: &Refusal) -> Self {
+    fn refused(kind: &'static str, reason: String) -> Self {
+        Self { kind: Some(kind), reason: Some(reason), advice: Some(NOT_ACCEPTED), ..Self::default() }
+    }
+
+    /// What the message lacks, and not the token.
+    fn of_message(kind: &'static str, reason: String) -> Self {
+        Self { kind: Some(kind), reason: Some(reason), ..Self::default() }
+    }
+
+    fn of_refusal(refusal: &Refusal, resource: &str, capability: &Capability) -> Self {
         let (caveats, more) = match refusal {
             Refusal::Caveat(failed) => (failed.iter().cloned().collect(), failed.unlisted()),
             _ => (Vec::new(), 0),
         };
-        Self { caveats, more, ..Self::refused(refusal.kind(), refusal.to_string()) }
+        let mut reason = refusal.to_string();
+        if matches!(refusal, Refusal::NoRight) {
+            let here: Vec<String> = capability
+                .rights()
+                .iter()
+                .filter(|right| right.resource.as_str() == resource)
+                .map(|right| right.operation.to_string())
+                .collect();
+            let held = match here.as_slice() {
+                [] => format!("; it holds none on {resource} at all"),
+                here => format!("; on {resource} it holds {}", here.join(", ")),
+            };
+            reason.push_str(&held);
+        }
+        Self { caveats, more, advice: Some(advice(refusal)), ..Self::refused(refusal.kind(), reason) }
     }
 
     fn written(&self, paint: Paint) -> String {
         let Some(kind) = self.kind else {
-            return format!("{}: the message would pass.", paint.green("allowed"));
+            let right = self.right.as_ref().map_or_else(String::new, |right| format!("; the right is {right}"));
+            let passed = match self.passed.unwrap_or_default() {
+                0 => "the token has no caveats".to_owned(),
+                1 => "its one caveat lets it pass".to_owned(),
+                passed => format!("all {passed} caveats let it pass"),
+            };
+            return format!("{}: the message would pass{right}, and {passed}.", paint.green("allowed"));
         };
         let denied = paint.red("denied");
+        let advice = self.advice.map_or_else(String::new, |advice| format!("\n{}", paint.dim(advice)));
         if self.caveats.is_empty() {
-            return format!("{denied} ({kind}): {}", plain(self.reason.as_deref().unwrap_or_default()));
+            return format!("{denied} ({kind}): {}{advice}", plain(self.reason.as_deref().unwrap_or_default()));
         }
-        let caveats = self.caveats.iter().map(|caveat| format!("\n  {}", plain(&caveat.to_string())));
+        let caveats = self.caveats.iter().map(|caveat| {
+            let text = caveat
+                .words
+                .as_ref()
+                .map_or_else(String::new, |_| format!("\n      {}", paint.dim(&plain(&caveat.text))));
+            format!("\n  {}{text}", plain(&caveat.to_string()))
+        });
         let more = match self.more {
             0 => String::new(),
             more => format!("\n  and {more} more"),
         };
         let caveats: String = caveats.chain([more]).collect();
-        format!("{denied} ({kind}): the right is held, and this stops the message:{caveats}")
+        format!("{denied} ({kind}): the right is held, and this stops the message:{caveats}{advice}")
+    }
+}
+
+/// What to do about a token that no gateway with these keys takes.
+const NOT_ACCEPTED: &str =
+    "Ask whoever handed it out for another token, or name the key that signed it with --public-key.";
+
+/// What to do about a refusal.
+fn advice(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Revoked { .. } | Refusal::KeyRetired | Refusal::Expired { .. } => {
+            "Ask whoever handed the token out for a new one."
+        }
+        Refusal::NoRight => {
+            "No attenuation adds a right: ask for a token minted with it, or check the resource's name and the method."
+        }
+        Refusal::UnreadableQuery(_) => "Write the query so that it can be read in one way only.",
+        Refusal::LengthRequired => "Say how long the body is, with --body-size.",
+        Refusal::BodyFactsRequired => "Say what the body says, with --rpc, --tool or --arg.",
+        Refusal::Caveat(_) => {
+            "Ask whoever narrowed the token for one with fewer caveats, or send a message that complies: nobody can take a caveat away again."
+        }
+        Refusal::Undecidable { .. } => {
+            "What cannot be decided is not allowed: have whoever wrote the caveat correct it, or use another token."
+        }
     }
 }

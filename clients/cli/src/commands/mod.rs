@@ -16,6 +16,7 @@ pub(crate) mod overview;
 pub(crate) mod proxy;
 pub(crate) mod revoke;
 pub(crate) mod serve;
+pub(crate) mod status;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
