@@ -46,9 +46,9 @@ const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The answer above a cap. Written once, without waiting: whoever is at a cap has no time for the peers above it.
-const AT_CAPACITY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 145\r\n\
+const AT_CAPACITY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 226\r\n\
 cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
-{\"type\":\"unavailable\",\"title\":\"The gateway cannot take this request now\",\"status\":503,\"detail\":\"So much is under way that no more can begin. Try again.\"}\n";
+{\"type\":\"unavailable\",\"title\":\"The gateway cannot take this request now\",\"status\":503,\"detail\":\"So much is under way that no more can begin. Nothing was forwarded: send it again after the time in Retry-After.\",\"retry\":\"safe\"}\n";
 
 /// The answer to cleartext on a TLS port. Nothing but this sentence is served without a handshake.
 const SPEAKS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 36\r\n\

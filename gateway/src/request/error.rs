@@ -400,7 +400,8 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
             .advice("Send a query that can be read in one way only."),
         Refusal::LengthRequired => problem(411, refusal.kind(), "The body's length must be declared", detail)
             .advice("Send it again with `Content-Length`."),
-        Refusal::BodyFactsRequired => problem(403, refusal.kind(), "The body cannot be decided on", detail),
+        Refusal::BodyFactsRequired => problem(403, refusal.kind(), "The body cannot be decided on", detail)
+            .advice("Send it with a JSON-RPC body, or present a token whose caveats do not read the body."),
         Refusal::Caveat(failed) => {
             let mut problem = problem(403, refusal.kind(), "A caveat stops this message", detail)
                 .advice("Send a message that complies, or present a token with fewer caveats: whoever narrowed this one can hand out another.")
