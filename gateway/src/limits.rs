@@ -218,6 +218,9 @@ impl Limits {
 
 /// Bytes that an HTTP/2 stream to an upstream may hold ready for its connection, beyond what a message's own buffer holds.
 pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Look-ups of names that are under way at once. One that the system's resolver does not finish goes on taking its place
+/// after `upstream_resolve_timeout`; others then wait for it to give up.
+pub const UPSTREAM_LOOKUPS_MAX: usize = 32;
 
 // Administration's own bounds. They are no part of `[limits]`: nothing that an operator runs needs others.
 

@@ -19,13 +19,14 @@ use super::health::{CheckPolicy, Checks};
 use super::probe::Probe;
 use super::resolve::{self, Lookup, keep_resolved};
 use crate::config::HealthCheck;
+use crate::limits::UPSTREAM_LOOKUPS_MAX;
 
 /// Starts the thread. It ends when `shutdown` says so.
 ///
 /// # Errors
 /// The system has no thread for it.
 pub fn start(board: Arc<Board>, shutdown: watch::Receiver<bool>) -> io::Result<JoinHandle<()>> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(UPSTREAM_LOOKUPS_MAX).build()?;
     std::thread::Builder::new().name("upstreams".to_owned()).spawn(move || {
         LocalSet::new().block_on(&runtime, keep(&board, shutdown, resolve::system()));
         // A look-up that the system does not finish must not keep the gateway from ending.
