@@ -5,7 +5,7 @@
 //! dropped. What waits here is bounded like what waits at a worker, and what is dropped is counted. The collector is
 //! complained of once in a while, not once a second.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -55,12 +55,12 @@ pub(super) struct Destination {
 impl Destination {
     /// Reads the header fields, if there are any.
     pub(super) fn new(settings: &config::Telemetry) -> Result<Self, HeadersError> {
-        let headers = settings.headers.as_ref().map_or_else(|| Ok(HeaderMap::new()), headers)?;
+        let headers = settings.headers.as_deref().map_or_else(|| Ok(HeaderMap::new()), headers)?;
         Ok(Self { collector: settings.otlp.clone(), service_name: settings.service_name.clone(), headers })
     }
 }
 
-fn headers(path: &PathBuf) -> Result<HeaderMap, HeadersError> {
+fn headers(path: &Path) -> Result<HeaderMap, HeadersError> {
     let text = read_secret_file(path)?;
     let mut headers = HeaderMap::new();
     for (line, written) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {

@@ -178,7 +178,7 @@ mod tests {
         let keeper = local.spawn_local(async move { keep(&kept_board, kept, lookup).await });
         local
             .run_until(async {
-                let first = Roster::of_all(&[checked.clone()], &[]);
+                let first = Roster::of_all(&[checked], &[]);
                 board.set(&first, &Limits::default());
                 let seats = || Arc::clone(&first[0].watch().borrow());
                 until("an address and a verdict", || seats().first().is_some_and(|seat| seat.fails_checks())).await;
