@@ -85,10 +85,11 @@ impl From<Unreachable> for Failure {
     fn from(unreachable: Unreachable) -> Self {
         tracing::warn!(error = %unreachable, "an upstream cannot be reached");
         match unreachable {
-            Unreachable::Timeout { .. } => Self::Timeout,
-            Unreachable::Failed { .. } | Unreachable::Unresolved { .. } | Unreachable::NoUpstream => {
-                Self::Unreachable(unreachable.to_string().into())
-            }
+            // Whatever the reason, also where it was slowness: nothing was sent, and the client may rely on that.
+            Unreachable::Timeout { .. }
+            | Unreachable::Failed { .. }
+            | Unreachable::Unresolved { .. }
+            | Unreachable::NoUpstream => Self::Unreachable(unreachable.to_string().into()),
             Unreachable::QueueFull | Unreachable::QueueTimeout => Self::Busy(unreachable.to_string().into()),
             Unreachable::Unhealthy => Self::Unhealthy,
         }
