@@ -29,7 +29,11 @@
 //!   A number is the integer and not the text (`--arg id=7`; for the text `--arg 'id="7"'`).
 //! * `--max-body` lets a message without a body pass, its size being 0; one of undeclared length is answered with
 //!   `length-required`.
-//! * `--rpc`, `--tool`, `--arg` and `--grpc` refuse a message that is no such call, a plain GET for example.
+//! * `--rpc`, `--tool`, `--arg` and `--grpc` refuse a message that is no such call, a plain GET for example. So they refuse
+//!   the stream that clients of the Model Context Protocol before its revision of 2026 open with GET, and the DELETE that
+//!   ends their session: which of a service's GETs are harmless is not for such a caveat to say. Those clients do without
+//!   both; where they shall not, write `--check` with an alternative such as `or operation("GET"), path("/mcp")`.
+//! * What the arguments of a call are, and which values are none, stands in [`json_rpc`](crate::json_rpc).
 //! * `--client` names networks; an address stands for itself alone, and the bits behind the prefix are dropped.
 //!
 //! Checks are built from typed terms, never by writing text: no value can break out of its place.

@@ -167,6 +167,7 @@ def test_what_can_be_read_in_two_ways_is_refused(gate, service, client, token, n
         [JSON, ("Mcp-Name", "search"), ("Mcp-Name", "delete")],
         [JSON, ("Mcp-Name", "=?base64?ZGVsZXRl?=")],
         [JSON, ("mcp-method", "TOOLS/CALL")],
+        [JSON, ("Mcp-Param-Index", "secret")],
     ],
     ids=lambda fields: ", ".join(f"{name}={value}" for name, value in fields) or "none",
 )

@@ -4,14 +4,17 @@
 //! back until all of it is there, and the message is decided with it. What is forwarded then are exactly the bytes that
 //! were read. Everything that could make the backend read another body than this one is refused: a content coding, another
 //! media type or character set, and headers by which the Model Context Protocol repeats parts of the body
-//! (`Mcp-Method`, `Mcp-Name`, `MCP-Protocol-Version`) and which say something else.
+//! (`Mcp-Method`, `Mcp-Name`, `MCP-Protocol-Version`, `Mcp-Param-*`) and which say something else. Which argument an
+//! `Mcp-Param-…` repeats only the tool's own description says, so one of them has to have that value.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postern_capabilities::json_rpc::{self, Body, Call};
 use postern_capabilities::token::Capability;
+use serde_json::Value;
 
 use super::error::Refused;
 use crate::head::{Head, Known};
@@ -40,6 +43,7 @@ pub fn read(head: &Head<'_>, bytes: &[u8], capability: &Capability) -> Result<Bo
     let body = json_rpc::read(bytes, &capability.argument_names())
         .map_err(|error| Refused::UnreadableBody(error.to_string().into()))?;
     compare(head, &body)?;
+    compare_arguments(head, bytes)?;
     Ok(body)
 }
 
@@ -88,6 +92,38 @@ fn compare(head: &Head<'_>, body: &Body) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+/// Each `Mcp-Param-…` has to be the value of an argument. The body has been read before, so it has one meaning.
+fn compare_arguments(head: &Head<'_>, bytes: &[u8]) -> Result<(), Refused> {
+    const PREFIX: &[u8] = b"mcp-param-";
+    let is_one = |name: &[u8]| name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    let mut fields = head.fields().filter(|field| is_one(field.name)).peekable();
+    if fields.peek().is_none() {
+        return Ok(());
+    }
+    let mut values = HashSet::new();
+    if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
+        scalars(&body["params"]["arguments"], &mut values);
+    }
+    match fields.find(|field| decoded(field.value).is_none_or(|said| !values.contains(&said))) {
+        None => Ok(()),
+        Some(field) => Err(Refused::UnreadableBody(
+            format!("no argument in the body has the value of the header `{}`", String::from_utf8_lossy(field.name))
+                .into(),
+        )),
+    }
+}
+
+/// The values of all scalars, as headers write them.
+fn scalars(value: &Value, into: &mut HashSet<String>) {
+    match value {
+        Value::Null => {}
+        Value::Bool(_) | Value::Number(_) => _ = into.insert(value.to_string()),
+        Value::String(text) => _ = into.insert(text.clone()),
+        Value::Array(elements) => elements.iter().for_each(|element| scalars(element, into)),
+        Value::Object(members) => members.values().for_each(|member| scalars(member, into)),
+    }
 }
 
 /// A mirrored value: plain, or `=?base64?…?=` where a header could not hold it. `None`: not readable in one way only.
@@ -177,5 +213,22 @@ mod tests {
         let batch = format!("[{one},{ping}]");
         assert!(!agrees("mcp-method: tools/call\r\n", &batch), "one header cannot speak for two calls");
         assert!(agrees("mcp-method: ping\r\n", &format!("[{ping}]")));
+    }
+
+    #[test]
+    fn headers_that_repeat_an_argument_must_repeat_one() {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"region":"é","n":[{"x":42}],"b":true}}}"#;
+        let agrees = |fields: &str| with_head(fields, |head| compare_arguments(head, body.as_bytes()).is_ok());
+        assert!(agrees(""));
+        assert!(agrees("mcp-param-region: =?base64?w6k=?=\r\nMcp-Param-N: 42\r\nMCP-PARAM-B: true\r\n"));
+        for bad in [
+            "mcp-param-region: e",
+            "mcp-param-n: 43",
+            "mcp-param-n:",
+            "mcp-param-n: 42\r\nmcp-param-n: 43",
+            "mcp-param-name: t",
+        ] {
+            assert!(!agrees(&format!("{bad}\r\n")), "{bad}");
+        }
     }
 }
