@@ -131,6 +131,9 @@ impl Generation {
         if self.config.trusted_proxies != before.config.trusted_proxies {
             changes.push("trusted_proxies".to_owned());
         }
+        if self.config.proxy_protocol != before.config.proxy_protocol {
+            changes.push("proxy_protocol".to_owned());
+        }
         if self.config.limits != before.config.limits {
             changes.push("limits".to_owned());
         }

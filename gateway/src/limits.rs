@@ -222,6 +222,9 @@ pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// after `upstream_resolve_timeout`; others then wait for it to give up.
 pub const UPSTREAM_LOOKUPS_MAX: usize = 32;
 
+/// Bytes of a PROXY protocol header behind its first sixteen: addresses and entries. Proxies add some hundred at most.
+pub const PROXY_HEADER_BYTES_MAX: u16 = 2048;
+
 // Administration's own bounds. They are no part of `[limits]`: nothing that an operator runs needs others.
 
 /// Open administration connections.

@@ -6,10 +6,12 @@
 //! is out of file descriptors serves the connections it has, and accepts again as soon as one is free.
 //!
 //! * this file: from an accepted socket to a served connection
+//! * [`proxy`]: who the client is, where a proxy in front says it
 //! * [`socket`]: binding; [`places`]: the caps; [`leaving`]: how connections are told to end
 
 mod leaving;
 mod places;
+mod proxy;
 mod socket;
 
 use std::future::Future;
@@ -212,13 +214,16 @@ where
     // Answers are written whole; waiting for more of them only delays the last one.
     let _ = stream.set_nodelay(true);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let socket = peer;
     let mut leaving = settings.leaving.told();
     let view = settings.view.get();
     let opened = async {
-        match &view.tls {
+        let (stream, peer, place) = introduce(stream, peer, place, &view, &settings).await?;
+        let (stream, handshake, is_h2) = match &view.tls {
             Some(tls) => shake(stream, tls, &view.limits).await,
             None => sniff(stream, &view.limits).await,
-        }
+        }?;
+        io::Result::Ok((stream, handshake, is_h2, peer, place))
     };
     // Before its first request a connection is owed nothing: at a shutdown it closes.
     let opened = tokio::select! {
@@ -228,11 +233,32 @@ where
     };
     drop(view);
     match opened {
-        Ok((stream, handshake, is_h2)) => {
+        Ok((stream, handshake, is_h2, peer, place)) => {
             let leaving = settings.leaving.clone();
             serve(Connection { stream, is_h2, peer, handshake, leaving, place }).await;
         }
-        Err(error) => tracing::debug!(%peer, %error, "a connection ended before its first request"),
+        Err(error) => tracing::debug!(%socket, %error, "a connection ended before its first request"),
+    }
+}
+
+/// Who the client is: the peer, or whom it names where it is a proxy that has to say it. Then the client's own cap counts.
+async fn introduce(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    view: &View,
+    settings: &Settings,
+) -> io::Result<(TcpStream, SocketAddr, Place)> {
+    if !view.proxy_protocol || !view.trusted_proxies.contains(peer.ip()) {
+        return Ok((stream, peer, place));
+    }
+    let said = timeout(view.limits.first_byte_timeout, proxy::take(&mut stream)).await;
+    let Some(client) = said.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok((stream, peer, place)) };
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    drop(place);
+    match admit(&stream, client, settings) {
+        Some(place) => Ok((stream, client, place)),
+        None => Err(io::Error::other("there is no room for the client's connection")),
     }
 }
 

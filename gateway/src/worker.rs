@@ -36,6 +36,8 @@ pub struct View {
     pub limits: Rc<Limits>,
     /// Whose word on earlier hops is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Whether their connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Certificate and key of the data listener; `None`: cleartext.
     pub tls: Option<Arc<Tls>>,
 }
@@ -76,7 +78,12 @@ impl Worker {
         telemetry: WorkerTelemetry,
     ) -> Self {
         let budget = Budget::new(limits.buffered_bytes_max);
-        Self::of(View { routes, limits, trusted_proxies, tls: None }, standing, budget, telemetry)
+        Self::of(
+            View { routes, limits, trusted_proxies, proxy_protocol: false, tls: None },
+            standing,
+            budget,
+            telemetry,
+        )
     }
 
     /// A worker with empty caches.

@@ -21,6 +21,7 @@ use crate::config::{self, TrustedProxies};
 use crate::generation::Generation;
 use crate::listener::{self, Connection, Connections, Dismissal, Leaving, Listener, Settings, Stream};
 use crate::request::Peer;
+use crate::request::cors::Policy;
 use crate::request::resource::Resource;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
@@ -52,8 +53,13 @@ impl Parts {
         };
         let generation = Arc::clone(&self.generations.borrow_and_update());
         let limits = Rc::new(generation.config.limits.clone());
-        let nowhere =
-            View { routes: Routes::new(Vec::new()), limits, trusted_proxies: TrustedProxies::default(), tls: None };
+        let nowhere = View {
+            routes: Routes::new(Vec::new()),
+            limits,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
+            tls: None,
+        };
         let worker = Rc::new(Worker::of(nowhere, self.standing, Arc::clone(&self.budget), self.telemetry));
         worker.follow(view(&generation, &worker.pool));
         let mut sockets = Sockets {
@@ -192,6 +198,7 @@ fn view(generation: &Generation, pool: &Pool) -> View {
         routes: Routes::new(resources.collect()),
         limits: Rc::new(generation.config.limits.clone()),
         trusted_proxies: generation.config.trusted_proxies.clone(),
+        proxy_protocol: generation.config.proxy_protocol,
         tls: generation.tls.clone(),
     }
 }
@@ -214,6 +221,7 @@ fn resource(
         upstream_host: checked.upstream_host.as_deref().map(Into::into),
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
+        cors: checked.cors.as_ref().map(Policy::new),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
         filter_tools: checked.filter_tools,
         upstreams: pool.group(roster, checked.upstream.iter().map(Endpoint::new).collect()),

@@ -4,6 +4,7 @@
 //! their tables; this file reads the rest. The defaults stand in `gateway/postern.default.toml`, which a test compares
 //! with the code. A bad configuration is refused whole; keys that a later version will serve are refused by name.
 
+mod cors;
 mod errors;
 mod health;
 mod limits;
@@ -18,6 +19,7 @@ mod values;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use cors::Cors;
 pub use errors::{ConfigErrors, Mistake};
 pub use health::HealthCheck;
 pub use resource::{AuthorizationUse, ForwardToken, Resource};
@@ -44,6 +46,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Whose `Forwarded` and `X-Forwarded-*` fields are believed.
     pub trusted_proxies: TrustedProxies,
+    /// Whether their connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Certificate and key; `None`: cleartext.
     pub tls: Option<TlsFiles>,
     /// The administration listener.
@@ -121,6 +125,7 @@ impl Config {
             listen: vec![loopback(7400)],
             workers: None,
             trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
             tls: None,
             admin: Admin { listen: loopback(7401) },
             ledger: Ledger::Embedded,
@@ -171,6 +176,12 @@ impl Config {
         config.workers = root.value("workers").and_then(|entry| workers(&entry, m));
         if let Some(entry) = root.value("trusted_proxies") {
             config.trusted_proxies = trusted_proxies(&entry, m);
+        }
+        if let Some(entry) = root.value("proxy_protocol") {
+            config.proxy_protocol = entry.truth(m).unwrap_or(false);
+            if config.proxy_protocol && config.trusted_proxies.0.is_empty() {
+                entry.mistake(m, "nobody's header would be believed; name the peers that send one in trusted_proxies.");
+            }
         }
         config.state_dir = root.value("state_dir").and_then(|entry| Some(dir.join(path(&entry, "\".postern\"", m)?)));
         config.tls = root.section("tls", m).and_then(|section| tls(section, dir, m));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::resource::ResourceName;
 
+use super::cors::{self, Cors};
 use super::errors::Mistakes;
 use super::health::{self, HealthCheck};
 use super::limits;
@@ -80,6 +81,8 @@ pub struct Resource {
     pub response_timeout: Option<Duration>,
     /// Health checks of its addresses.
     pub health: Option<HealthCheck>,
+    /// Whose pages may speak to it from within a browser; `None`: nobody's.
+    pub cors: Option<Cors>,
     /// Fields that are otherwise removed, lower case.
     pub allow_headers: Vec<String>,
     /// Whether tools that a capability cannot call are taken out of the lists that a Model Context Protocol server answers with.
@@ -105,6 +108,7 @@ impl Resource {
             max_body: None,
             response_timeout: None,
             health: None,
+            cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,
             nested: false,
@@ -195,6 +199,7 @@ fn read(
     let anonymous = t.value("anonymous").and_then(|e| super::file(&e, "\"anonymous.token\"", dir, mistakes));
     let max_body = t.value("max_body").and_then(|e| limits::bytes(&e, mistakes));
     let response_timeout = t.value("response_timeout").and_then(|e| limits::time(&e, mistakes));
+    let cors = t.section("cors", mistakes).and_then(|section| cors::read(section, mistakes));
     let health = t.section("health", mistakes).and_then(|section| health::read(section, mistakes));
     let allow_headers = allow_headers(&mut t, mistakes);
     t.finish(mistakes);
@@ -213,6 +218,7 @@ fn read(
         max_body,
         response_timeout,
         health,
+        cors,
         allow_headers,
         filter_tools,
         nested,
@@ -225,9 +231,6 @@ fn refuse_unavailable(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) {
         && entry.truth(mistakes) != Some(false)
     {
         entry.mistake(mistakes, "topics are not available in this version; name an `upstream` instead.");
-    }
-    if let Some(entry) = t.value("cors") {
-        entry.mistake(mistakes, "answering CORS preflights is not available in this version; remove the key.");
     }
 }
 

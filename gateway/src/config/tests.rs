@@ -24,14 +24,15 @@ fn the_default_file_says_what_the_code_does() {
 /// Every key that the code knows stands in the default file, commented out where it has no default.
 #[test]
 fn the_default_file_names_every_key() {
-    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n";
+    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n[resource.r.cors]\nzz = 1\n";
     let mut keys = 0;
     for mistake in mistakes(everything) {
         let Some((_, known)) = mistake.split_once("the keys here are ") else { continue };
         for key in known.trim_end_matches('.').split(", ").map(|key| key.trim_matches('`')) {
             keys += 1;
-            let later = ["topic", "cors"].contains(&key);
-            let table = ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource", "health"].contains(&key);
+            let later = ["topic"].contains(&key);
+            let table =
+                ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource", "health", "cors"].contains(&key);
             let stands = DEFAULT_FILE.lines().any(|line| {
                 let line = line.trim_start_matches("# ");
                 line.starts_with(&format!("{key} = "))
@@ -294,7 +295,27 @@ fn every_mistake_has_its_sentence() {
         ),
         (
             "@cors = {}",
-            "line 3: resource.orders.cors: answering CORS preflights is not available in this version; remove the key.",
+            "resource.orders.cors.origins: nobody is named; write origins = [\"https://app.example.com\"], or remove the table.",
+        ),
+        (
+            "@cors = { origins = [\"https://App.example\"] }",
+            "line 3: resource.orders.cors.origins: \"https://App.example\" is no origin; write scheme, host and port as browsers do, like \"https://app.example.com\" or \"http://localhost:3000\".",
+        ),
+        (
+            "@cors = { origins = [\"https://app.example:443\"] }",
+            "line 3: resource.orders.cors.origins: \"https://app.example:443\" is no origin; write scheme, host and port as browsers do, like \"https://app.example.com\" or \"http://localhost:3000\".",
+        ),
+        (
+            "@cors = { origins = [\"*\"], credentials = true }",
+            "line 3: resource.orders.cors.origins: with credentials = true no page may be let in unseen; name the origins instead of \"*\".",
+        ),
+        (
+            "@cors = { origins = [\"*\"], methods = [\"put\"] }",
+            "line 3: resource.orders.cors.methods: \"put\" is no method; write one like \"PUT\".",
+        ),
+        (
+            "proxy_protocol = true\n@",
+            "line 1: proxy_protocol: nobody's header would be believed; name the peers that send one in trusted_proxies.",
         ),
         (
             "@allow_headers = [\"Host\"]",

@@ -98,7 +98,7 @@ impl Way for Gateway {
             Ok(Received::Undecided { max, lease }) => Passage::Undecided { max, lease: Some(lease) },
             Ok(Received::Answer(answer)) => {
                 ticket.responded(&self.worker, answer.status);
-                respond::compose_answer(out, &answer, after, to_head);
+                respond::compose_answer(out, &answer, after, to_head, ticket.cross.as_deref());
                 Passage::Answered(after)
             }
             Err(refused) => {
@@ -114,19 +114,19 @@ impl Way for Gateway {
     }
 
     fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
-        respond::compose_head(out, head, Delimiter::Absent, After::KeepAlive, false);
+        respond::compose_head(out, head, (Delimiter::Absent, After::KeepAlive), false, None);
     }
 
     fn respond(
         &self,
         ticket: &mut Ticket,
         head: &ResponseHead<'_>,
-        (delimiter, after): (Delimiter, After),
+        framing: (Delimiter, After),
         http_1_0: bool,
         out: &mut Vec<u8>,
     ) {
         ticket.answered();
-        respond::compose_head(out, head, delimiter, after, http_1_0);
+        respond::compose_head(out, head, framing, http_1_0, ticket.cross.as_deref());
         ticket.responded(&self.worker, head.status());
     }
 
@@ -163,6 +163,6 @@ impl Gateway {
         let problem = refused.problem();
         ticket.refused(problem.kind);
         ticket.responded(&self.worker, problem.status);
-        respond::compose_refusal(out, &problem, after, to_head);
+        respond::compose_refusal(out, &problem, after, to_head, ticket.cross.as_deref());
     }
 }

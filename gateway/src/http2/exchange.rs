@@ -98,7 +98,11 @@ impl Exchange {
             self.ticket.refused(problem.as_ref().map_or(CLIENT_GONE, |problem| problem.kind));
             if let (Some(problem), Some(_)) = (problem, &reply) {
                 self.ticket.responded(&self.worker, problem.status);
-                answer = Some(answer::refusal(&problem, self.caller));
+                let mut refusal = answer::refusal(&problem, self.caller);
+                if let Some(cross) = &self.ticket.cross {
+                    cross.apply(refusal.headers_mut());
+                }
+                answer = Some(refusal);
             }
         }
         self.ticket.close(&self.worker);
@@ -231,12 +235,15 @@ impl Exchange {
         let mut watch = pin!(watch(&wait, &self.worker, &self.admitted.lease, response_timeout));
 
         let Some(waiting) = reply else { return Err(Failed::Gone) };
-        let begun = tokio::select! {
+        let mut begun = tokio::select! {
             biased;
             begun = upload.beside(download.head(waiting)) => begun?,
             end = &mut watch => return Err(end),
             () = &mut past => return Err(Failed::Deadline),
         };
+        if let Some(cross) = &self.ticket.cross {
+            cross.apply(begun.head.headers_mut());
+        }
         self.ticket.answered();
         self.ticket.responded(&self.worker, begun.head.status().as_u16());
 

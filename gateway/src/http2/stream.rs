@@ -20,6 +20,7 @@ use super::reply::Reply;
 use super::rest::drop_rest;
 use crate::head::{self, Head, HeadError, Spans};
 use crate::limits::Limits;
+use crate::request::cors::Cross;
 use crate::request::error::{Problem, Refused};
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
@@ -39,16 +40,16 @@ pub(super) async fn run(
     let mut reply = Reply::on(respond);
     let caller = caller(&parts);
     let mut head = UpstreamHead::default();
-    let mut held = None;
+    let (mut held, mut cross) = (None, None);
     let is_ended = body.is_end_stream();
-    let mut received = receive(&worker, &peer, &parts, is_ended, None, None, &mut head);
+    let mut received = receive(&worker, &peer, &parts, is_ended, None, None, (&mut head, &mut cross));
     if let Ok((Received::Undecided { max, lease }, ticket)) = received {
         // Decided once more, by all of it.
         let whole = held::read_whole(&worker, &parts, &mut body, max, &mut reply, &lease);
         received = match whole.await {
             Ok(whole) => {
                 let (whole, _) = held.insert(whole);
-                receive(&worker, &peer, &parts, is_ended, Some(whole), Some(ticket), &mut head)
+                receive(&worker, &peer, &parts, is_ended, Some(whole), Some(ticket), (&mut head, &mut cross))
             }
             Err(Some(refused)) => Err(refuse(refused, ticket, &worker)),
             Err(None) => {
@@ -58,7 +59,7 @@ pub(super) async fn run(
             }
         };
     }
-    let answer = match received {
+    let mut answer = match received {
         Ok((Received::Forward(admitted), ticket)) => {
             // Whether it can be read was asked before anything else.
             let timeout = if caller == Caller::Grpc { grpc_timeout(&parts).ok().flatten() } else { None };
@@ -81,6 +82,9 @@ pub(super) async fn run(
         }
         Err(problem) => answer::refusal(&problem, caller),
     };
+    if let Some(cross) = &cross {
+        cross.apply(answer.headers_mut());
+    }
     // Whether it arrives is no longer of interest: it has been counted, and nothing went up.
     let _ = reply.whole(answer, &worker.limits()).await;
     drop_rest(body, &worker.limits()).await;
@@ -88,7 +92,7 @@ pub(super) async fn run(
 }
 
 /// Reads the head and takes it through the request path; the second time with the whole body, and the ticket of the first.
-/// A refusal is counted and logged here.
+/// A refusal is counted and logged here; what its answer says to a browser is put into `cross`.
 fn receive(
     worker: &Worker,
     peer: &Peer,
@@ -96,14 +100,16 @@ fn receive(
     is_ended: bool,
     body: Option<&[u8]>,
     opened: Option<Ticket>,
-    out: &mut UpstreamHead,
+    (out, cross): (&mut UpstreamHead, &mut Option<Rc<Cross>>),
 ) -> Result<(Received, Ticket), Problem> {
     let (mut buffer, mut spans) = (Vec::new(), Spans::new());
     let mut ticket;
     let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits()) {
         Ok(head) => {
             ticket = opened.unwrap_or_else(|| Ticket::open(worker, peer.address, &head));
-            request::receive(worker, peer, &head, body, &mut ticket, out)
+            let received = request::receive(worker, peer, &head, body, &mut ticket, out);
+            cross.clone_from(&ticket.cross);
+            received
         }
         Err(error) => {
             ticket = Ticket::unreadable(worker, peer.address, Protocol::Http2);

@@ -27,8 +27,13 @@ where
     let address = socket.local_addr().expect("bound");
     let (shutdown, receiver) = watch::channel(false);
     let (dismissal, leaving) = Leaving::new();
-    let view =
-        View { routes: Routes::new(Vec::new()), limits: limits.into(), trusted_proxies: Default::default(), tls };
+    let view = View {
+        routes: Routes::new(Vec::new()),
+        limits: limits.into(),
+        trusted_proxies: Default::default(),
+        proxy_protocol: false,
+        tls,
+    };
     let settings = Settings {
         view: Current::new(view),
         connections: Arc::clone(&connections),

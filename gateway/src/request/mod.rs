@@ -8,6 +8,7 @@ pub mod bearer;
 pub mod body;
 pub mod check;
 pub mod client;
+pub mod cors;
 pub mod error;
 mod events;
 pub mod forward;
@@ -117,8 +118,15 @@ pub fn receive(
     if let Some(answer) = own::answer(&worker.standing, head, &full_path) {
         return answer.map(Received::Answer);
     }
-    let carriers = bearer::take(head)?;
     let found = routes.find(&host, &full_path);
+    if let Some(policy) = found.as_ref().and_then(|found| found.resource.cors.as_ref()) {
+        if let Some(answer) = policy.preflight(head) {
+            ticket.cross = Some(answer);
+            return Ok(Received::Answer(Answer::empty()));
+        }
+        ticket.cross = Some(policy.cross(head));
+    }
+    let carriers = bearer::take(head)?;
     let now = worker.now();
 
     let (capability, presented) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;

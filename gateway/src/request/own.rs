@@ -19,7 +19,7 @@ pub const KEY_DOCUMENT_SECONDS: u32 = 30;
 
 /// A small answer of the gateway's own.
 pub struct Answer {
-    /// The HTTP status: 200, or 304 without a body.
+    /// The HTTP status: 200, or 304 and 204 without a body.
     pub status: u16,
     /// The media type of the body.
     pub content_type: &'static str,
@@ -31,18 +31,26 @@ pub struct Answer {
 
 impl Answer {
     /// The fields besides framing, for both versions of HTTP.
-    pub fn fields(&self) -> [(&'static str, String); 4] {
-        [
-            ("content-type", self.content_type.to_owned()),
-            ("cache-control", format!("public, max-age={KEY_DOCUMENT_SECONDS}")),
-            ("etag", self.etag.clone()),
-            ("date", httpdate::fmt_http_date(SystemTime::now())),
-        ]
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("date", httpdate::fmt_http_date(SystemTime::now()))];
+        if self.status != 204 {
+            fields.extend([
+                ("content-type", self.content_type.to_owned()),
+                ("cache-control", format!("public, max-age={KEY_DOCUMENT_SECONDS}")),
+                ("etag", self.etag.clone()),
+            ]);
+        }
+        fields
     }
 
     /// What `Content-Length` says. A 304 has none: it would be taken for the document's.
     pub fn length(&self) -> Option<usize> {
         (self.status == 200).then_some(self.body.len())
+    }
+
+    /// 204: all there is to say stands in the head.
+    pub fn empty() -> Self {
+        Self { status: 204, content_type: "", body: String::new(), etag: String::new() }
     }
 }
 

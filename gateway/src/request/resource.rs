@@ -7,6 +7,7 @@ use std::time::Duration;
 use postern_capabilities::resource::ResourceName;
 use postern_capabilities::token::Capability;
 
+use super::cors::Policy;
 use crate::config::{AuthorizationUse, ForwardToken};
 use crate::upstream::group::Group;
 
@@ -40,6 +41,8 @@ pub struct Resource {
     pub filter_tools: bool,
     /// Where it is forwarded to.
     pub upstreams: Rc<Group>,
+    /// What browsers are told about pages of other origins; `None`: nothing.
+    pub cors: Option<Policy>,
     /// From the last request byte sent to the response's head, where it is not as the limits say.
     pub response_timeout: Option<Duration>,
 }
@@ -60,6 +63,7 @@ impl Resource {
             upstream_host: None,
             anonymous: None,
             max_body: None,
+            cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,
             upstreams: Group::for_tests("127.0.0.1:1"),

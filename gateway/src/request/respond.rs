@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::cors::Cross;
 use super::error::{Problem, ProblemCaveat, Retry};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
@@ -35,15 +36,24 @@ pub enum After {
 }
 
 /// Writes a status line and the fields that may pass, for an HTTP/1 client. 1xx heads go the same way.
-pub fn compose_head(out: &mut Vec<u8>, head: &ResponseHead<'_>, delimiter: Delimiter, after: After, http_1_0: bool) {
+pub fn compose_head(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    (delimiter, after): (Delimiter, After),
+    http_1_0: bool,
+    cross: Option<&Cross>,
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(head.status()).as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     for field in head.fields().filter(passes_down) {
-        line(out, field.name, field.value);
+        if cross.is_none() || Cross::passes(&field) {
+            line(out, field.name, field.value);
+        }
     }
+    cross_lines(out, cross);
     out.extend_from_slice(b"via: 1.1 postern\r\n");
     match delimiter {
         Delimiter::Absent | Delimiter::Close => {}
@@ -60,7 +70,7 @@ pub fn compose_head(out: &mut Vec<u8>, head: &ResponseHead<'_>, delimiter: Delim
 }
 
 /// A refusal as an HTTP/1 response, head and body. `head_only` where the request was HEAD.
-pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_only: bool) {
+pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_only: bool, cross: Option<&Cross>) {
     let body = problem_body(problem);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(problem.status).as_bytes());
@@ -70,6 +80,7 @@ pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_
     for (name, value) in problem_fields(problem) {
         line(out, name.as_bytes(), value.as_bytes());
     }
+    cross_lines(out, cross);
     line(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
     if after == After::Close {
         line(out, b"connection", b"close");
@@ -81,7 +92,7 @@ pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_
 }
 
 /// An answer of the gateway's own as an HTTP/1 response.
-pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_only: bool) {
+pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_only: bool, cross: Option<&Cross>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(answer.status).as_bytes());
     out.push(b' ');
@@ -90,6 +101,7 @@ pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_onl
     for (name, value) in answer.fields() {
         line(out, name.as_bytes(), value.as_bytes());
     }
+    cross_lines(out, cross);
     if let Some(length) = answer.length() {
         line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
     }
@@ -170,6 +182,13 @@ fn quotable(text: &str) -> String {
 /// The standard phrase of a status this gateway answers with itself.
 fn reason_phrase(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("")
+}
+
+/// What the answer says to a browser.
+fn cross_lines(out: &mut Vec<u8>, cross: Option<&Cross>) {
+    for (name, value) in cross.into_iter().flat_map(Cross::fields) {
+        line(out, name.as_bytes(), value.as_bytes());
+    }
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

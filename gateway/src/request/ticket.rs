@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use postern_capabilities::message::Scheme;
 use postern_capabilities::token::Capability;
 
+use super::cors::Cross;
 use super::forward::UpstreamHead;
 use super::resource::Resource;
 use super::trace::{self, Recording, TRACE_ID_DIGITS};
@@ -36,6 +37,8 @@ pub struct Ticket {
     pub bytes_in: u64,
     /// Body bytes to the client.
     pub bytes_out: u64,
+    /// What the answer says to a browser, where the resource configures that.
+    pub cross: Option<Rc<Cross>>,
     started: Instant,
     own_share: Duration,
     answered: Option<Instant>,
@@ -103,6 +106,7 @@ impl Ticket {
             upstream: None,
             bytes_in: 0,
             bytes_out: 0,
+            cross: None,
             started: Instant::now(),
             own_share: Duration::ZERO,
             answered: None,
