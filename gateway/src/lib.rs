@@ -35,6 +35,7 @@ pub mod request;
 pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod tunnel;
 pub mod upstream;
 pub mod worker;
 mod worker_thread;

@@ -77,6 +77,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// No progress of a body in either direction.
     pub body_stall_timeout: Duration,
+    /// Nothing passes through a WebSocket, or another protocol that was switched to; `None`: it may be silent for ever.
+    pub tunnel_idle_timeout: Option<Duration>,
     /// How long a client may go on sending behind an answer that did not wait for its body, so that it gets to read it.
     pub linger_timeout: Duration,
     /// A TLS handshake.
@@ -176,6 +178,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             body_stall_timeout: Duration::from_secs(30),
+            tunnel_idle_timeout: None,
             linger_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
@@ -221,6 +224,20 @@ pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Look-ups of names that are under way at once. One that the system's resolver does not finish goes on taking its place
 /// after `upstream_resolve_timeout`; others then wait for it to give up.
 pub const UPSTREAM_LOOKUPS_MAX: usize = 32;
+/// How long a TCP connection is silent before its other end is asked whether it is still there.
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How long each of [`KEEP_ALIVE_PROBES`] such questions may stay unanswered.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered questions after which the other end is gone.
+pub const KEEP_ALIVE_PROBES: u32 = 4;
+
+/// The same, as sockets are told.
+pub fn keep_alive() -> socket2::TcpKeepalive {
+    socket2::TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES)
+}
 
 /// Bytes of a PROXY protocol header behind its first sixteen: addresses and entries. Proxies add some hundred at most.
 pub const PROXY_HEADER_BYTES_MAX: u16 = 2048;

@@ -222,6 +222,7 @@ fn resource(
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
         cors: checked.cors.as_ref().map(Policy::new),
+        upgrades: checked.upgrades.iter().map(|name| name.as_str().into()).collect(),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
         filter_tools: checked.filter_tools,
         upstreams: pool.group(roster, checked.upstream.iter().map(Endpoint::new).collect()),

@@ -55,6 +55,7 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.time("head_timeout", &mut l.head_timeout);
     table.time("idle_timeout", &mut l.idle_timeout);
     table.time("body_stall_timeout", &mut l.body_stall_timeout);
+    table.time_or_never("tunnel_idle_timeout", &mut l.tunnel_idle_timeout);
     table.time("linger_timeout", &mut l.linger_timeout);
     table.time("tls_handshake_timeout", &mut l.tls_handshake_timeout);
     table.time("drain_timeout", &mut l.drain_timeout);
@@ -127,6 +128,15 @@ impl Table<'_, '_, '_, '_> {
         let Some(entry) = self.section.value(key) else { return };
         if let Some(read) = time(&entry, self.mistakes) {
             *limit = read;
+        }
+    }
+
+    fn time_or_never(&mut self, key: &'static str, limit: &mut Option<Duration>) {
+        let Some(entry) = self.section.value(key) else { return };
+        if entry.is_text() && entry.text(self.mistakes, "\"never\"") == Some("never") {
+            *limit = None;
+        } else if let Some(read) = time(&entry, self.mistakes) {
+            *limit = Some(read);
         }
     }
 

@@ -87,6 +87,8 @@ pub struct Resource {
     pub allow_headers: Vec<String>,
     /// Whether tools that a capability cannot call are taken out of the lists that a Model Context Protocol server answers with.
     pub filter_tools: bool,
+    /// Protocols that a message may switch to, lower case.
+    pub upgrades: Vec<String>,
     /// Whether it may lie below another resource with the same upstream.
     pub nested: bool,
 }
@@ -111,6 +113,7 @@ impl Resource {
             cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,
+            upgrades: vec!["websocket".into()],
             nested: false,
         }
     }
@@ -202,6 +205,7 @@ fn read(
     let cors = t.section("cors", mistakes).and_then(|section| cors::read(section, mistakes));
     let health = t.section("health", mistakes).and_then(|section| health::read(section, mistakes));
     let allow_headers = allow_headers(&mut t, mistakes);
+    let upgrades = upgrades(&mut t, mistakes);
     t.finish(mistakes);
     let name = name?;
     Some(Resource {
@@ -221,6 +225,7 @@ fn read(
         cors,
         allow_headers,
         filter_tools,
+        upgrades,
         nested,
     })
 }
@@ -295,6 +300,21 @@ fn allow_headers(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Vec<String
         allowed.extend(checked(&member, "\"X-Original-URL\"", mistakes, known));
     }
     allowed
+}
+
+/// Protocols by their names in `Upgrade`. Another version of HTTP is none of them: it would be a tunnel past every check.
+fn upgrades(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Vec<String> {
+    let Some(entry) = t.value("upgrades") else { return vec!["websocket".into()] };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/+".contains(&byte);
+    let name = |text: &str| match text.to_ascii_lowercase() {
+        lower if lower == "h2c" || lower.starts_with("http") => {
+            Err(format!("{text:?} would carry messages that nobody checks; it cannot be switched to."))
+        }
+        lower if !lower.is_empty() && lower.bytes().all(is_name) => Ok(lower),
+        _ => Err(format!("{text:?} is not the name of a protocol; write one like \"websocket\".")),
+    };
+    let members = entry.members(mistakes, "\"websocket\"").unwrap_or_default();
+    members.iter().filter_map(|member| checked(member, "\"websocket\"", mistakes, name)).collect()
 }
 
 fn authority(text: &str) -> Result<String, String> {

@@ -62,6 +62,14 @@ impl Buffer {
         self.end = 0;
     }
 
+    /// Empties it and gives all of its memory back.
+    pub(crate) fn release(&mut self) {
+        self.clear();
+        self.bytes = Vec::new();
+        self.was_filled = false;
+        self.share.clear();
+    }
+
     /// Gives memory back that only a large message needed; an idle connection should cost little.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() && self.bytes.len() > BASE_BYTES {

@@ -17,6 +17,7 @@ use super::held::Held;
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
 use crate::lease::{EventStream, Fallen};
+use crate::telemetry::{OpenStream, StreamKind};
 use crate::upstream::call::{Body, Call, Failure};
 use crate::upstream::pool::{Attempts, Upstream};
 
@@ -58,11 +59,11 @@ enum Outcome {
 }
 
 /// Both directions of one exchange.
-struct Exchange<W: Way> {
+pub(super) struct Exchange<W: Way> {
     facts: Facts,
-    order: Order<W::Route>,
-    ticket: W::Ticket,
-    call: Box<Call>,
+    pub(super) order: Order<W::Route>,
+    pub(super) ticket: W::Ticket,
+    pub(super) call: Box<Call>,
     /// Where it has been.
     attempts: Attempts,
     /// Where it goes, once there is a connection.
@@ -74,11 +75,15 @@ struct Exchange<W: Way> {
     down: Down,
     after: After,
     was_forwarded: bool,
+    /// The upstream has agreed to switch protocols.
+    has_switched: bool,
     /// Where in the output the final response begins, as long as none of it has been sent.
     unsent_at: Option<usize>,
     bytes_out: u64,
     /// Where the response is a stream of events: whether the next byte begins an event.
     events: Option<EventStream>,
+    /// Counts it among the open streams, if it is one.
+    open: Option<OpenStream>,
     /// The capability fell, and this is why the exchange ends.
     fallen: Option<Fallen>,
 }
@@ -124,9 +129,11 @@ where
             down: Down::Waiting,
             after: After::Close,
             was_forwarded: false,
+            has_switched: false,
             unsent_at: None,
             bytes_out: 0,
             events: None,
+            open: None,
             fallen: None,
         };
         let outcome = loop {
@@ -138,6 +145,9 @@ where
                     exchange.call.begin(upstream, head, exchange.order.framing, facts.to_head);
                     if let Some(filter) = &exchange.order.filter {
                         exchange.call.filter(Rc::clone(filter));
+                    }
+                    if exchange.order.switch.is_some() {
+                        exchange.call.expect_switch();
                     }
                 }
             }
@@ -154,6 +164,9 @@ where
         };
         if let Outcome::Failed(Fault::Upstream(failure)) = &outcome {
             exchange.call.blame(failure);
+        }
+        if exchange.has_switched && matches!(outcome, Outcome::Done) {
+            return self.switched(exchange).await;
         }
         if let Some(upstream) = exchange.call.end() {
             self.way.pool().put(upstream);
@@ -441,7 +454,11 @@ where
                             failure => Outcome::Failed(Fault::Upstream(failure)),
                         });
                     }
-                    Poll::Ready(Ok(())) => self.head(x),
+                    Poll::Ready(Ok(())) => {
+                        if let Err(failure) = self.head(x) {
+                            return Some(Outcome::Failed(Fault::Upstream(failure)));
+                        }
+                    }
                 },
                 Down::Body(_) => {
                     if !self.client.output.has_room(self.limits.copy_buffer_bytes) {
@@ -482,16 +499,24 @@ where
     }
 
     /// A response head has come.
-    fn head(&mut self, x: &mut Exchange<W>) {
+    fn head(&mut self, x: &mut Exchange<W>) -> Result<(), Failure> {
         let is_leaving = self.is_leaving();
-        let Some(head) = x.call.response() else { return };
+        let Some(head) = x.call.response() else { return Ok(()) };
         let out = &mut self.client.output.bytes;
         if head.is_informational() {
             // HTTP/1.0 has no such responses.
             if !x.facts.http_1_0 {
                 self.way.inform(&head, out);
             }
-            return;
+            return Ok(());
+        }
+        if let (101, Some(switch)) = (head.status(), &x.order.switch) {
+            switch.verify(&head).map_err(Failure::BadSwitch)?;
+            let framing = (Delimiter::Switch, After::KeepAlive);
+            self.way.respond(&mut x.ticket, &head, framing, false, out);
+            x.down = Down::Complete;
+            x.has_switched = true;
+            return Ok(());
         }
         let delimiter = delimiter(&head, x.facts);
         let up_is_complete = x.up == Up::Complete && x.decoder.has_ended();
@@ -503,13 +528,15 @@ where
         };
         x.unsent_at = Some(out.len());
         x.events = EventStream::of(&head);
+        x.open = x.events.map(|_| self.way.telemetry().open_stream(StreamKind::Events));
         self.way.respond(&mut x.ticket, &head, (delimiter, x.after), x.facts.http_1_0, out);
         x.down = match (head.framing(), delimiter) {
             (ResponseFraming::None, _) => Down::Complete,
             (_, Delimiter::Length(length)) => Down::Body(Encoder::Length(length)),
             (_, Delimiter::Chunked) => Down::Body(Encoder::Chunked),
-            (_, Delimiter::Close | Delimiter::Absent) => Down::Body(Encoder::UntilClose),
+            (_, Delimiter::Close | Delimiter::Absent | Delimiter::Switch) => Down::Body(Encoder::UntilClose),
         };
+        Ok(())
     }
 
     /// A stretch of the response's body has come, or its end.

@@ -93,6 +93,7 @@ impl Way for Gateway {
                 body_max: admitted.body_max,
                 filter: admitted.filter,
                 is_repeatable: admitted.repeatable,
+                switch: admitted.switch,
                 lease: Some(admitted.lease),
             }),
             Ok(Received::Undecided { max, lease }) => Passage::Undecided { max, lease: Some(lease) },

@@ -8,6 +8,7 @@
 //! * [`connection`]: a client connection, one request after another
 //! * [`way`]: what the loop asks of the message's way, and [`gateway`], which is it
 //! * [`exchange`]: one request up and its response down; `held`: where its body decides, the whole of it first
+//! * [`switched`]: what becomes of a connection that is HTTP no longer
 //! * [`upstream`]: the upstream's side of an exchange
 //! * [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
 
@@ -18,6 +19,7 @@ mod exchange;
 pub mod framing;
 mod gateway;
 mod held;
+mod switched;
 pub mod upstream;
 pub mod way;
 

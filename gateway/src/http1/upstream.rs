@@ -29,6 +29,7 @@ pub(crate) struct Http1Call {
     piece: (usize, usize),
     to_head: bool,
     encoder: Option<Encoder>,
+    may_switch: bool,
     has_sent_body: bool,
     has_answered: bool,
     informational: usize,
@@ -50,6 +51,7 @@ impl Http1Call {
             piece: (0, 0),
             to_head: false,
             encoder: None,
+            may_switch: false,
             has_sent_body: false,
             has_answered: false,
             informational: 0,
@@ -83,10 +85,25 @@ impl Http1Call {
         self.to_head = to_head;
         self.pending = 0;
         self.looked_at = 0;
+        self.may_switch = false;
         self.has_sent_body = false;
         self.has_answered = false;
         self.informational = 0;
         self.head = None;
+    }
+
+    /// The request that was begun asks for another protocol: a 101 is an answer to it, the last one.
+    pub(crate) fn expect_switch(&mut self) {
+        self.may_switch = true;
+    }
+
+    /// The connection after a 101, and what the upstream has sent behind it.
+    pub(crate) fn switched(&mut self) -> Option<(Upstream, Vec<u8>)> {
+        self.settle();
+        let first = self.input.filled().to_vec();
+        self.input.clear();
+        self.output.clear();
+        self.upstream.take().filter(|_| self.may_switch).map(|upstream| (upstream, first))
     }
 
     /// Ends the exchange. The connection comes back only if nothing of the exchange is left on it; otherwise it closes.
@@ -175,7 +192,7 @@ impl Http1Call {
     }
 
     fn accept(&mut self, read: ResponseRead) -> Result<(), Failure> {
-        if read.status() == 101 {
+        if read.status() == 101 && !self.may_switch {
             return Err(Failure::Switched);
         }
         if read.is_informational() {

@@ -10,6 +10,7 @@ use super::framing::FramingError;
 use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
 use crate::lease::{Fallen, Lease};
 pub use crate::request::respond::{After, Delimiter};
+use crate::request::switch::Switch;
 use crate::request::tools::ToolFilter;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::call::Failure;
@@ -52,6 +53,8 @@ pub struct Order<R> {
     pub filter: Option<Rc<ToolFilter>>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
     pub is_repeatable: bool,
+    /// The protocol that is switched to if the upstream agrees.
+    pub switch: Option<Box<Switch>>,
     /// What it hangs on; `None`: on nothing.
     pub lease: Option<Lease>,
 }

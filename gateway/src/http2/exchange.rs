@@ -29,6 +29,7 @@ use crate::request::Admitted;
 use crate::request::error::{Problem, Refused};
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
+use crate::telemetry::StreamKind;
 use crate::upstream::call::{Call, Failure};
 use crate::upstream::pool::{Attempts, Unreachable, Upstream};
 use crate::worker::Worker;
@@ -254,6 +255,12 @@ impl Exchange {
         }
         let mut sender = reply.begin(begun.head, begun.declared).map_err(|_| Failed::Gone)?;
         let events = Cell::new(begun.events);
+        let kind = match (begun.events, self.caller) {
+            (Some(_), _) => Some(StreamKind::Events),
+            (None, Caller::Grpc) => Some(StreamKind::Grpc),
+            (None, Caller::Http | Caller::HttpHead) => None,
+        };
+        let _open = kind.map(|kind| self.worker.telemetry.open_stream(kind));
         let ended = tokio::select! {
             biased;
             ended = upload.beside(download.body(&events, &mut sender)) => ended,

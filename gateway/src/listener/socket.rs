@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::limits::keep_alive;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel completes before a worker takes them.
@@ -63,6 +64,8 @@ fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpList
         // `[::]` and `0.0.0.0` are two addresses, listed apart; and an IPv4 peer never shows in IPv6 clothes.
         socket.set_only_v6(true)?;
     }
+    // Inherited by what is accepted: a peer that is gone without a word is noticed, also where silence is in order.
+    socket.set_tcp_keepalive(&keep_alive())?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

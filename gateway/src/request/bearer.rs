@@ -1,10 +1,12 @@
 //! The first step: the token is taken out of the message.
 //!
 //! A token comes in exactly one carrier: `Authorization: Bearer …` (RFC 6750 section 2.1), or `Postern-Capability: …`
-//! where the service uses `Authorization` itself. Never in the URL or the body: those end up in logs. Two tokens are
-//! refused, since two readers could each believe another one.
+//! where the service uses `Authorization` itself, or the subprotocol `bearer.<token>` of a WebSocket, since browsers let
+//! pages set no other field of its request. Never in the URL or the body: those end up in logs. Two tokens are refused,
+//! since two readers could each believe another one.
 
 use super::error::Refused;
+use super::switch::WEBSOCKET;
 use crate::head::field::any_byte;
 use crate::head::{Head, Known};
 
@@ -13,7 +15,7 @@ use crate::head::{Head, Known};
 pub struct Carriers<'h> {
     /// The credentials of `Authorization`, where its scheme is `Bearer`.
     pub authorization: Option<Secret<'h>>,
-    /// The value of `Postern-Capability`.
+    /// The value of `Postern-Capability`, or what a WebSocket offers as `bearer.<token>`.
     pub capability: Option<Secret<'h>>,
 }
 
@@ -66,7 +68,29 @@ pub fn take<'h>(head: &Head<'h>) -> Result<Carriers<'h>, Refused> {
             _ => {}
         }
     }
+    if head.upgrade().is_some_and(|protocol| protocol.eq_ignore_ascii_case(WEBSOCKET)) {
+        for offered in subprotocols(head).filter(|offered| is_bearer(offered)) {
+            if carriers.capability.is_some() {
+                return Err(Refused::TwoTokens);
+            }
+            carriers.capability = Some(token(&offered[BEARER.len()..])?);
+        }
+    }
     Ok(carriers)
+}
+
+/// What a token is marked with among subprotocols.
+const BEARER: &[u8] = b"bearer.";
+
+/// The subprotocols that a WebSocket offers, the token among them.
+pub fn subprotocols<'h>(head: &Head<'h>) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+    let fields = head.fields().filter(|field| field.known == Known::SecWebSocketProtocol);
+    fields.flat_map(|field| field.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|it| !it.is_empty())
+}
+
+/// Whether this is no subprotocol but a token, in any spelling: it must not reach a service that reads names leniently.
+pub fn is_bearer(subprotocol: &[u8]) -> bool {
+    subprotocol.get(..BEARER.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEARER))
 }
 
 /// The token of `Bearer <token>`; `None` for another scheme. The scheme is case-insensitive (RFC 9110 section 11.1).
@@ -155,6 +179,29 @@ mod tests {
         ] {
             assert!(matches!(carriers(fields), Err(Refused::UnreadableCarrier(_))), "{fields}");
         }
+    }
+
+    #[test]
+    fn a_websocket_may_offer_the_token_as_a_subprotocol() {
+        const ASKED: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        let offered = |more: &str| carriers(&format!("{ASKED}{more}\r\n"));
+        for protocols in ["bearer.abc", "chat, bearer.abc", "chat\r\nSec-WebSocket-Protocol: Bearer.abc"] {
+            let found = offered(&format!("Sec-WebSocket-Protocol: {protocols}")).expect("one token");
+            assert_eq!(found, (None, Some("abc".into())), "{protocols}");
+        }
+        assert_eq!(offered("Sec-WebSocket-Protocol: chat").expect("read"), (None, None));
+        for more in [
+            "Sec-WebSocket-Protocol: bearer.a, bearer.a",
+            "Sec-WebSocket-Protocol: bearer.a\r\nSec-WebSocket-Protocol: bearer.b",
+            "Sec-WebSocket-Protocol: bearer.a\r\nPostern-Capability: b",
+        ] {
+            assert!(matches!(offered(more), Err(Refused::TwoTokens)), "{more}");
+        }
+        for protocols in ["bearer.", "chat, bearer.a b"] {
+            let found = offered(&format!("Sec-WebSocket-Protocol: {protocols}"));
+            assert!(matches!(found, Err(Refused::UnreadableCarrier(_))), "{protocols}");
+        }
+        assert_eq!(carriers("Sec-WebSocket-Protocol: bearer.abc\r\n").expect("read"), (None, None), "no WebSocket");
     }
 
     #[test]

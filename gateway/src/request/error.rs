@@ -37,6 +37,8 @@ pub enum Refused {
     Unreadable(Unreadable),
     /// The token is not signed by a live key, or says what the gateway does not understand.
     NotVerified(NotVerified),
+    /// A switch to another protocol is not asked for properly. The text says what is wrong.
+    BadHandshake(&'static str),
     /// The capability's answer to this message.
     Refusal(Refusal),
     /// The resource's service is to get the token narrowed to this message, and it cannot be.
@@ -107,6 +109,7 @@ impl From<&Failure> for Refused {
             | Failure::Body(_)
             | Failure::Informational { .. }
             | Failure::Switched
+            | Failure::BadSwitch(_)
             | Failure::Unfilterable(_) => Self::UpstreamNonsense(format!("{failure}.").into()),
         }
     }
@@ -263,6 +266,8 @@ impl Refused {
             Self::Framing(what) => {
                 problem(400, "malformed-request", "The request is not strict HTTP", what.clone()).advice(MEND_CLIENT)
             }
+            Self::BadHandshake(what) => problem(400, "bad-handshake", "The protocol cannot be switched like this", *what)
+                .advice(MEND_CLIENT),
             Self::Path(error) => problem(400, "bad-path", "The path is ambiguous", error.to_string())
                 .advice("Send the path in its one form: resolved, with every escape in UTF-8 and none escaped twice."),
             Self::Misdirected => problem(

@@ -17,6 +17,7 @@ pub mod own;
 pub mod resource;
 pub mod respond;
 pub mod route;
+pub mod switch;
 pub mod ticket;
 pub mod tools;
 mod trace;
@@ -37,6 +38,7 @@ use self::error::Refused;
 use self::forward::{Inputs, UpstreamHead};
 use self::own::Answer;
 use self::resource::Resource;
+use self::switch::Switch;
 use self::ticket::Ticket;
 use self::tools::ToolFilter;
 use crate::config::AuthorizationUse;
@@ -69,6 +71,8 @@ pub struct Admitted {
     pub filter: Option<Rc<ToolFilter>>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
     pub repeatable: bool,
+    /// What it would switch to, if it would.
+    pub switch: Option<Box<Switch>>,
     /// What it hangs on from now on, before it waits for anything.
     pub lease: Lease,
 }
@@ -187,6 +191,7 @@ pub fn receive(
         return Ok(Received::Undecided { max: max.unwrap_or_default(), lease });
     };
     let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
+    let switch = Switch::asked(head, resource)?.map(Box::new);
     let carried = forward::token::choose(worker, resource, presented, &capability, permit.message())?;
     let carried = carried.as_ref();
     let terms = Terms::of(&capability, permit.message());
@@ -205,6 +210,7 @@ pub fn receive(
         framing,
         was_read: body.is_some(),
         is_filtered: filter.is_some(),
+        switch: switch.as_deref(),
     };
     forward::compose(out, permit, &inputs, &worker.trace_ids);
     ticket.belongs_to(out);
@@ -212,6 +218,7 @@ pub fn receive(
         resource: Rc::clone(resource),
         framing,
         body_max,
+        switch,
         lease: worker.leases.hold(terms),
         filter,
         repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),

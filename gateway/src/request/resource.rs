@@ -39,6 +39,8 @@ pub struct Resource {
     pub allow_headers: Vec<Box<str>>,
     /// Whether lists of tools are filtered.
     pub filter_tools: bool,
+    /// Protocols that a message may switch to, lower case.
+    pub upgrades: Vec<Box<str>>,
     /// Where it is forwarded to.
     pub upstreams: Rc<Group>,
     /// What browsers are told about pages of other origins; `None`: nothing.
@@ -66,6 +68,7 @@ impl Resource {
             cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,
+            upgrades: vec!["websocket".into()],
             upstreams: Group::for_tests("127.0.0.1:1"),
             response_timeout: None,
         }

@@ -11,7 +11,7 @@ use super::cors::Cross;
 use super::error::{Problem, ProblemCaveat, Retry};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
-use crate::head::ResponseHead;
+use crate::head::{Known, ResponseHead};
 
 /// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Delimiter {
     Chunked,
     /// The end of the connection.
     Close,
+    /// None: the connection is no longer HTTP (101).
+    Switch,
 }
 
 /// Whether the connection stays open after a response.
@@ -59,6 +61,10 @@ pub fn compose_head(
         Delimiter::Absent | Delimiter::Close => {}
         Delimiter::Length(length) => line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         Delimiter::Chunked => line(out, b"transfer-encoding", b"chunked"),
+        Delimiter::Switch => {
+            line(out, b"connection", b"upgrade");
+            line(out, b"upgrade", head.value(Known::Upgrade).unwrap_or_default());
+        }
     }
     match after {
         // HTTP/1.0 clients close unless told; HTTP/1.1 clients stay unless told.

@@ -2,6 +2,8 @@
 //!
 //! A reader may see one counter a little ahead of another; Prometheus expects no more than that of a scrape.
 
+use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -107,6 +109,66 @@ impl Protocol {
     }
 }
 
+/// What a long-lived message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum StreamKind {
+    /// A WebSocket.
+    WebSocket = 0,
+    /// Server-sent events.
+    Events = 1,
+    /// A gRPC call.
+    Grpc = 2,
+    /// Another protocol that was switched to.
+    Other = 3,
+}
+
+impl StreamKind {
+    pub(super) const ALL: [Self; 4] = [Self::WebSocket, Self::Events, Self::Grpc, Self::Other];
+
+    /// As metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Events => "sse",
+            Self::Grpc => "grpc",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A stream that is open, and counted as such until this is dropped.
+#[derive(Debug)]
+pub struct OpenStream {
+    counters: Arc<WorkerCounters>,
+    kind: StreamKind,
+    /// The counters have one writer: this stays on its thread.
+    single_writer: PhantomData<Rc<()>>,
+}
+
+impl OpenStream {
+    pub(super) fn new(counters: &Arc<WorkerCounters>, kind: StreamKind) -> Self {
+        counters.streams[kind as usize][0].add(1);
+        Self { counters: Arc::clone(counters), kind, single_writer: PhantomData }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.counters.streams[self.kind as usize][1].add(1);
+    }
+}
+
+impl WorkerCounters {
+    /// How many streams of a kind are open.
+    pub(super) fn open_streams(&self, kind: StreamKind) -> u64 {
+        let [opened, closed] = &self.streams[kind as usize];
+        // Closed first: one that closes in between is not counted below nothing.
+        let closed = closed.read();
+        opened.read().saturating_sub(closed)
+    }
+}
+
 /// Decisions of one worker about one resource for one reason.
 #[derive(Clone, Debug)]
 pub(super) struct DecisionCounter {
@@ -138,6 +200,8 @@ pub(super) struct WorkerCounters {
     pub(super) upstream_failed: Counter,
     pub(super) upstream_retried: Counter,
     pub(super) leases_fallen: Counter,
+    /// Streams that were opened and closed, by kind.
+    pub(super) streams: [[Counter; 2]; StreamKind::ALL.len()],
     /// Turns of the worker's own loop, about one a second: a worker whose count stands still does not move.
     pub(super) turns: Counter,
     /// Locked when a (resource, reason) pair is seen for the first time, and when somebody renders.

@@ -27,7 +27,9 @@ use crate::budget::Budget;
 use crate::listener::NotServed;
 pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
-pub use metrics::{ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, Protocol, SharedCounter};
+pub use metrics::{
+    ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, OpenStream, Protocol, SharedCounter, StreamKind,
+};
 use metrics::{DecisionCounter, TrafficCounters, WorkerCounters, class_of};
 pub(crate) use otlp::known_method;
 pub use summary::{ResourceSummary, Summary};
@@ -234,6 +236,11 @@ impl WorkerTelemetry {
     /// A message was sent to an upstream once more because the first connection had died unanswered.
     pub fn upstream_retried(&self) {
         self.counters.upstream_retried.add(1);
+    }
+
+    /// A long-lived message has begun; it is open until what is returned is dropped.
+    pub fn open_stream(&self, kind: StreamKind) -> OpenStream {
+        OpenStream::new(&self.counters, kind)
     }
 
     /// A long-lived message was ended because its capability fell: revoked, expired, or its key retired.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::lock;
 use super::metrics::{
-    BUCKETS_US, CLASSES, ConfigMetrics, Counter, Histogram, LedgerMetrics, Protocol, TrafficCounters, WorkerCounters,
+    BUCKETS_US, CLASSES, ConfigMetrics, Counter, Histogram, LedgerMetrics, Protocol, StreamKind, TrafficCounters,
+    WorkerCounters,
 };
 use super::traces::Traces;
 use crate::budget::Budget;
@@ -178,6 +179,12 @@ fn traffic(text: &mut Text, workers: &[Arc<WorkerCounters>]) {
         "Long-lived messages ended because their capability fell.",
         sum(|worker| &worker.leases_fallen),
     );
+    let name = "postern_open_streams";
+    text.family(name, "gauge", "Long-lived messages under way.");
+    for kind in StreamKind::ALL {
+        let open = workers.iter().map(|worker| worker.open_streams(kind)).sum();
+        text.series(name, &[("kind", kind.as_str())], open);
+    }
 }
 
 fn upstreams(text: &mut Text, workers: &[Arc<WorkerCounters>]) {

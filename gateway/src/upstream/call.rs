@@ -69,6 +69,9 @@ pub enum Failure {
     /// The upstream switched protocols without having been asked to.
     #[error("the upstream switched protocols, which it was not asked to do")]
     Switched,
+    /// The upstream switched protocols otherwise than it was asked to.
+    #[error("the upstream's switch of protocols cannot be passed on: {0}")]
+    BadSwitch(&'static str),
     /// The memory that all connections may take together is used up, and the response's head needs more.
     #[error("there is no memory left for the upstream's response")]
     Overload,
@@ -147,6 +150,18 @@ impl Call {
             self.h2 = None;
             self.http1.begin(upstream, head, framing, to_head);
         }
+    }
+
+    /// The request that was begun asks for another protocol: a 101 is an answer to it, the last one. HTTP/2 has none.
+    pub fn expect_switch(&mut self) {
+        if self.h2.is_none() {
+            self.http1.expect_switch();
+        }
+    }
+
+    /// The connection after a 101, and what the upstream has sent behind it.
+    pub fn switched(&mut self) -> Option<(Upstream, Vec<u8>)> {
+        self.http1.switched()
     }
 
     /// Ends the exchange. The connection comes back only if it is this exchange's own and nothing of it is left there;

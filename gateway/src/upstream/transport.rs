@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::endpoint::Endpoint;
 use crate::config::UpstreamScheme;
+use crate::limits::keep_alive;
 
 /// The bytes to and from a service.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ async fn connect_tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
             Ok(stream) => {
                 // Requests are written whole; waiting for more of them only delays them.
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
                 return Ok(stream);
             }
             Err(error) => last = error,

@@ -126,6 +126,7 @@ impl Way for TestWay {
             body_max: self.body_max,
             filter: None,
             is_repeatable: head.method() != "POST",
+            switch: None,
             lease: None,
         })
     }
@@ -150,7 +151,7 @@ impl Way for TestWay {
         out.extend_from_slice(format!("HTTP/1.1 {} X\r\n", head.status()).as_bytes());
         head.fields().filter(passes).for_each(|field| line(out, field.name, field.value));
         match framing.0 {
-            Delimiter::Absent | Delimiter::Close => {}
+            Delimiter::Absent | Delimiter::Close | Delimiter::Switch => {}
             Delimiter::Length(length) => line(out, b"content-length", length.to_string().as_bytes()),
             Delimiter::Chunked => line(out, b"transfer-encoding", b"chunked"),
         }

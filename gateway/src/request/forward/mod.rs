@@ -16,6 +16,7 @@ use postern_capabilities::message::Message;
 use self::token::Carried;
 use super::Presented;
 use super::resource::Resource;
+use super::switch::Switch;
 use super::trace::{self, Recording};
 use crate::head::{Framing, Head, Known, Version};
 
@@ -68,6 +69,8 @@ pub struct Inputs<'a> {
     pub was_read: bool,
     /// Whether the answer is filtered, and so must come without a content coding.
     pub is_filtered: bool,
+    /// The switch to another protocol that is asked for with the message.
+    pub switch: Option<&'a Switch>,
 }
 
 /// Writes the upstream request head of a permitted message.
@@ -114,7 +117,15 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
         Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
     }
     if trailers_wanted {
-        out.extend_from_slice(b"te: trailers\r\nconnection: TE\r\n");
+        field(out, b"te", b"trailers");
+    }
+    match (trailers_wanted, inputs.switch) {
+        (false, None) => {}
+        (true, None) => field(out, b"connection", b"TE"),
+        (_, Some(switch)) => {
+            field(out, b"connection", if trailers_wanted { b"TE, upgrade" } else { b"upgrade" });
+            switch.ask(|name, value| field(out, name, value));
+        }
     }
     if let Some(carried) = inputs.carried {
         carried.write(out, resource.authorization);

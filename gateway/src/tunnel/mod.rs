@@ -1,0 +1,466 @@
+//! A connection that has switched protocols: bytes both ways, for as long as its capability stands.
+//!
+//! Whatever is made of two halves that can be read and written can be tunnelled: an HTTP/1 client's connection, a stream of
+//! HTTP/2. Bytes are read into room that is there for the moment of reading and handed on at once, so a tunnel that is
+//! silent holds no buffer, and one whose receiver is slow holds at most one reading of each direction; then its sender is not
+//! read. An end of one direction is passed on, and the other one goes on.
+//!
+//! In a WebSocket the frames' boundaries are followed ([`websocket`]), so that it ends with a Close frame that says why.
+//! Any other protocol is opaque: it is cut.
+
+pub mod websocket;
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+use self::websocket::{Frames, GOING_AWAY, POLICY_VIOLATION, close_frame};
+use crate::lease::Fallen;
+
+/// One reading, on the stack.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long a frame on its way to the client may take to be complete when the capability has fallen. What was acknowledged
+/// as ended must not go on, so it is short, and what does not fit into it is cut.
+const FRAME_GRACE: Duration = Duration::from_millis(50);
+
+/// Why a tunnel is ended from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its capability fell.
+    Fallen(Fallen),
+    /// The gateway drains.
+    GoingAway,
+    /// Nothing has passed for as long as may be.
+    Idle,
+    /// Somebody does not take what was sent, or has ended and waits for the other one in vain.
+    Stalled,
+}
+
+impl Ending {
+    /// The code and the reason of the Close frame.
+    fn close(&self) -> (u16, &str) {
+        match self {
+            Self::Fallen(fallen) => (POLICY_VIOLATION, fallen.kind()),
+            Self::GoingAway => (GOING_AWAY, "going away"),
+            Self::Idle => (GOING_AWAY, "idle"),
+            Self::Stalled => (GOING_AWAY, "stalled"),
+        }
+    }
+}
+
+/// What a tunnel does at the moment, for whoever sets its time bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Whether bytes have passed since the last time.
+    pub has_moved: bool,
+    /// Whether somebody is waited for: bytes lie ready that are not taken, or one direction has ended.
+    pub is_waiting: bool,
+}
+
+/// How a tunnel ended, and what had passed.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None`: by itself.
+    pub by: Option<Ending>,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// What was read and not taken, from `at` on.
+    waiting: Vec<u8>,
+    at: usize,
+    has_ended: bool,
+    is_shut: bool,
+    /// Follows what was taken.
+    frames: Option<Frames>,
+    passed: u64,
+}
+
+impl Flow {
+    fn new(first: Vec<u8>, is_websocket: bool) -> Self {
+        Self { waiting: first, frames: is_websocket.then(Frames::default), ..Self::default() }
+    }
+
+    /// Moves what can be moved; ready when the direction has ended.
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, moved: &mut bool) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_hand_on(cx, to, moved))?;
+            if self.is_shut {
+                return Poll::Ready(Ok(()));
+            }
+            if self.has_ended {
+                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                self.is_shut = true;
+                return Poll::Ready(Ok(()));
+            }
+            let mut room = [MaybeUninit::uninit(); READ_BYTES];
+            let mut room = ReadBuf::uninit(&mut room);
+            match Pin::new(&mut *from).poll_read(cx, &mut room)? {
+                Poll::Ready(()) if room.filled().is_empty() => self.has_ended = true,
+                Poll::Ready(()) => {
+                    *moved = true;
+                    let taken = self.write(cx, to, room.filled())?;
+                    self.waiting.extend_from_slice(&room.filled()[taken..]);
+                }
+                Poll::Pending => {
+                    // What a TLS layer has taken may still lie in it.
+                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Hands on what waits.
+    fn poll_hand_on<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        moved: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        if self.waiting.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let taken = self.write(cx, to, &waiting[self.at..]);
+        self.waiting = waiting;
+        let taken = taken?;
+        *moved |= taken > 0;
+        self.at += taken;
+        if self.at < self.waiting.len() {
+            return Poll::Pending;
+        }
+        self.drop_waiting();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes as much as is taken now.
+    fn write<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W, data: &[u8]) -> io::Result<usize> {
+        let mut at = 0;
+        while at < data.len() {
+            match Pin::new(&mut *to).poll_write(cx, &data[at..])? {
+                Poll::Pending => break,
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(length) => at += length,
+            }
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.pass(&data[..at]);
+        }
+        self.passed += at as u64;
+        Ok(at)
+    }
+
+    fn drop_waiting(&mut self) {
+        self.waiting = Vec::new();
+        self.at = 0;
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.has_ended
+    }
+
+    /// Hands the frame that is under way on to its end, and nothing of the next one.
+    async fn finish_frame<R, W>(&mut self, from: &mut R, to: &mut W) -> io::Result<()>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        while let Some(frames) = self.frames
+            && !frames.is_between()
+        {
+            let rest = frames.up_to_boundary(&self.waiting[self.at..]);
+            self.waiting.truncate(self.at + rest);
+            poll_fn(|cx| self.poll_hand_on(cx, to, &mut false)).await?;
+            if self.frames.is_some_and(Frames::is_between) {
+                break;
+            }
+            poll_fn(|cx| {
+                let mut room = [MaybeUninit::uninit(); READ_BYTES];
+                let mut room = ReadBuf::uninit(&mut room);
+                ready!(Pin::new(&mut *from).poll_read(cx, &mut room))?;
+                if room.filled().is_empty() {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
+                }
+                self.waiting.extend_from_slice(room.filled());
+                Poll::Ready(Ok(()))
+            })
+            .await?;
+        }
+        self.drop_waiting();
+        Ok(())
+    }
+
+    /// Says one last thing between two frames, and ends.
+    async fn close<W: AsyncWrite + Unpin>(&mut self, to: &mut W, frame: Vec<u8>) -> io::Result<()> {
+        self.waiting = frame;
+        self.at = 0;
+        poll_fn(|cx| self.poll_hand_on(cx, to, &mut false)).await?;
+        poll_fn(|cx| Pin::new(&mut *to).poll_flush(cx)).await?;
+        poll_fn(|cx| Pin::new(&mut *to).poll_shutdown(cx)).await
+    }
+}
+
+/// What a tunnel begins with.
+#[derive(Debug, Default)]
+pub struct Begun {
+    /// What the client sent behind its request.
+    pub up: Vec<u8>,
+    /// What the upstream sent behind its answer.
+    pub down: Vec<u8>,
+    /// Whether the bytes are WebSocket frames.
+    pub is_websocket: bool,
+    /// How long the client may take to read its last frame and to go.
+    pub linger: Duration,
+}
+
+/// Runs a tunnel to its end. `watch` is asked at every turn whether it must end, and remembers whom to wake when it must.
+pub async fn run<C, U>(
+    client: &mut C,
+    upstream: &mut U,
+    begun: Begun,
+    mut watch: impl FnMut(&mut Context<'_>, Pace) -> Poll<Ending>,
+) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let Begun { up, down, is_websocket, linger } = begun;
+    let (mut up, mut down) = (Flow::new(up, is_websocket), Flow::new(down, is_websocket));
+    let by = poll_fn(|cx| {
+        // Before a byte passes.
+        if let Poll::Ready(ending) = watch(cx, pace(&up, &down, false)) {
+            return Poll::Ready(Some(ending));
+        }
+        let mut has_moved = false;
+        let upwards = up.poll(cx, client, upstream, &mut has_moved);
+        let downwards = down.poll(cx, upstream, client, &mut has_moved);
+        match (upwards, downwards) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
+                Poll::Ready(None)
+            }
+            _ => watch(cx, pace(&up, &down, has_moved)).map(Some),
+        }
+    })
+    .await;
+    if let (Some(ending), true) = (&by, is_websocket) {
+        end_websocket(client, upstream, &mut up, &mut down, ending, linger).await;
+    }
+    Ended { by, bytes_up: up.passed, bytes_down: down.passed }
+}
+
+fn pace(up: &Flow, down: &Flow, has_moved: bool) -> Pace {
+    Pace { has_moved, is_waiting: up.is_waiting() || down.is_waiting() }
+}
+
+/// Tells both ends why it is over, each between two frames; an end that is in the middle of one is cut.
+async fn end_websocket<C, U>(
+    client: &mut C,
+    upstream: &mut U,
+    up: &mut Flow,
+    down: &mut Flow,
+    ending: &Ending,
+    linger: Duration,
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let (code, reason) = ending.close();
+    // Nothing of the client goes up any more: a frame that is half there is not completed.
+    if up.frames.is_some_and(Frames::is_between) && up.waiting.is_empty() && !up.has_ended {
+        let frame = close_frame(code, reason, Some(rand::random()));
+        let _ = timeout(FRAME_GRACE, up.close(upstream, frame)).await;
+    }
+    let grace = if matches!(ending, Ending::Fallen(_)) { FRAME_GRACE } else { linger };
+    let finished = timeout(grace, down.finish_frame(upstream, client)).await;
+    if !matches!(finished, Ok(Ok(()))) || down.has_ended {
+        return;
+    }
+    // A client that does not read, or does not go, has had its time.
+    let _ = timeout(linger, async {
+        down.close(client, close_frame(code, reason, None)).await?;
+        poll_fn(|cx| poll_drain(cx, client)).await
+    })
+    .await;
+}
+
+/// Drops what still comes, up to the end: closing on unread bytes would take the last frame away from the client.
+fn poll_drain<R: AsyncRead + Unpin>(cx: &mut Context<'_>, from: &mut R) -> Poll<io::Result<()>> {
+    loop {
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *from).poll_read(cx, &mut room))?;
+        if room.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    /// Ends a tunnel from a test.
+    #[derive(Clone, Default)]
+    struct Sign(Rc<(RefCell<Option<Ending>>, RefCell<Option<Waker>>, Cell<bool>)>);
+
+    impl Sign {
+        fn give(&self, ending: Ending) {
+            self.0.0.replace(Some(ending));
+            if let Some(waker) = self.0.1.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    struct World {
+        client: DuplexStream,
+        upstream: DuplexStream,
+        sign: Sign,
+        ended: tokio::task::JoinHandle<Ended>,
+    }
+
+    fn tunnel(begun: Begun) -> World {
+        let (client, mut ours) = duplex(64);
+        let (upstream, mut theirs) = duplex(64);
+        let sign = Sign::default();
+        let watched = sign.clone();
+        let ended = spawn_local(async move {
+            run(&mut ours, &mut theirs, begun, |cx, pace| {
+                watched.0.2.set(pace.is_waiting);
+                watched.0.1.replace(Some(cx.waker().clone()));
+                watched.0.0.borrow().clone().map_or(Poll::Pending, Poll::Ready)
+            })
+            .await
+        });
+        World { client, upstream, sign, ended }
+    }
+
+    fn websocket() -> Begun {
+        Begun { is_websocket: true, linger: Duration::from_secs(1), ..Begun::default() }
+    }
+
+    fn fallen() -> Ending {
+        Ending::Fallen(Fallen::Revoked { block: 0 })
+    }
+
+    async fn rest(end: &mut DuplexStream) -> Vec<u8> {
+        let mut rest = Vec::new();
+        end.read_to_end(&mut rest).await.expect("read");
+        rest
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_the_first_ones_included_and_ends_are_passed_on() {
+        LocalSet::new()
+            .run_until(async {
+                let begun = Begun { up: b"early ".to_vec(), down: b"hello ".to_vec(), ..Begun::default() };
+                let mut world = tunnel(begun);
+                world.client.write_all(b"up").await.expect("written");
+                world.client.shutdown().await.expect("half-closed");
+                assert_eq!(rest(&mut world.upstream).await, b"early up");
+                let large = vec![7; 100_000];
+                let sending = async {
+                    world.upstream.write_all(&large).await.expect("written");
+                    world.upstream.shutdown().await.expect("closed");
+                };
+                let (_, got) = tokio::join!(sending, rest(&mut world.client));
+                assert_eq!((&got[..6], got.len()), (&b"hello "[..], 100_006));
+                let ended = world.ended.await.expect("ended");
+                assert_eq!((ended.by, ended.bytes_up, ended.bytes_down), (None, 8, 100_006));
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_does_not_read_holds_its_sender_up() {
+        LocalSet::new()
+            .run_until(async {
+                let mut world = tunnel(Begun::default());
+                let sent = timeout(Duration::from_millis(100), world.upstream.write_all(&[1; 200_000])).await;
+                assert!(sent.is_err(), "it is not buffered without bound");
+                assert!(world.sign.0.2.get(), "and somebody is waited for");
+                world.sign.give(fallen());
+                assert!(world.ended.await.expect("ended").bytes_down <= 64, "what was not taken is not sent");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn law_6_a_websocket_is_told_why_it_ends() {
+        LocalSet::new()
+            .run_until(async {
+                let mut world = tunnel(websocket());
+                world.upstream.write_all(b"\x81\x02hi").await.expect("written");
+                let mut got = [0; 4];
+                world.client.read_exact(&mut got).await.expect("read");
+                world.sign.give(fallen());
+                assert_eq!(rest(&mut world.client).await, b"\x88\x09\x03\xf0revoked");
+                let masked = rest(&mut world.upstream).await;
+                assert_eq!((masked[0], masked[1], masked.len()), (0x88, 0x89, 15));
+                drop(world.client);
+                assert_eq!(world.ended.await.expect("ended").by, Some(fallen()));
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn law_6_a_frame_under_way_is_finished_or_cut_and_never_split() {
+        for completes in [true, false] {
+            LocalSet::new()
+                .run_until(async {
+                    let mut world = tunnel(websocket());
+                    world.upstream.write_all(b"\x01\x05abc").await.expect("written");
+                    world.client.write_all(b"\x81\x85mask").await.expect("written");
+                    let mut got = [0; 5];
+                    world.client.read_exact(&mut got).await.expect("read");
+                    world.sign.give(fallen());
+                    tokio::task::yield_now().await;
+                    if completes {
+                        world.upstream.write_all(b"de\x80\x03not").await.expect("written");
+                    }
+                    let told = rest(&mut world.client).await;
+                    assert_eq!(told, if completes { &b"de\x88\x09\x03\xf0revoked"[..] } else { b"" });
+                    drop(world.client);
+                    world.ended.await.expect("ended");
+                    // The service is in the middle of a frame too: it is not told anything.
+                    assert_eq!(rest(&mut world.upstream).await, b"\x81\x85mask");
+                })
+                .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_is_cut() {
+        LocalSet::new()
+            .run_until(async {
+                let mut world = tunnel(Begun { linger: Duration::from_secs(1), ..Begun::default() });
+                world.sign.give(fallen());
+                assert_eq!((rest(&mut world.client).await, rest(&mut world.upstream).await), (vec![], vec![]));
+            })
+            .await;
+    }
+}
