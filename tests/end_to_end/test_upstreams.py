@@ -127,6 +127,63 @@ def test_killing_one_of_two_upstreams_fails_no_get_and_repeats_no_post(two, tmp_
                 assert "unknown" in got.json()["detail"] and two[1].seen("POST")[id] == 0
 
 
+class Nghttpd:
+    """The HTTP/2 server of nghttp2, over clear text."""
+
+    def __init__(self, folder):
+        self.port, self.folder = free_port(), folder
+        self.url = f"h2c://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        nghttpd = shutil.which("nghttpd")
+        assert nghttpd, "nghttpd is missing (Debian: nghttp2-server); tests/run installs it where it may"
+        self.process = subprocess.Popen([nghttpd, "--no-tls", "-a", "127.0.0.1", "-d", str(self.folder), str(self.port)],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: is_open(self.port), "nghttpd listens")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def test_killing_one_of_two_http2_upstreams_fails_no_get(tmp_path):
+    """Many streams share a connection and die with it; each goes up again at the other one. Both are killed in turn."""
+    (tmp_path / "1").write_text("counted" * 100)
+    services = [Nghttpd(tmp_path), Nghttpd(tmp_path)]
+    try:
+        with Gate({"orders": {"upstream": services}}, limits=QUICK) as gate:
+            token = gate.mint("orders")
+
+            async def run():
+                async with httpx.AsyncClient(timeout=30) as client:
+                    load = Load(client, f"{gate.url}/orders/1", token)
+                    tasks = [asyncio.create_task(load.run("GET")) for _ in range(16)]
+                    for service in services * 2:
+                        await load.more(100)
+                        service.kill()
+                        await load.more(100)
+                        await asyncio.to_thread(service.start)
+                        # Until it takes part again, so that there is always another one.
+                        await asyncio.to_thread(until, lambda: has_connection(service.port), "traffic comes back", 30)
+                    load.stopped = True
+                    await asyncio.gather(*tasks)
+                    return load.answers["GET"]
+
+            failed = [(id, a.status_code, a.text) for id, a in asyncio.run(run()).items() if a.status_code != 200]
+            assert not failed, failed[:3]
+    finally:
+        for service in services:
+            service.kill()
+
+
+def has_connection(port):
+    """Whether somebody holds an open connection to this port of 127.0.0.1."""
+    to, established = f"0100007F:{port:04X}", "01"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(line[2] == to and line[3] == established for line in lines)
+
+
 @pytest.fixture
 def sick_nginx(tmp_path):
     """Two nginx whose health page answers 503 as long as a file named `sick` lies in their folder."""
