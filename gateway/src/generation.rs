@@ -18,6 +18,7 @@ use crate::listener::Listener;
 use crate::state::read_secret_file;
 use crate::tls::{Tls, TlsError};
 use crate::upstream::board::Roster;
+use crate::upstream::tls::{ClientTls, ClientTlsError};
 
 /// Why a generation could not be built. Each is a sentence: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,14 @@ pub enum NotBuilt {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] crate::listener::ListenError),
+    /// TLS to a resource's upstreams.
+    #[error("resource.{resource}: {error}")]
+    UpstreamTls {
+        /// The resource.
+        resource: String,
+        /// What is wrong, and what to do.
+        error: ClientTlsError,
+    },
     /// A resource's anonymous capability.
     #[error("resource.{resource}.anonymous: {sentence}")]
     Anonymous {
@@ -69,7 +78,11 @@ impl Generation {
     ) -> Result<Self, Vec<NotBuilt>> {
         let mut reasons = Vec::new();
         let mut anonymous = Vec::new();
+        let mut upstream_tls = Vec::new();
         for resource in &config.resources {
+            let wrong = |error| NotBuilt::UpstreamTls { resource: resource.name.as_str().into(), error };
+            let loaded = ClientTls::load(&resource.upstream, &resource.upstream_tls).map_err(wrong);
+            upstream_tls.push(take(loaded, &mut reasons).flatten());
             anonymous.push(take(present_as(resource, standing, &config.limits), &mut reasons).flatten());
         }
         let tls = config.tls.as_ref().and_then(|files| take(Tls::load(files), &mut reasons)).map(Arc::new);
@@ -82,7 +95,7 @@ impl Generation {
             return Err(reasons);
         }
         let number = before.map_or(1, |before| before.number + 1);
-        let rosters = Roster::of_all(&config.resources, before.map_or(&[], |before| &before.rosters));
+        let rosters = Roster::of_all(&config.resources, &upstream_tls, before.map_or(&[], |before| &before.rosters));
         Ok(Self { number, config, anonymous, tls, rosters, listeners, in_force: Semaphore::new(0) })
     }
 

@@ -221,6 +221,23 @@ fn certified_key(files: &TlsFiles, read: &Files, provider: &CryptoProvider) -> R
     Ok(pair)
 }
 
+/// The certificates in a PEM file.
+///
+/// # Errors
+/// Which file is wrong, and what to do.
+pub(crate) fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(file, &read(file)?)
+}
+
+/// The private key in a PEM file.
+///
+/// # Errors
+/// Which file is wrong, and what to do.
+pub(crate) fn private_key_in(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    refuse_exposed(file)?;
+    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|_| TlsError::NoKey { file: file.to_owned() })
+}
+
 fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let none = || TlsError::NoCertificate { file: file.to_owned() };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| none())?;

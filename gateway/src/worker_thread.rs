@@ -26,7 +26,6 @@ use crate::request::resource::Resource;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::board::Roster;
-use crate::upstream::endpoint::Endpoint;
 use crate::upstream::pool::Pool;
 use crate::worker::{View, Worker};
 use crate::{http1, http2};
@@ -225,7 +224,7 @@ fn resource(
         upgrades: checked.upgrades.iter().map(|name| name.as_str().into()).collect(),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
         filter_tools: checked.filter_tools,
-        upstreams: pool.group(roster, checked.upstream.iter().map(Endpoint::new).collect()),
+        upstreams: pool.group(roster, roster.endpoints()),
         response_timeout: checked.response_timeout,
     }
 }

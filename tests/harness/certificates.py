@@ -33,7 +33,7 @@ class Authority:
         self.path = self.folder / "authority.pem"
         self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _sign(self, common, public, names, is_authority=False):
+    def _sign(self, common, public, names, is_authority=False, is_expired=False):
         now = datetime.datetime.now(datetime.timezone.utc)
         issuer = _name("test authority")
         builder = (
@@ -43,7 +43,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=30))
+            .not_valid_after(now + (datetime.timedelta(hours=-1) if is_expired else datetime.timedelta(days=30)))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
@@ -55,10 +55,10 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def issue(self, common, names=("localhost", "127.0.0.1")):
+    def issue(self, common, names=("localhost", "127.0.0.1"), is_expired=False):
         """(certificate path, key path, hex SHA-256 of the certificate)."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(common, key.public_key(), names)
+        certificate = self._sign(common, key.public_key(), names, is_expired=is_expired)
         cert_path, key_path = self.folder / f"{common}.pem", self.folder / f"{common}.key"
         cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_path.write_bytes(

@@ -24,7 +24,7 @@ pub use errors::{ConfigErrors, Mistake};
 pub use health::HealthCheck;
 pub use resource::{AuthorizationUse, ForwardToken, Resource};
 pub use telemetry::{Collector, Telemetry};
-pub use upstream::{Upstream, UpstreamPlace, UpstreamScheme};
+pub use upstream::{Upstream, UpstreamPlace, UpstreamScheme, UpstreamTls};
 pub use values::AddressBlock;
 
 use crate::limits::Limits;

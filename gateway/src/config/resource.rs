@@ -13,7 +13,7 @@ use super::errors::Mistakes;
 use super::health::{self, HealthCheck};
 use super::limits;
 use super::raw::{Entry, Section};
-use super::upstream::Upstream;
+use super::upstream::{self, Upstream, UpstreamScheme, UpstreamTls};
 use super::values;
 
 /// The gateway's own paths on the data listener; no resource may be mounted on or below them.
@@ -59,6 +59,8 @@ pub struct Resource {
     pub name: ResourceName,
     /// Where it is forwarded to; several are balanced. Never empty.
     pub upstream: Vec<Upstream>,
+    /// TLS to it.
+    pub upstream_tls: UpstreamTls,
     /// Where it is mounted: canonical, begins with `/`, ends without one unless it is `/` alone.
     pub prefix: String,
     /// Whether the prefix stays in the forwarded path.
@@ -100,6 +102,7 @@ impl Resource {
             prefix: format!("/{name}"),
             name,
             upstream: vec![upstream],
+            upstream_tls: UpstreamTls::default(),
             keep_prefix: false,
             host: None,
             forward_token: ForwardToken::None,
@@ -180,6 +183,7 @@ fn read(
 ) -> Option<Resource> {
     refuse_unavailable(&mut t, mistakes);
     let upstream = upstreams(&mut t, listen, mistakes);
+    let upstream_tls = upstream_tls(&mut t, upstream.as_deref(), dir, mistakes);
     let prefix = t.value("prefix").and_then(|entry| prefix(&entry, mistakes));
     let keep_prefix = truth(&mut t, "keep_prefix", mistakes);
     let filter_tools = truth(&mut t, "filter_tools", mistakes);
@@ -212,6 +216,7 @@ fn read(
         prefix: prefix.unwrap_or_else(|| format!("/{name}")),
         name,
         upstream: upstream?,
+        upstream_tls: upstream_tls.unwrap_or_default(),
         keep_prefix,
         host,
         forward_token,
@@ -266,6 +271,24 @@ fn upstreams(t: &mut Section<'_>, listen: &[SocketAddr], mistakes: &mut Mistakes
         entry.mistake(mistakes, format!("the list is empty; write at least one address, [{EXAMPLE}]."));
     }
     (!upstreams.is_empty()).then_some(upstreams)
+}
+
+/// TLS to the upstreams, where any of them is `https://`.
+fn upstream_tls(
+    t: &mut Section<'_>,
+    upstreams: Option<&[Upstream]>,
+    dir: &Path,
+    mistakes: &mut Mistakes<'_>,
+) -> Option<UpstreamTls> {
+    let entry = t.value("upstream_tls")?;
+    let tls = upstream::tls(entry.section(mistakes)?, dir, mistakes);
+    if upstreams.is_some_and(|all| all.iter().all(|upstream| upstream.scheme != UpstreamScheme::Https)) {
+        entry.mistake(
+            mistakes,
+            "no upstream of the resource is spoken to over TLS; write \"https://…\" there, or remove this table.",
+        );
+    }
+    tls
 }
 
 /// A mount point: a canonical path without a slash at its end.

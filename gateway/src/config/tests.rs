@@ -24,7 +24,7 @@ fn the_default_file_says_what_the_code_does() {
 /// Every key that the code knows stands in the default file, commented out where it has no default.
 #[test]
 fn the_default_file_names_every_key() {
-    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n[resource.r.cors]\nzz = 1\n";
+    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n[resource.r.cors]\nzz = 1\n[resource.r.upstream_tls]\nzz = 1\n";
     let mut keys = 0;
     for mistake in mistakes(everything) {
         let Some((_, known)) = mistake.split_once("the keys here are ") else { continue };
@@ -32,7 +32,8 @@ fn the_default_file_names_every_key() {
             keys += 1;
             let later = ["topic"].contains(&key);
             let table =
-                ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource", "health", "cors"].contains(&key);
+                ["tls", "admin", "ledger", "log", "telemetry", "limits", "resource", "health", "cors", "upstream_tls"]
+                    .contains(&key);
             let stands = DEFAULT_FILE.lines().any(|line| {
                 let line = line.trim_start_matches("# ");
                 line.starts_with(&format!("{key} = "))
@@ -240,8 +241,12 @@ fn every_mistake_has_its_sentence() {
             "line 2: resource.orders.upstream: \"127.0.0.1:3000\" is not a URL; write one like \"http://127.0.0.1:3000\".",
         ),
         (
-            "[resource.orders]\nupstream = \"https://a\"",
-            "line 2: resource.orders.upstream: upstreams over https are not available in this version; write \"http://HOST:PORT\".",
+            "[resource.orders]\nupstream = \"https://a\"\nupstream_tls = { server_name = \"a:1\" }",
+            "line 3: resource.orders.upstream_tls.server_name: \"a:1\" is no host name; write one like \"orders.internal\".",
+        ),
+        (
+            "[resource.orders]\nupstream = \"http://a\"\nupstream_tls = { server_name = \"b\" }",
+            "line 3: resource.orders.upstream_tls: no upstream of the resource is spoken to over TLS; write \"https://…\" there, or remove this table.",
         ),
         (
             "[resource.orders]\nupstream = \"unix:run/a\"",

@@ -3,8 +3,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::errors::Mistakes;
+use super::raw::{Entry, Section};
 use super::values::split_host_port;
 
 /// Bytes of a Unix socket's path: what `sun_path` holds, its NUL excepted.
@@ -32,6 +34,17 @@ pub enum UpstreamPlace {
     Socket(PathBuf),
 }
 
+/// The `[resource.<name>.upstream_tls]` table: TLS to the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// File of the authorities that may have signed the service's certificate; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// Files of the certificate by which the gateway is known to the service, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that is asked for and verified; `None`: the URL's host.
+    pub server_name: Option<String>,
+}
+
 /// One address a service is reached at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
@@ -53,14 +66,10 @@ impl Upstream {
         let (scheme, port_default) = match scheme {
             "http" => (UpstreamScheme::Http, 80),
             "h2c" => (UpstreamScheme::H2c, 80),
-            "https" => {
-                return Err(format!(
-                    "upstreams over {scheme} are not available in this version; write \"http://HOST:PORT\"."
-                ));
-            }
+            "https" => (UpstreamScheme::Https, 443),
             _ => {
                 return Err(format!(
-                    "the scheme {scheme:?} is unknown; write \"http://HOST:PORT\", \"h2c://HOST:PORT\" or \"unix:/run/app.sock\"."
+                    "the scheme {scheme:?} is unknown; write \"http://HOST:PORT\", \"https://HOST:PORT\", \"h2c://HOST:PORT\" or \"unix:/run/app.sock\"."
                 ));
             }
         };
@@ -139,6 +148,37 @@ impl fmt::Display for Upstream {
     }
 }
 
+/// Reads the table; every mistake is reported.
+pub(super) fn tls(mut t: Section<'_>, dir: &Path, mistakes: &mut Mistakes<'_>) -> Option<UpstreamTls> {
+    let mut file = |key: &'static str, example: &str, mistakes: &mut Mistakes<'_>| {
+        let entry = t.value(key)?;
+        Some((super::file(&entry, example, dir, mistakes), entry))
+    };
+    let ca = file("ca", "\"ca.pem\"", mistakes);
+    let (cert, key) = (file("cert", "\"gateway.pem\"", mistakes), file("key", "\"gateway.key\"", mistakes));
+    for (one, other) in [(&cert, &key), (&key, &cert)] {
+        if let (Some((_, entry)), None) = (one, other) {
+            entry
+                .mistake(mistakes, "a certificate and its key come together; write both `cert` and `key`, or neither.");
+        }
+    }
+    let server_name = t.value("server_name").and_then(|entry| {
+        let text = entry.text(mistakes, "\"orders.internal\"")?;
+        match split_host_port(text) {
+            Some((name, None)) => Some(name),
+            _ => {
+                entry.mistake(mistakes, format!("{text:?} is no host name; write one like \"orders.internal\"."));
+                None
+            }
+        }
+    });
+    t.finish(mistakes);
+    // A file that was named but not found is a mistake already; it must never come out as another way to trust.
+    let found = |named: Option<(Option<PathBuf>, Entry<'_>)>| named.map_or(Some(None), |(found, _)| found.map(Some));
+    let (ca, cert, key) = (found(ca)?, found(cert)?, found(key)?);
+    Some(UpstreamTls { ca, identity: cert.zip(key), server_name })
+}
+
 fn socket(url: &str, path: &str) -> Result<Upstream, String> {
     if !path.starts_with('/') || path.starts_with("//") || path.ends_with('/') {
         return Err(format!("{url:?} is no absolute path of a socket; write one like \"unix:/run/app.sock\"."));
@@ -196,7 +236,7 @@ mod tests {
             "http://[::1]x",
             "http://::1:80",
             "ftp://a",
-            "https://a",
+            "https://a@b",
             "h2c://a/b",
             "http://a\r\n",
             "http://-a",

@@ -181,7 +181,8 @@ impl Output {
             *moved = true;
         }
         self.clear();
-        Poll::Ready(Ok(()))
+        // TLS takes bytes before it can send them all.
+        Pin::new(io).poll_flush(cx)
     }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use crate::head::{Field, ResponseHead};
 use crate::request::error::Problem;
 use crate::request::forward::hygiene::passes_down;
-use crate::request::respond::{problem_body, problem_fields};
+use crate::request::respond::{problem_body, problem_fields, via};
 use crate::request::{grpc, own};
 
 /// How the caller reads refusals.
@@ -29,7 +29,7 @@ pub(super) fn from_upstream(head: &ResponseHead<'_>) -> Response<()> {
     *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
     copy(headers, head.fields());
-    headers.append(VIA, HeaderValue::from_static("1.1 postern"));
+    headers.append(VIA, HeaderValue::from_static(via(head)));
     if head.is_informational() {
         return response;
     }

@@ -11,7 +11,7 @@ use super::cors::Cross;
 use super::error::{Problem, ProblemCaveat, Retry};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
-use crate::head::{Known, ResponseHead};
+use crate::head::{Known, ResponseHead, Version};
 
 /// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,9 @@ pub fn compose_head(
         }
     }
     cross_lines(out, cross);
-    out.extend_from_slice(b"via: 1.1 postern\r\n");
+    out.extend_from_slice(b"via: ");
+    out.extend_from_slice(via(head).as_bytes());
+    out.extend_from_slice(b"\r\n");
     match delimiter {
         Delimiter::Absent | Delimiter::Close => {}
         Delimiter::Length(length) => line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
@@ -73,6 +75,15 @@ pub fn compose_head(
         After::Close => line(out, b"connection", b"close"),
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// What `Via` says of a response: the version in which it came to the gateway (RFC 9110 section 7.6.3).
+pub fn via(head: &ResponseHead<'_>) -> &'static str {
+    match head.version() {
+        Version::Http10 => "1.0 postern",
+        Version::Http11 => "1.1 postern",
+        Version::Http2 => "2 postern",
+    }
 }
 
 /// A refusal as an HTTP/1 response, head and body. `head_only` where the request was HEAD.

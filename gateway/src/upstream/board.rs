@@ -6,6 +6,7 @@
 //! here on a message's way: the locks are held for copies, once a second and by those who look at a [`Board::snapshot`].
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::endpoint::Endpoint;
+use super::tls::ClientTls;
 use crate::config::{Resource, Upstream};
 use crate::limits::Limits;
 
@@ -27,6 +29,8 @@ pub struct Board {
 #[derive(Debug)]
 pub struct Roster {
     resource: Resource,
+    /// What TLS to its upstreams is made with.
+    tls: Option<Arc<ClientTls>>,
     seats: watch::Sender<Arc<[Arc<Seat>]>>,
     /// For each configured upstream what is known of its addresses.
     known: Mutex<Vec<Known>>,
@@ -159,16 +163,20 @@ impl Board {
 
 impl Roster {
     /// A roster for each resource of a configuration, in their order. A resource whose way did not change keeps the one that
-    /// it had `before`, and an address that is still named what is known of it.
-    pub fn of_all(resources: &[Resource], before: &[Arc<Self>]) -> Vec<Arc<Self>> {
-        let roster = |resource: &Resource| {
+    /// it had `before`, and an address that is still named what is known of it. `tls` is what TLS to each resource's upstreams is
+    /// made with, in the same order.
+    pub fn of_all(resources: &[Resource], tls: &[Option<Arc<ClientTls>>], before: &[Arc<Self>]) -> Vec<Arc<Self>> {
+        let roster = |(index, resource): (usize, &Resource)| {
+            let tls = tls.get(index).and_then(Option::as_ref);
             let before = before.iter().find(|roster| roster.resource.name == resource.name);
             match before {
-                Some(before) if leads_alike(&before.resource, resource) => Arc::clone(before),
-                before => Arc::new(Self::new(resource, before.map(|before| &**before))),
+                Some(before) if leads_alike(&before.resource, resource) && is_like(before.tls.as_ref(), tls) => {
+                    Arc::clone(before)
+                }
+                before => Arc::new(Self { tls: tls.cloned(), ..Self::new(resource, before.map(|before| &**before)) }),
             }
         };
-        resources.iter().map(roster).collect()
+        resources.iter().enumerate().map(roster).collect()
     }
 
     /// Literal addresses and Unix sockets are known at once, names when they have been looked up.
@@ -198,6 +206,7 @@ impl Roster {
         let seats = watch::Sender::new(flat(&known));
         Self {
             resource: resource.clone(),
+            tls: None,
             seats,
             known: known.into(),
             queues: Mutex::default(),
@@ -208,6 +217,11 @@ impl Roster {
     /// The configuration that it belongs to.
     pub fn resource(&self) -> &Resource {
         &self.resource
+    }
+
+    /// Its upstreams in the order of the configuration, for one thread.
+    pub fn endpoints(&self) -> Vec<Rc<Endpoint>> {
+        self.resource.upstream.iter().map(|upstream| Endpoint::new(upstream, self.tls.as_ref())).collect()
     }
 
     /// The addresses, now and later.
@@ -405,6 +419,14 @@ fn leads_alike(one: &Resource, other: &Resource) -> bool {
     *one == other
 }
 
+/// Whether TLS is made with the same settings, their files' contents included.
+fn is_like(one: Option<&Arc<ClientTls>>, other: Option<&Arc<ClientTls>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_like(other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
 fn has_name(upstream: &Upstream) -> bool {
     upstream.socket_addr().is_none() && upstream.host_and_port().is_some()
 }
@@ -466,13 +488,13 @@ mod tests {
             Resource { health: config.resources[0].health.clone(), ..resource }
         };
         let (a, b) = (resource("a", &["http://10.0.0.1"]), checked(resource("b", &["http://10.0.0.2", "http://n"])));
-        let first = Roster::of_all(&[a.clone(), b], &[]);
+        let first = Roster::of_all(&[a.clone(), b], &[], &[]);
         first[1].resolved(1, &addresses(&["10.0.0.9:80"]));
         for seat in first[1].seats.borrow().iter() {
             seat.checked(false, Some("503".into()));
         }
         let b = checked(resource("b", &["http://10.0.0.3", "http://n", "http://10.0.0.2"]));
-        let second = Roster::of_all(&[b, Resource { prefix: "/else".into(), ..a }], &first);
+        let second = Roster::of_all(&[b, Resource { prefix: "/else".into(), ..a }], &[], &first);
         let board = Board::new();
         board.set(&second, &Limits::default());
         assert!(Arc::ptr_eq(&first[0], &second[1]));

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::uri::Scheme;
 
+use super::tls::ClientTls;
 use crate::config::{Upstream, UpstreamPlace, UpstreamScheme};
 
 /// One address of a service. Shared by whatever leads there, so it is made once and passed on by reference.
@@ -13,13 +15,14 @@ use crate::config::{Upstream, UpstreamPlace, UpstreamScheme};
 pub struct Endpoint {
     name: Rc<str>,
     upstream: Upstream,
+    tls: Option<Arc<ClientTls>>,
 }
 
 impl Endpoint {
-    /// The endpoint of a configured address.
-    pub fn new(upstream: &Upstream) -> Rc<Self> {
+    /// The endpoint of a configured address; `tls` is what TLS to it is made with, where that is its scheme.
+    pub fn new(upstream: &Upstream, tls: Option<&Arc<ClientTls>>) -> Rc<Self> {
         let name = Self::label(upstream.scheme, &upstream.address());
-        Rc::new(Self { name: name.into(), upstream: upstream.clone() })
+        Rc::new(Self { name: name.into(), upstream: upstream.clone(), tls: tls.map(Arc::clone) })
     }
 
     /// What an address is called in logs: as it is where plain HTTP is spoken there, else behind its scheme.
@@ -41,6 +44,11 @@ impl Endpoint {
     /// How it is spoken to.
     pub fn scheme(&self) -> UpstreamScheme {
         self.upstream.scheme
+    }
+
+    /// What TLS to it is made with.
+    pub fn tls(&self) -> Option<&Arc<ClientTls>> {
+        self.tls.as_ref()
     }
 
     /// As configured.

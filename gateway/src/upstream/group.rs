@@ -198,8 +198,9 @@ impl Group {
     #[cfg(test)]
     pub(crate) fn of_tests(addresses: &[&str], limits: Limits) -> Rc<Self> {
         let resource = crate::config::Resource::for_tests(addresses);
-        let endpoints = resource.upstream.iter().map(Endpoint::new).collect();
-        Self::new(Arc::new(Roster::new(&resource, None)), endpoints, Current::new(limits), Chance::new(7))
+        let roster = Arc::new(Roster::new(&resource, None));
+        let endpoints = roster.endpoints();
+        Self::new(roster, endpoints, Current::new(limits), Chance::new(7))
     }
 
     /// No more messages come: the configuration has no such resource any more, or another one by its name.

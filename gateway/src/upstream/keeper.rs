@@ -14,7 +14,6 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::board::{Board, Roster, Seat};
-use super::endpoint::Endpoint;
 use super::health::{CheckPolicy, Checks};
 use super::probe::Probe;
 use super::resolve::{self, Lookup, keep_resolved};
@@ -68,8 +67,8 @@ fn tend(roster: &Arc<Roster>, board: &Arc<Board>, lookup: &Rc<Lookup>) -> JoinSe
 /// Checks every address of a roster, those that come later too.
 async fn check_all(roster: Arc<Roster>, health: HealthCheck, board: Arc<Board>) {
     let resource = roster.resource();
-    let probe = |upstream| Rc::new(Probe::new(resource, &health, Endpoint::new(upstream)));
-    let probes: Vec<Rc<Probe>> = resource.upstream.iter().map(probe).collect();
+    let probe = |endpoint| Rc::new(Probe::new(resource, &health, endpoint));
+    let probes: Vec<Rc<Probe>> = roster.endpoints().into_iter().map(probe).collect();
     let mut seats = roster.watch();
     let mut checked: Vec<(Arc<Seat>, JoinSet<()>)> = Vec::new();
     loop {
@@ -178,7 +177,7 @@ mod tests {
         let keeper = local.spawn_local(async move { keep(&kept_board, kept, lookup).await });
         local
             .run_until(async {
-                let first = Roster::of_all(&[checked], &[]);
+                let first = Roster::of_all(&[checked], &[], &[]);
                 board.set(&first, &Limits::default());
                 let seats = || Arc::clone(&first[0].watch().borrow());
                 until("an address and a verdict", || seats().first().is_some_and(|seat| seat.fails_checks())).await;
@@ -189,7 +188,7 @@ mod tests {
                 is_well.set(false);
                 until("it is not", || seats()[0].fails_checks()).await;
                 // Without checks nobody says anything against it, and nobody asks.
-                let second = Roster::of_all(&[plain], &first);
+                let second = Roster::of_all(&[plain], &[], &first);
                 board.set(&second, &Limits::default());
                 assert!(!second[0].watch().borrow()[0].fails_checks());
                 shutdown.send_replace(true);

@@ -1,7 +1,7 @@
 //! The way to the services.
 //!
 //! * [`endpoint`]: one address of a service, as configured
-//! * [`transport`]: a connection to it, whatever it is made of
+//! * [`transport`]: a connection to it, whatever it is made of; [`tls`]: whom it trusts
 //! * [`pool`]: the connections of one worker, kept between messages
 //! * [`call`]: one exchange over one of them, in HTTP/1.1 or [`h2`]
 //! * [`balance`], [`health`], [`queue`]: which address takes a message, which takes none, and who waits for a place
@@ -23,6 +23,7 @@ pub mod pool;
 mod probe;
 pub mod queue;
 mod resolve;
+pub mod tls;
 pub mod transport;
 
 pub use board::{AddressReport, Board, Condition, ResourceReport};

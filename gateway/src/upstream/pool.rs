@@ -125,8 +125,8 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn group_for_tests(&self, addresses: &[&str]) -> Rc<Group> {
         let resource = crate::config::Resource::for_tests(addresses);
-        let endpoints = resource.upstream.iter().map(Endpoint::new).collect();
-        self.group(&Arc::new(Roster::new(&resource, None)), endpoints)
+        let roster = Arc::new(Roster::new(&resource, None));
+        self.group(&roster, roster.endpoints())
     }
 
     /// Only these groups count from now on: what is kept for others is closed. Messages under way go on.
@@ -284,11 +284,13 @@ impl Attempts {
     /// connection.
     pub fn may_repeat(&self, died: &Upstream, group: &Group, limits: &Limits) -> bool {
         let member = died.place.member();
-        let is_worth_it = died.is_reused || group.has_other(member, self);
+        // A stream that failed says little about what the next one will meet.
+        let may_stay = died.is_reused || matches!(died.link, Link::Http2(_));
+        let is_worth_it = may_stay || group.has_other(member, self);
         if self.made.get() >= limits.upstream_attempts_max || !is_worth_it {
             return false;
         }
-        if !died.is_reused {
+        if !may_stay {
             self.tried.borrow_mut().push(Rc::clone(member));
         }
         *self.avoided.borrow_mut() = Some(Rc::clone(member));

@@ -110,7 +110,7 @@ mod tests {
         resource.health = Some(health.clone());
         let roster = Roster::new(&resource, None);
         let seat = Arc::clone(&roster.watch().borrow()[0]);
-        let probe = Probe::new(&resource, &health, Endpoint::new(&resource.upstream[0]));
+        let probe = Probe::new(&resource, &health, Endpoint::new(&resource.upstream[0], None));
         let peer = async {
             let (mut stream, _) = listener.accept().await.expect("accepted");
             let mut head = Vec::new();

@@ -4,11 +4,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Endpoint;
 use crate::config::UpstreamScheme;
@@ -21,6 +22,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TCP in TLS.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A connection that was made.
@@ -53,6 +56,13 @@ pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr]) -> io::Resul
         return Ok(Dialled { stream: Stream::Unix(UnixStream::connect(path).await?), is_h2: false });
     }
     let stream = connect_tcp(addresses).await?;
+    if endpoint.scheme() == UpstreamScheme::Https {
+        let (Some(tls), Some((host, _))) = (endpoint.tls(), endpoint.host_and_port()) else {
+            return Err(io::Error::other("the endpoint was made without its TLS settings"));
+        };
+        let (stream, is_h2) = tls.connect(host, stream).await?;
+        return Ok(Dialled { stream: Stream::Tls(Box::new(stream)), is_h2 });
+    }
     Ok(Dialled { stream: Stream::Tcp(stream), is_h2: endpoint.scheme() == UpstreamScheme::H2c })
 }
 
@@ -79,6 +89,13 @@ impl Stream {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut [0; 1]),
             Self::Unix(stream) => stream.try_read(&mut [0; 1]),
+            // What is waiting may be a record of TLS itself, a session ticket say, which this takes in.
+            Self::Tls(stream) => {
+                let mut byte = [0; 1];
+                let polled = Pin::new(&mut **stream)
+                    .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+                return polled.is_pending();
+            }
         };
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -90,6 +107,7 @@ impl Stream {
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(&mut byte),
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -100,6 +118,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
+            Self::Tls(stream) => stream.get_ref().0.readable().await,
         }
     }
 
@@ -108,7 +127,7 @@ impl Stream {
     pub(crate) fn local_port(&self) -> Option<u16> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Tls(_) => None,
         }
     }
 }
@@ -118,6 +137,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -127,6 +147,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -134,6 +155,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -141,6 +163,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }
@@ -158,7 +181,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("app.sock");
         let listener = UnixListener::bind(&path).expect("bound");
-        let endpoint = Endpoint::new(&Upstream::parse(&format!("unix:{}", path.display())).expect("valid"));
+        let endpoint = Endpoint::new(&Upstream::parse(&format!("unix:{}", path.display())).expect("valid"), None);
         assert_eq!(**endpoint.name(), *format!("unix:{}", path.display()));
         let addresses = resolve(&endpoint).await.expect("nothing to resolve");
         let mut stream = connect(&endpoint, &addresses).await.expect("connected").stream;

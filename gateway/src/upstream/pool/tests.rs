@@ -314,7 +314,7 @@ async fn a_resource_that_goes_takes_its_connections_along() {
     let pool = pool(Limits::default());
     let resource = crate::config::Resource::for_tests(&[&address]);
     let roster = Arc::new(Roster::new(&resource, None));
-    let group = pool.group(&roster, vec![Endpoint::new(&resource.upstream[0])]);
+    let group = pool.group(&roster, vec![Endpoint::new(&resource.upstream[0], None)]);
     let under_way = pool.opened(&group).await.expect("up");
     pool.put(pool.opened(&group).await.expect("up"));
     assert!(Rc::ptr_eq(&group, &pool.group(&roster, Vec::new())), "an unchanged resource keeps its group");

@@ -1,0 +1,219 @@
+//! TLS to services: whom the gateway trusts, and who it says that it is.
+//!
+//! A service's certificate is always verified, for its name and its authority; there is no switch that turns that off.
+//! Authorities are the system's, or the ones that `upstream_tls.ca` names in their place. By ALPN the service picks HTTP/2
+//! or HTTP/1.1.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::ClientConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, Error, RootCertStore};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::{Upstream, UpstreamPlace, UpstreamScheme, UpstreamTls};
+use crate::tls::{TlsError, certificates_in, private_key_in};
+
+/// What ALPN calls HTTP/2.
+const H2: &[u8] = b"h2";
+
+/// What a resource's TLS connections are made with.
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    /// The name that is asked for and verified, where it is not the URL's host.
+    server_name: Option<ServerName<'static>>,
+    digest: [u8; 32],
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// Why TLS to a service cannot be set up. Each is a sentence: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientTlsError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] TlsError),
+    /// The authorities cannot be used.
+    #[error("the authorities in {} cannot be used: {reason}. Name a PEM file with CA certificates.", file.display())]
+    Authorities {
+        /// Which file.
+        file: PathBuf,
+        /// What rustls says.
+        reason: Error,
+    },
+    /// The system has no authorities.
+    #[error(
+        "the system has no authorities to verify services with{}; install its package of CA certificates, or name a PEM file in upstream_tls.ca.",
+        reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
+    NoSystemAuthorities {
+        /// What went wrong in reading them.
+        reason: Option<String>,
+    },
+    /// Certificate and key cannot be used together.
+    #[error("the certificate {} and its key cannot be used: {reason}. Name the pair; the gateway's own certificate comes first.", cert.display())]
+    NoPair {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// What rustls says.
+        reason: Error,
+    },
+    /// A host that no certificate can be for.
+    #[error("{host:?} is no name that a certificate can be issued for; write the name in upstream_tls.server_name.")]
+    ServerName {
+        /// The host.
+        host: String,
+    },
+    /// The TLS library refuses its own settings; not the operator's mistake.
+    #[error("TLS cannot be set up: {0}.")]
+    Library(Error),
+}
+
+impl ClientTls {
+    /// What the connections to a resource's upstreams are made with; `None` where none of them is `https://`.
+    ///
+    /// # Errors
+    /// Which file is wrong, and what to do.
+    pub fn load(upstreams: &[Upstream], settings: &UpstreamTls) -> Result<Option<Arc<Self>>, ClientTlsError> {
+        let over_tls = upstreams.iter().filter(|upstream| upstream.scheme == UpstreamScheme::Https);
+        let hosts: Vec<&str> = over_tls.filter_map(host).collect();
+        if hosts.is_empty() {
+            return Ok(None);
+        }
+        let server_name = settings.server_name.as_deref().map(server_name).transpose()?;
+        if server_name.is_none() {
+            for host in hosts {
+                self::server_name(host)?;
+            }
+        }
+        let mut digest = Sha256::new();
+        let authorities = match &settings.ca {
+            Some(file) => certificates_in(file)?,
+            None => system_authorities()?,
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            digest.update(Sha256::digest(&authority));
+            match (roots.add(authority), &settings.ca) {
+                (Err(reason), Some(file)) => return Err(ClientTlsError::Authorities { file: file.clone(), reason }),
+                // One odd certificate in the system's bundle does not take the others' trust away.
+                (Err(_), None) | (Ok(()), _) => {}
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(ClientTlsError::Library)?
+            .with_root_certificates(roots);
+        let mut config = match &settings.identity {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let (chain, key) = identity(cert, key, &mut digest)?;
+                let no_pair = |reason| ClientTlsError::NoPair { cert: cert.clone(), reason };
+                builder.with_client_auth_cert(chain, key).map_err(no_pair)?
+            }
+        };
+        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+        config.enable_early_data = false;
+        digest.update(settings.server_name.as_deref().unwrap_or_default());
+        Ok(Some(Arc::new(Self { config: Arc::new(config), server_name, digest: digest.finalize().into() })))
+    }
+
+    /// Whether the settings and their files said the same to both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    /// Shakes hands with the service at `host`. The second value is whether it picked HTTP/2.
+    ///
+    /// # Errors
+    /// What is wrong with the service, as a clause, with what to do.
+    pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, bool)> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => server_name(host).map_err(io::Error::other)?,
+        };
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.connect(name, stream).await.map_err(|error| explained(error, host))?;
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+        Ok((stream, is_h2))
+    }
+}
+
+fn host(upstream: &Upstream) -> Option<&str> {
+    match &upstream.place {
+        UpstreamPlace::Host(host, _) => Some(host),
+        UpstreamPlace::Socket(_) => None,
+    }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, ClientTlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| ClientTlsError::ServerName { host: host.to_owned() })
+}
+
+/// The certificate by which the gateway is known to the service, and its key.
+fn identity(
+    cert: &Path,
+    key: &Path,
+    digest: &mut Sha256,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let (chain, key) = (certificates_in(cert)?, private_key_in(key)?);
+    chain.iter().for_each(|certificate| digest.update(Sha256::digest(certificate)));
+    digest.update(Sha256::digest(key.secret_der()));
+    Ok((chain, key))
+}
+
+/// The authorities that the system trusts.
+fn system_authorities() -> Result<Vec<CertificateDer<'static>>, ClientTlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        let reason = found.errors.first().map(ToString::to_string);
+        return Err(ClientTlsError::NoSystemAuthorities { reason });
+    }
+    Ok(found.certs)
+}
+
+/// Why a handshake failed, so that whoever reads the log knows what to do.
+fn explained(error: io::Error, host: &str) -> io::Error {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        let said = "it ended the connection in the middle of the TLS handshake";
+        return io::Error::new(error.kind(), format!("{said} ({error})"));
+    };
+    let said = match tls {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "no authority that is trusted has signed its certificate; name the one that has in upstream_tls.ca"
+                .to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired; renew it".to_owned()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("its certificate is for another name ({tls}); write the right one in upstream_tls.server_name"),
+        Error::InvalidCertificate(wrong) => format!("its certificate cannot be accepted: {wrong}"),
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
+            "it offers neither HTTP/2 nor HTTP/1.1 (ALPN)".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+            format!("it refuses the handshake ({tls}); if it asks for a certificate, name one in upstream_tls.cert")
+        }
+        Error::InvalidMessage(_) => {
+            format!(
+                "what came back is not TLS ({tls}); if it speaks clear text there, write http:// in place of https://"
+            )
+        }
+        _ => format!("the TLS handshake failed: {tls}"),
+    };
+    tracing::debug!(host, error = %tls, "a TLS handshake with an upstream failed");
+    io::Error::other(said)
+}
