@@ -32,6 +32,14 @@ pub(crate) fn files() -> Vec<(&'static str, File)> {
                 super::hostile::language(),
             ),
         ),
+        (
+            "narrowed",
+            file(
+                "What a gateway hands to a backend in place of its caller's token.",
+                super::narrowed::narrowed_cases(),
+            ),
+        ),
+        ("leeway", file("Clocks that are off.", super::narrowed::leeway_cases())),
         ("samples", file("Checks of the official biscuit samples, on our messages.", super::samples::samples())),
     ]
 }

@@ -29,6 +29,8 @@ pub(crate) struct Case {
     pub(crate) revoked: Vec<RevocationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leeway: Option<u64>,
     pub(crate) token: String,
     pub(crate) outcome: Outcome,
 }
@@ -175,13 +177,18 @@ impl Item {
     }
 }
 
-/// The standing that a case describes.
-pub(crate) fn standing(case: &Case) -> Standing {
+/// The keys that a case describes.
+pub(crate) fn ring(case: &Case) -> KeyRing {
     let mut ring = KeyRing::new();
     for key in &case.keys {
         ring.add(key.id, key.key, key.state).expect("the keys of a vector fit into a ring");
     }
-    let standing = Standing::new(ring);
+    ring
+}
+
+/// The standing that a case describes.
+pub(crate) fn standing(case: &Case) -> Standing {
+    let standing = Standing::new(ring(case));
     standing.revoke(&case.revoked);
     standing
 }

@@ -10,6 +10,7 @@ mod cases;
 mod format;
 mod hostile;
 mod make;
+mod narrowed;
 mod samples;
 
 use std::collections::BTreeSet;

@@ -7,12 +7,13 @@ use postern_capabilities::keys::{KeyId, KeyState, SigningKey};
 use postern_capabilities::resource::{Operation, ResourceName, Right};
 use postern_capabilities::revocation::RevocationId;
 use postern_capabilities::token::{PRICE_BUDGET_DEFAULT, Unverified};
+use postern_capabilities::verifier::Verifier;
 use postern_capabilities::{attenuate, mint};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::cases::NOW;
-use super::format::{Case, Decision, Key, MessageText, Outcome, Verdict, standing};
+use super::format::{Case, Decision, Key, MessageText, Outcome, Verdict, ring, standing};
 
 /// The key that signs the cases, number 1, unless a case says otherwise. Its secret is public: never use it elsewhere.
 pub(crate) fn root() -> SigningKey {
@@ -105,7 +106,9 @@ pub(crate) fn case(name: &str, why: &str, token: impl Into<String>) -> Draft {
     let keys = vec![key(1, KeyState::Minting)];
     let outcome = Outcome::Refused { problem: String::new(), reason: String::new() };
     let (name, why) = (name.to_owned(), why.to_owned());
-    Draft { case: Case { name, why, keys, revoked: Vec::new(), budget: None, token: token.into(), outcome } }
+    Draft {
+        case: Case { name, why, keys, revoked: Vec::new(), budget: None, leeway: None, token: token.into(), outcome },
+    }
 }
 
 impl Draft {
@@ -116,6 +119,11 @@ impl Draft {
 
     pub(crate) fn revoked(mut self, ids: Vec<RevocationId>) -> Self {
         self.case.revoked = ids;
+        self
+    }
+
+    pub(crate) fn leeway(mut self, seconds: u64) -> Self {
+        self.case.leeway = Some(seconds);
         self
     }
 
@@ -169,9 +177,19 @@ pub(crate) fn outcome(case: &Case, messages: Vec<MessageText>) -> Outcome {
         Err(error) => return Outcome::Refused { problem: error.kind().into(), reason: error.to_string() },
     };
     let decide = |message: MessageText| {
-        let verdict = message.with(|message| match postern_capabilities::authorize(&capability, message, &standing) {
-            Ok(_) => Verdict::Allow,
-            Err(refusal) => Verdict::Refuse { problem: refusal.kind().into(), reason: refusal.to_string() },
+        let verdict = message.with(|message| {
+            let Some(leeway) = case.leeway else {
+                return match postern_capabilities::authorize(&capability, message, &standing) {
+                    Ok(_) => Verdict::Allow,
+                    Err(refusal) => Verdict::Refuse { problem: refusal.kind().into(), reason: refusal.to_string() },
+                };
+            };
+            // Leeway is a verifier's: a gateway has none.
+            let verifier = Verifier::new(ResourceName::parse("orders").unwrap(), ring(case)).with_leeway(leeway);
+            match verifier.check(&capability, message) {
+                Ok(_) => Verdict::Allow,
+                Err(error) => Verdict::Refuse { problem: error.kind().into(), reason: error.to_string() },
+            }
         });
         Decision { message, verdict }
     };

@@ -26,7 +26,7 @@ pub struct Refresh {
     pub fresh: Duration,
     /// How old a document may become while the gateway cannot be reached; then every message is refused (503).
     pub age_max: Duration,
-    /// The least time between two attempts.
+    /// The least time between two attempts, and between two that tokens under unknown keys cause.
     pub interval_min: Duration,
     /// By what it is fetched. Named where the gateway's certificate is from an authority that the system does not know.
     pub transport: Option<Transport>,
@@ -57,6 +57,9 @@ pub(crate) struct Fetched {
 struct State {
     fetched_at: Instant,
     tried_at: Instant,
+    /// When a token under an unknown key last had it fetched. Counted by itself, so that the first token of a new key need
+    /// not wait because of an ordinary refresh a moment ago.
+    looked_at: Option<Instant>,
     fresh: Duration,
     etag: Option<String>,
 }
@@ -72,7 +75,7 @@ impl Fetched {
         }
         let transport = refresh.transport.clone().unwrap_or_default();
         let now = Instant::now();
-        let state = State { fetched_at: now, tried_at: now, fresh: Duration::ZERO, etag: None };
+        let state = State { fetched_at: now, tried_at: now, looked_at: None, fresh: Duration::ZERO, etag: None };
         let fetching = tokio::sync::Mutex::new(());
         let fetched = Arc::new(Self { transport, document, refresh, core, state: Mutex::new(state), fetching });
         fetched.fetch().await?;
@@ -104,10 +107,15 @@ impl Fetched {
 
     /// Fetches once more, because of a token that names a key that is not known; not too often.
     pub(crate) async fn look_again(&self) {
-        if self.state().tried_at.elapsed() >= self.refresh.interval_min {
-            // If it fails, the token stays one under an unknown key.
-            let _ = self.fetch().await;
+        {
+            let mut state = self.state();
+            if state.looked_at.is_some_and(|at| at.elapsed() < self.refresh.interval_min) {
+                return;
+            }
+            state.looked_at = Some(Instant::now());
         }
+        // If it fails, the token stays one under an unknown key.
+        let _ = self.fetch().await;
     }
 
     /// Fetches the document and puts its keys in force. Who comes while somebody else is at it takes what that one gets.
