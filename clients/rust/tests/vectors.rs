@@ -55,7 +55,7 @@ fn items(message: &Value) -> Vec<BodyItem> {
             rpc: text(item, "rpc").unwrap().to_owned(),
             tool: text(item, "tool").map(str::to_owned),
             args: list(item, "args").iter().map(argument).collect(),
-            ..BodyItem::default()
+            unstated: text(item, "unstated").map(str::to_owned),
         })
         .collect()
 }
