@@ -96,7 +96,7 @@ def test_malformed_pseudo_headers(site, changed):
 
 
 def test_a_fragment_does_not_reach_the_service(site):
-    """The HTTP/2 library cuts it off before anyone can refuse it; what is left is what is checked and forwarded."""
+    """The library that parses a `:path` cuts it off before anyone can refuse it; what is left is checked and forwarded."""
     site.service.clear()
     with H2Wire(site.gate.port) as wire:
         wire.headers(1, plain(site, path=PATH + "#/../forbidden")).outcome(1)
@@ -281,8 +281,39 @@ def test_floods_end_the_connection_and_not_the_service(site):
             if wire.closed:
                 return
 
-    for flood in (rapid_reset, endless_continuation):
+    def empty_data(wire):
+        wire.headers(1, plain(site, method="POST"), end=False)
+        for _ in range(200):
+            wire.raw(b"\x00\x00\x00\x00\x00\x00\x00\x00\x01" * 1000)
+            if wire.closed:
+                return
+
+    for flood in (rapid_reset, endless_continuation, empty_data):
         with H2Wire(site.gate.port) as wire:
             flood(wire)
             assert wire.until(lambda: (wire.goaway or 0) > 0 or wire.closed, 10), flood.__name__
         site.settle()
+
+
+@pytest.mark.parametrize("name", ["ping", "settings"])
+def test_a_flood_that_asks_for_answers_is_answered_or_ended_and_costs_nobody_else(site, name):
+    """Answers to PING and SETTINGS wait for a client that reads: what is not read is not collected."""
+    settings = SettingsFrame(0)
+    settings.settings = {SettingsFrame.INITIAL_WINDOW_SIZE: 65535}
+    frame = {"ping": PingFrame(0, b"floods!!"), "settings": settings}[name].serialize()
+    with H2Wire(site.gate.port, timeout=1) as wire:
+        before = memory(site.gate)
+        try:
+            for _ in range(300):
+                wire.sock.sendall(frame * 2000)
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            pass
+        with H2Wire(site.gate.port) as other:
+            assert other.headers(1, plain(site)).outcome(1).status == 200
+        assert memory(site.gate) - before < 16 << 20
+    site.settle()
+
+
+def memory(gate):
+    with open(f"/proc/{gate.process.pid}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))

@@ -33,7 +33,7 @@ class H2Client:
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self.h2 = h2.connection.H2Connection(config)
         if settings:
-            self.h2.update_settings(settings)
+            self.h2.local_settings = h2.settings.Settings(client=True, initial_values=settings)
         self.h2.initiate_connection()
         self.replies, self.closed, self.acknowledges = {}, False, True
         self.flush()
