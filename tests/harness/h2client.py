@@ -67,7 +67,7 @@ class H2Client:
         """Sends data as the windows open."""
         view = memoryview(bytes(data))
         while True:
-            if self.replies[stream].over:
+            if self.replies[stream].reset is not None:
                 return
             room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(view))
             if room or not len(view):

@@ -83,7 +83,12 @@ impl Shared {
         self.clock.wake_all();
     }
 
-    pub(super) fn is_draining(&self) -> bool {
+    /// A deadline on the worker's clock.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.clock.deadline()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get()
     }
 

@@ -19,7 +19,7 @@ mod exchange;
 pub mod framing;
 mod gateway;
 mod held;
-mod switched;
+pub(crate) mod switched;
 pub mod upstream;
 pub mod way;
 

@@ -31,14 +31,8 @@ where
         self.shared.put_call(x.call);
         let kind = if is_websocket { StreamKind::WebSocket } else { StreamKind::Other };
         let open = self.way.telemetry().open_stream(kind);
-        let watch = Watch {
-            lease: x.order.lease.as_ref(),
-            deadline: &self.deadline,
-            limits: &self.limits,
-            is_draining: &|| is_websocket && self.shared.is_draining(),
-            was_waiting: None,
-        };
-        let mut watch = watch;
+        let is_draining = || is_websocket && self.shared.is_draining();
+        let mut watch = Watch::new(x.order.lease.as_ref(), &self.deadline, &self.limits, &is_draining);
         let ended = tunnel::run(&mut self.client.io, stream, begun, |cx, pace| watch.poll(cx, pace)).await;
         drop(open);
         if let Some(Ending::Fallen(fallen)) = &ended.by {
@@ -50,8 +44,8 @@ where
     }
 }
 
-/// What ends a tunnel from outside.
-struct Watch<'w> {
+/// What ends a tunnel from outside, whichever HTTP it came over.
+pub(crate) struct Watch<'w> {
     lease: Option<&'w Lease>,
     deadline: &'w Deadline,
     limits: &'w Limits,
@@ -59,8 +53,18 @@ struct Watch<'w> {
     was_waiting: Option<bool>,
 }
 
-impl Watch<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, pace: Pace) -> Poll<Ending> {
+impl<'w> Watch<'w> {
+    pub(crate) fn new(
+        lease: Option<&'w Lease>,
+        deadline: &'w Deadline,
+        limits: &'w Limits,
+        is_draining: &'w dyn Fn() -> bool,
+    ) -> Self {
+        Self { lease, deadline, limits, is_draining, was_waiting: None }
+    }
+
+    /// Whether it must end. Remembers whom to wake when it must.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, pace: Pace) -> Poll<Ending> {
         if let Some(lease) = self.lease
             && let Poll::Ready(fallen) = lease.poll_fallen(cx)
         {

@@ -197,7 +197,7 @@ impl Exchange {
     }
 
     /// From the last request byte sent to the upstream's response head.
-    fn response_timeout(&self) -> Duration {
+    pub(super) fn response_timeout(&self) -> Duration {
         self.admitted.resource.response_timeout.unwrap_or_else(|| self.worker.limits().upstream_response_timeout)
     }
 
@@ -218,6 +218,9 @@ impl Exchange {
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
         let is_head = self.caller == Caller::HttpHead;
         call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, is_head);
+        if self.admitted.switch.is_some() {
+            return self.switch(call, reply).await;
+        }
         if let Some(filter) = &self.admitted.filter {
             call.borrow_mut().filter(Rc::clone(filter));
         }
@@ -289,7 +292,7 @@ async fn past(deadline: Option<Instant>) {
 
 /// How an answer that has begun can say why it ends before its time.
 #[derive(Clone, Copy)]
-enum LastWord {
+pub(super) enum LastWord {
     /// It cannot, but for the reset.
     None,
     /// An event, so that its reader does not take the end for a lost connection and come back.
@@ -299,7 +302,7 @@ enum LastWord {
 }
 
 /// Ends an answer that has begun as it has to: whole, with a last word, or broken off.
-async fn conclude(ended: Result<Ended, Failed>, sender: Sender, last_word: LastWord) -> Result<(), Failed> {
+pub(super) async fn conclude(ended: Result<Ended, Failed>, sender: Sender, last_word: LastWord) -> Result<(), Failed> {
     let gone = |_| Failed::Gone;
     let failed = match ended {
         Ok(Ended::Plainly) if sender.is_over() => return Ok(()),

@@ -9,6 +9,7 @@
 //! * [`stream`]: one stream's way through [`receive`](crate::request::receive); [`held`]: where its body decides
 //! * [`exchange`]: a permitted message and its upstream, both directions at once ([`upload`], [`download`]),
 //!   for as long as its capability stands ([`lease`])
+//! * [`switch`]: a stream that becomes a tunnel, as a [`pipe`]
 //! * [`answer`], [`reply`]: what the client's stream gets; [`rest`]: what it still sends afterwards
 
 mod activity;
@@ -17,9 +18,11 @@ mod download;
 mod exchange;
 mod held;
 mod lease;
+mod pipe;
 mod reply;
 mod rest;
 mod stream;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -95,6 +98,7 @@ where
 fn builder(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
+        .enable_connect_protocol()
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(limits.h2_streams_max)
         .max_header_list_size(limits.h2_header_list_bytes_max)

@@ -5,7 +5,7 @@
 //! look like an end.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,6 +102,22 @@ impl Sender {
             moved();
         }
         Ok(())
+    }
+
+    /// Sends as much as there is room for now.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Gone>> {
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.stream.reserve_capacity(data.len());
+        let room = ready!(self.poll_room(cx))?.min(data.len());
+        self.put(Bytes::copy_from_slice(&data[..room]), false)?;
+        Poll::Ready(Ok(room))
+    }
+
+    /// Ends what is sent, if it has not ended.
+    pub(super) fn end(&mut self) -> Result<(), Gone> {
+        if self.is_over { Ok(()) } else { self.put(Bytes::new(), true) }
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {

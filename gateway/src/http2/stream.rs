@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use http::header::{CONTENT_TYPE, COOKIE, HeaderMap};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
 use postern_capabilities::authorize::Refusal;
 use postern_capabilities::message::is_grpc;
@@ -60,6 +60,9 @@ pub(super) async fn run(
         };
     }
     let mut answer = match received {
+        Ok((Received::Forward(admitted), ticket)) if protocol(&parts).is_some() && admitted.switch.is_none() => {
+            answer::refusal(&refuse(Refused::ProtocolNotServed, ticket, &worker), caller)
+        }
         Ok((Received::Forward(admitted), ticket)) => {
             // Whether it can be read was asked before anything else.
             let timeout = if caller == Caller::Grpc { grpc_timeout(&parts).ok().flatten() } else { None };
@@ -155,19 +158,25 @@ fn assemble<'b>(
     if caller(parts) == Caller::Grpc {
         grpc_timeout(parts)?;
     }
+    let protocol = protocol(parts);
+    if protocol.is_some() && parts.headers.contains_key(CONTENT_LENGTH) {
+        return Err(HeadError::Upgrade);
+    }
     // RFC 9113 section 8.2.3: a cookie may come in crumbs, and HTTP/1.1 knows only one field of them.
     let cookie = whole_cookie(&parts.headers);
     let fields = parts.headers.iter().filter(|(name, _)| cookie.is_none() || *name != COOKIE);
     let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let fields = fields.chain(cookie.as_deref().map(|cookie| (COOKIE.as_str().as_bytes(), cookie)));
     let parts = head::Parts {
-        method: parts.method.as_str().as_bytes(),
+        // Extended CONNECT is what `GET` with `Upgrade` is in HTTP/1.1, and one operation has one name.
+        method: if protocol.is_some() { b"GET" } else { parts.method.as_str().as_bytes() },
         target: parts.uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes()),
         authority: parts.uri.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes()),
         scheme,
         fields,
-        protocol: None,
-        ended: is_ended,
+        protocol,
+        // What follows is no body, but belongs to the other protocol.
+        ended: is_ended || protocol.is_some(),
     };
     Head::assemble(parts, buffer, spans, limits)
 }
@@ -176,6 +185,11 @@ fn assemble<'b>(
 fn whole_cookie(headers: &HeaderMap) -> Option<Vec<u8>> {
     let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(|crumb| crumb.as_bytes()).collect();
     (crumbs.len() > 1).then(|| crumbs.join(&b"; "[..]))
+}
+
+/// What extended CONNECT would switch to. `h2` lets `:protocol` through on CONNECT alone.
+fn protocol(parts: &Parts) -> Option<&[u8]> {
+    parts.extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().as_bytes())
 }
 
 /// In which form a refusal is read.

@@ -47,6 +47,8 @@ pub enum Refused {
     NotFound,
     /// One of the gateway's own paths, with another method than GET or HEAD.
     MethodNotAllowed,
+    /// The resource switches to no such protocol.
+    ProtocolNotServed,
     /// The body is, or turned out to be, larger than the resource allows.
     BodyTooLarge {
         /// The resource's bound in bytes.
@@ -313,6 +315,13 @@ impl Refused {
             }
             Self::NotFound => not_found(),
             Self::MethodNotAllowed => problem(405, "method-not-allowed", "This path is only read", "Use GET or HEAD."),
+            Self::ProtocolNotServed => problem(
+                501,
+                "protocol-not-served",
+                "This protocol is not served here",
+                "The resource does not switch to the protocol that `:protocol` names. A WebSocket is `websocket`.",
+            )
+            .retry(Retry::No),
             Self::BodyTooLarge { max } => problem(
                 413,
                 "body-too-large",

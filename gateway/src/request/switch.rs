@@ -29,6 +29,8 @@ struct Handshake {
     key: Box<[u8]>,
     /// Whether the key is the gateway's own, since HTTP/2 has none (RFC 8441 section 5).
     is_own: bool,
+    /// Whether the version is the gateway's own, too: over HTTP/2 a client may leave it out.
+    is_own_version: bool,
     subprotocols: Vec<Box<[u8]>>,
     extensions: Vec<Box<[u8]>>,
 }
@@ -55,8 +57,10 @@ impl Switch {
     pub fn ask(&self, mut field: impl FnMut(&[u8], &[u8])) {
         field(b"upgrade", self.protocol.as_bytes());
         let Some(handshake) = &self.websocket else { return };
-        if handshake.is_own {
+        if handshake.is_own_version {
             field(b"sec-websocket-version", b"13");
+        }
+        if handshake.is_own {
             field(b"sec-websocket-key", &handshake.key);
         }
         if !handshake.subprotocols.is_empty() {
@@ -101,7 +105,8 @@ impl Handshake {
         };
         let subprotocols = bearer::subprotocols(head).filter(|it| !bearer::is_bearer(it)).map(Into::into).collect();
         let extensions = values(head.fields(), "sec-websocket-extensions").flat_map(extensions).map(Into::into);
-        Ok(Self { key: key.into(), is_own, subprotocols, extensions: extensions.collect() })
+        let is_own_version = versions.is_empty();
+        Ok(Self { key: key.into(), is_own, is_own_version, subprotocols, extensions: extensions.collect() })
     }
 
     fn verify(&self, head: &ResponseHead<'_>) -> Result<(), &'static str> {
