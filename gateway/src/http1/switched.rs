@@ -8,6 +8,7 @@ use super::connection::{Connection, End};
 use super::deadline::Deadline;
 use super::exchange::Exchange;
 use super::way::Way;
+use crate::head::Spans;
 use crate::lease::Lease;
 use crate::limits::Limits;
 use crate::telemetry::StreamKind;
@@ -28,6 +29,8 @@ where
         let begun = Begun { up: self.client.input.filled().to_vec(), down, is_websocket, linger };
         // Nothing is read as HTTP any more, here or there: the room for it goes back.
         self.client.input.release();
+        self.permitted = W::Permitted::default();
+        self.spans = Spans::new();
         self.shared.put_call(x.call);
         let kind = if is_websocket { StreamKind::WebSocket } else { StreamKind::Other };
         let open = self.way.telemetry().open_stream(kind);
