@@ -19,6 +19,7 @@ from harness.backend import Recorder
 from harness.binary import clean_environment, postern_path
 from harness.gate import Gate
 from harness.ports import free_port, until
+from harness.wire import request
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,21 @@ def test_an_upstream_that_is_down_is_said_with_its_reason():
         assert upstream["reason"] and upstream["failures"] > 0 and seen()[service.url]["condition"] == "healthy"
         shown = gate.run("status").ok().out
         assert "1 of 2 healthy" in shown and "UPSTREAMS THAT TAKE NO MESSAGES" in shown and "ejected" in shown
+
+
+def test_an_open_stream_is_counted_by_its_kind_while_it_is_open():
+    def events(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        sock.recv(1)
+        return "close"
+
+    with Recorder(lambda request: events) as service, Gate({"orders": service}) as gate:
+        assert set(status(gate)["streams_open"].values()) == {0}
+        with gate.wire() as wire:
+            wire.send(request("GET", "/orders/events", token=gate.mint("orders")))
+            until(lambda: status(gate)["streams_open"]["sse"] == 1, "one stream of events")
+            assert "open: 1 sse" in gate.run("status").ok().out
+        until(lambda: status(gate)["streams_open"]["sse"] == 0, "none")
 
 
 def test_a_rate_is_what_was_sent_in_its_window(scene):

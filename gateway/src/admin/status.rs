@@ -69,6 +69,7 @@ fn of(summary: &Summary, resources: &[config::Resource], reports: &[ResourceRepo
         .collect();
     json!({
         "connections_open": summary.connections_open,
+        "streams_open": summary.streams_open,
         "window_seconds": summary.window_seconds,
         "resources": listed,
         // Messages that no resource was found for, or no right to it: which of them is nobody's business but theirs.

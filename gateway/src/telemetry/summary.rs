@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::metrics::{BUCKETS_US, CLASSES, Counter, WorkerCounters};
+use super::metrics::{BUCKETS_US, CLASSES, Counter, StreamKind, WorkerCounters};
 use super::{ALLOWED, lock};
 
 /// Notes that are kept: one a second.
@@ -25,6 +25,8 @@ const FAILURES_OF_UPSTREAM: &str = "upstream-";
 pub struct Summary {
     /// Client connections that are open now.
     pub connections_open: u64,
+    /// Long-lived messages that are under way now, by kind.
+    pub streams_open: BTreeMap<&'static str, u64>,
     /// The seconds that rates were taken over.
     pub window_seconds: f64,
     /// By resource. The empty name stands for messages that found no resource to which they held a right.
@@ -129,7 +131,9 @@ pub(super) fn of(workers: &[Arc<WorkerCounters>], rates: &Rates) -> Summary {
     }
     let sum = |pick: fn(&WorkerCounters) -> &Counter| workers.iter().map(|worker| pick(worker).read()).sum::<u64>();
     let (opened, closed) = (sum(|worker| &worker.connections_opened), sum(|worker| &worker.connections_closed));
+    let open = |kind: StreamKind| workers.iter().map(|worker| worker.open_streams(kind)).sum::<u64>();
     Summary {
+        streams_open: StreamKind::ALL.into_iter().map(|kind| (kind.as_str(), open(kind))).collect(),
         connections_open: opened.saturating_sub(closed),
         window_seconds: (window.as_secs_f64() * 1000.0).round() / 1000.0,
         resources,
