@@ -107,7 +107,7 @@ impl Client {
         })?;
         let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match Problem::read(answer.status().as_u16(), content_type, answer.body()) {
-            Some(problem) => Err(SendError::Problem { method: method.to_string(), problem }),
+            Some(problem) => Err(SendError::Problem { method: method.to_string(), problem: problem.into() }),
             None => Ok(answer),
         }
     }
@@ -172,7 +172,7 @@ pub enum SendError {
         /// The request's method.
         method: String,
         /// The reason.
-        problem: Problem,
+        problem: Box<Problem>,
     },
 }
 
