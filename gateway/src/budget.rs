@@ -7,6 +7,8 @@
 //!
 //! Well before that, at [`Budget::is_strained`], new messages are answered 503 so that those under way can end.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,6 +43,27 @@ impl Budget {
     pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
         let mut share = Share::of(self);
         share.grow_to(bytes).then_some(share)
+    }
+
+    /// Counts so many bytes for as long as `work` has to wait, also beyond the bound: they are held already, in a library's
+    /// buffers behind windows that were granted, and what can still be done is not to begin anything else. Work that does
+    /// not wait costs nothing.
+    pub async fn while_waiting<F: Future>(self: &Arc<Self>, bytes: usize, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let mut held = None;
+        poll_fn(|cx| {
+            let polled = work.as_mut().poll(cx);
+            if polled.is_pending() {
+                held.get_or_insert_with(|| self.hold(bytes));
+            }
+            polled
+        })
+        .await
+    }
+
+    fn hold(self: &Arc<Self>, bytes: usize) -> Share {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Share { budget: Some(Arc::clone(self)), bytes }
     }
 
     /// How many bytes are taken.
@@ -140,6 +163,18 @@ mod tests {
         first.clear();
         assert!(!budget.is_strained() && budget.take(50).is_some());
         drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_counted_while_it_does() {
+        let budget = Budget::new(100);
+        assert_eq!(budget.while_waiting(150, async { budget.used() }).await, 0, "it does not wait");
+        let waited = budget.while_waiting(150, async {
+            tokio::task::yield_now().await;
+            (budget.used(), budget.is_used_up())
+        });
+        assert_eq!(waited.await, (150, true));
         assert_eq!(budget.used(), 0);
     }
 

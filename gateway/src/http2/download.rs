@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use super::answer;
 use super::exchange::Failed;
 use super::lease::{Wait, Waiting};
 use super::reply::{Reply, Sender};
+use crate::budget::Budget;
 use crate::head::{Known, ResponseFraming};
 use crate::http1::framing::FramingError;
 use crate::lease::EventStream;
@@ -22,6 +24,7 @@ pub(super) struct Download<'a> {
     pub(super) call: &'a RefCell<Call>,
     pub(super) wait: &'a Waiting,
     pub(super) bytes_out: &'a Cell<u64>,
+    pub(super) budget: &'a Arc<Budget>,
 }
 
 /// The head of an answer that has begun.
@@ -92,7 +95,9 @@ impl Download<'_> {
             self.wait.set(Wait::Client(Instant::now()));
             let moved = || self.wait.set(Wait::Client(Instant::now()));
             let is_last = matches!(ended, Some(Body::End { trailers: false }));
-            sender.send(data, is_last, moved).await.map_err(|_| Failed::Gone)?;
+            // A client that does not read leaves the stretch here.
+            let stretch = data.len();
+            self.budget.while_waiting(stretch, sender.send(data, is_last, moved)).await.map_err(|_| Failed::Gone)?;
             if let Some(ended) = ended {
                 return Ok(self.ended(ended));
             }

@@ -224,6 +224,7 @@ impl Exchange {
         if let Some(filter) = &self.admitted.filter {
             call.borrow_mut().filter(Rc::clone(filter));
         }
+        let window_bytes = self.worker.limits().h2_stream_window_bytes;
         let upload = Upload {
             call,
             body: &mut self.body,
@@ -232,8 +233,10 @@ impl Exchange {
             resource: &self.admitted.resource,
             wait: &wait,
             bytes_in: &bytes_in,
+            budget: &self.worker.budget,
+            window_bytes: usize::try_from(window_bytes).unwrap_or(usize::MAX),
         };
-        let download = Download { call, wait: &wait, bytes_out: &bytes_out };
+        let download = Download { call, wait: &wait, bytes_out: &bytes_out, budget: &self.worker.budget };
         let mut upload = Beside { upload: pin!(upload.run()), is_over: false };
         let mut past = pin!(past(self.deadline));
         let mut watch = pin!(watch(&wait, &self.worker, &self.admitted.lease, response_timeout));

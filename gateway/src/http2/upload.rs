@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use h2::RecvStream;
 use http::HeaderMap;
 
 use super::lease::{Wait, Waiting};
+use crate::budget::Budget;
 use crate::head::Field;
 use crate::head::field::classify;
 use crate::http1::framing::FramingError;
@@ -32,6 +34,9 @@ pub(super) struct Upload<'a> {
     pub(super) resource: &'a Resource,
     pub(super) wait: &'a Waiting,
     pub(super) bytes_in: &'a Cell<u64>,
+    pub(super) budget: &'a Arc<Budget>,
+    /// What the client may have sent while nothing moves: its window.
+    pub(super) window_bytes: usize,
 }
 
 /// Why the message did not go up whole.
@@ -100,8 +105,13 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Sends what was written, before more of it is read: the client's window opens no faster than the upstream reads.
+    /// Sends what was written, before more of it is read: the client's window opens no faster than the upstream reads. An
+    /// upstream that does not read leaves that window full of what the client has sent.
     async fn send(&self) -> io::Result<()> {
+        self.budget.while_waiting(self.window_bytes, self.send_now()).await
+    }
+
+    async fn send_now(&self) -> io::Result<()> {
         self.wait.set(Wait::Upstream(Instant::now()));
         loop {
             let mut moved = false;
