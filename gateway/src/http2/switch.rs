@@ -29,7 +29,7 @@ impl Exchange {
         let worker = Rc::clone(&self.worker);
         let response_timeout = self.response_timeout();
         let (wait, bytes_out) = (Waiting::on(Wait::Answer(Instant::now()), false), Cell::new(0));
-        let download = Download { call, wait: &wait, bytes_out: &bytes_out };
+        let download = Download { call, wait: &wait, bytes_out: &bytes_out, budget: &worker.budget };
         call.borrow_mut().expect_switch();
         let Some(waiting) = reply else { return Err(Failed::Gone) };
         let asked = async {
