@@ -1,6 +1,7 @@
 """MCP servers as processes, and the official SDK's client as plain functions."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ class EverythingServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             ["node", EVERYTHING, "streamableHttp"],
-            env={"PORT": str(self.port), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            env={**os.environ, "PORT": str(self.port)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
