@@ -117,7 +117,7 @@ def test_a_refusal_tells_the_caller_what_to_change(gate, narrow):
     answer = post(gate, narrow, body_of("tools/call", {"name": "delete", "arguments": {"index": "public"}}))
     problem = json.loads(answer.body)
     assert (answer.status, problem["type"]) == (403, "not-permitted")
-    assert 'tool("search")' in problem["detail"], problem
+    assert 'only the tool "search"' in problem["detail"] and 'calls the tool "delete"' in problem["detail"], problem
     answer = post(gate, narrow, b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","name":"delete"}}')
     problem = json.loads(answer.body)
     assert (answer.status, problem["type"]) == (400, "bad-body")

@@ -149,8 +149,17 @@ async fn a_revocation_ends_calls_as_unauthenticated() {
             let (listener, upstream) = listen().await;
             let gate = Gate::before(&upstream);
             let (answering, mut service) = under_way(&gate, &listener, Some("1H"), begin).await;
-            gate.revoke();
-            let (response, mut client) = answering.await.expect("answered");
+            // Where the answer is to have begun, the gateway has taken it in before: bytes that it leaves unread would reset
+            // the service's connection instead of ending it.
+            let answered = if begin.is_empty() {
+                gate.revoke();
+                answering.await
+            } else {
+                let begun = answering.await;
+                gate.revoke();
+                begun
+            };
+            let (response, mut client) = answered.expect("answered");
             let (parts, _) = whole(response).await;
             assert_eq!(status(&parts.headers).0, "16", "{parts:?}");
             assert!(status(&parts.headers).1.starts_with("revoked: "), "{parts:?}");
