@@ -12,6 +12,7 @@ from harness.backend import Recorder, answer
 from harness.certificates import Authority
 from harness.gate import Gate
 from harness.ports import free_port, is_open, until
+from harness.websocket import Echo, opened
 from harness.wire import Closed, Wire, request
 
 
@@ -79,6 +80,43 @@ def test_reloads_under_load_drop_no_connection():
         assert not load.failures and sum(load.served) > 40
         assert metric(gate, "postern_config_generation") == 11
         assert gate.process.is_running()
+
+
+def test_reloads_under_a_websocket_echo_load_drop_none():
+    """Eight WebSockets echo without a pause while the configuration changes ten times, an address comes and goes among it."""
+    with Echo() as echo, Gate({"orders": echo}) as gate:
+        token, second = gate.mint("orders"), free_port()
+        echoed, failures, stopping = [0] * 8, [], threading.Event()
+
+        def talk(index):
+            try:
+                with opened(gate, token) as websocket:
+                    while not stopping.is_set():
+                        message = f"{index} {echoed[index]} " + "x" * (echoed[index] % 7 * 1000)
+                        websocket.send(message)
+                        assert websocket.recv(timeout=20) == message
+                        echoed[index] += 1
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test looks for
+                failures.append(repr(error))
+
+        threads = [threading.Thread(target=talk, args=(index,)) for index in range(8)]
+        for thread in threads:
+            thread.start()
+        try:
+            until(lambda: all(echoed) or failures, "no load")
+            for turn in range(10):
+                gate.listen = [f"127.0.0.1:{gate.port}"] + ([f"127.0.0.1:{second}"] if turn % 2 else [])
+                limits = {"idle_timeout": f"{30 + turn}s", "copy_buffer_bytes": 16384 + turn * 1024}
+                gate.write_config({"orders": echo, f"extra{turn}": "http://127.0.0.1:9"}, limits)
+                assert hang_up(gate) == "applied"
+                before = list(echoed)
+                until(lambda: all(a > b for a, b in zip(echoed, before)) or failures, "the load stands still")
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join(30)
+        assert not failures and min(echoed) > 10, (failures, echoed)
+        assert len(echo.handshakes) == 8, "each WebSocket was opened once"
 
 
 def test_a_resource_that_is_gone_is_not_found_and_a_new_one_is_served_on_the_same_connection():
@@ -281,29 +319,4 @@ def test_a_change_of_the_file_is_noticed_whichever_way_it_was_written(tmp_path):
         (tmp_path / "next").symlink_to("two")
         os.rename(tmp_path / "next", tmp_path / "data")
         becomes("/c")
-        # Refused for a file that is not there: it is taken once the file has come, without another word.
-        missing = tmp_path / "anonymous.token"
-        gate.config.write_text(text.replace("[resource.orders]", f'[resource.orders]\nprefix = "/d"\nanonymous = "{missing}"'))
-        until(lambda: reloads(gate)[1] == 1, "the refusal was not counted")
-        whole = tmp_path / "whole.token"
-        whole.write_text(gate.mint("orders", "--allow", "GET"))
-        whole.chmod(0o600)
-        os.rename(whole, missing)
-        until(lambda: gate.get("/d/1").status == 200, f"the anonymous token is not taken\n{gate.log}", seconds=20)
-        assert reloads(gate)[1] == 1, "a look at a broken file is not another refusal"
-
-
-def test_http2_connections_live_through_a_reload(tmp_path):
-    authority = Authority(tmp_path / "pki")
-    cert, key, _ = authority.issue("gate")
-    with Recorder() as service, Gate({"orders": service}, tls={"cert": cert, "key": key}) as gate:
-        headers = {"Authorization": f"Bearer {gate.mint('orders')}"}
-        with httpx.Client(http2=True, http1=False, verify=ssl.create_default_context(cafile=str(authority.path))) as client:
-            first = client.get(f"{gate.url}/orders/1", headers=headers)
-            assert first.http_version == "HTTP/2" and first.status_code == 200
-            address = first.extensions["network_stream"].get_extra_info("client_addr")
-            gate.write_config({"orders": {"upstream": service.url, "prefix": "/new"}}, tls={"cert": cert, "key": key})
-            assert hang_up(gate) == "applied"
-            second = client.get(f"{gate.url}/new/1", headers=headers)
-            assert second.status_code == 200 and client.get(f"{gate.url}/orders/1", headers=headers).status_code == 404
-            assert second.extensions["network_stream"].get_extra_info("client_addr") == address, "the same connection"
+        # Refused for a file that is not there: it is taken once the file has come, without 

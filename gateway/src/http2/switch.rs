@@ -41,12 +41,15 @@ impl Exchange {
             }
             download.head(waiting).await
         };
-        let begun = tokio::select! {
+        let mut begun = tokio::select! {
             biased;
             begun = asked => begun?,
             end = watch(&wait, &worker, &self.admitted.lease, response_timeout) => return Err(end),
         };
         let has_switched = self.has_switched(&begun, call)?;
+        if let Some(cross) = &self.ticket.cross {
+            cross.apply(begun.head.headers_mut());
+        }
         self.ticket.answered();
         let Some(reply) = reply.take() else { return Err(Failed::Gone) };
         if has_switched {
