@@ -324,13 +324,17 @@ mod tests {
     use super::*;
 
     /// Ends a tunnel from a test.
-    #[derive(Clone, Default)]
-    struct Sign(Rc<(RefCell<Option<Ending>>, RefCell<Option<Waker>>, Cell<bool>)>);
+    #[derive(Default)]
+    struct Sign {
+        ending: RefCell<Option<Ending>>,
+        waker: RefCell<Option<Waker>>,
+        is_waiting: Cell<bool>,
+    }
 
     impl Sign {
         fn give(&self, ending: Ending) {
-            self.0.0.replace(Some(ending));
-            if let Some(waker) = self.0.1.take() {
+            self.ending.replace(Some(ending));
+            if let Some(waker) = self.waker.take() {
                 waker.wake();
             }
         }
@@ -339,20 +343,20 @@ mod tests {
     struct World {
         client: DuplexStream,
         upstream: DuplexStream,
-        sign: Sign,
+        sign: Rc<Sign>,
         ended: tokio::task::JoinHandle<Ended>,
     }
 
     fn tunnel(begun: Begun) -> World {
         let (client, mut ours) = duplex(64);
         let (upstream, mut theirs) = duplex(64);
-        let sign = Sign::default();
-        let watched = sign.clone();
+        let sign = Rc::new(Sign::default());
+        let watched = Rc::clone(&sign);
         let ended = spawn_local(async move {
             run(&mut ours, &mut theirs, begun, |cx, pace| {
-                watched.0.2.set(pace.is_waiting);
-                watched.0.1.replace(Some(cx.waker().clone()));
-                watched.0.0.borrow().clone().map_or(Poll::Pending, Poll::Ready)
+                watched.is_waiting.set(pace.is_waiting);
+                watched.waker.replace(Some(cx.waker().clone()));
+                watched.ending.borrow().clone().map_or(Poll::Pending, Poll::Ready)
             })
             .await
         });
@@ -402,7 +406,7 @@ mod tests {
                 let mut world = tunnel(Begun::default());
                 let sent = timeout(Duration::from_millis(100), world.upstream.write_all(&[1; 200_000])).await;
                 assert!(sent.is_err(), "it is not buffered without bound");
-                assert!(world.sign.0.2.get(), "and somebody is waited for");
+                assert!(world.sign.is_waiting.get(), "and somebody is waited for");
                 world.sign.give(fallen());
                 assert!(world.ended.await.expect("ended").bytes_down <= 64, "what was not taken is not sent");
             })
