@@ -58,12 +58,15 @@ pub struct ResourceSummary {
     pub answered_ms_p99: Option<f64>,
 }
 
+/// Messages by resource, all that there were up to a moment.
+type Totals = BTreeMap<Arc<str>, u64>;
+
 /// How many messages there were, from second to second.
 #[derive(Default)]
-pub(super) struct Rates(Mutex<VecDeque<(Instant, BTreeMap<Arc<str>, u64>)>>);
+pub(super) struct Rates(Mutex<VecDeque<(Instant, Totals)>>);
 
 impl Rates {
-    pub(super) fn note(&self, totals: BTreeMap<Arc<str>, u64>) {
+    pub(super) fn note(&self, totals: Totals) {
         let mut notes = lock(&self.0);
         while notes.len() >= NOTES_MAX {
             notes.pop_front();
