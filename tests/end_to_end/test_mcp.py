@@ -121,7 +121,7 @@ def test_a_refusal_tells_the_caller_what_to_change(gate, narrow):
     answer = post(gate, narrow, b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","name":"delete"}}')
     problem = json.loads(answer.body)
     assert (answer.status, problem["type"]) == (400, "bad-body")
-    assert problem["detail"] == 'A caveat of the token reads the body, and an object in it has two members "name".'
+    assert problem["detail"].startswith('A caveat of the token reads the body, and an object in it has two members "name".')
 
 
 def test_a_message_without_a_body_is_no_call(gate, narrow):
