@@ -1,5 +1,6 @@
 """A configuration is replaced while the gateway runs: whole or not at all, and nobody who is connected notices."""
 
+import http.server
 import os
 import re
 import signal
@@ -289,6 +290,40 @@ def test_client_authorities_are_swapped_too(tmp_path):
         fresh.write_bytes(theirs.path.read_bytes())
         os.rename(fresh, authorities)
         until(is_served, "the new authority does not count")
+
+
+def test_a_services_authorities_are_read_anew_when_their_file_changes(tmp_path):
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    cert, key, _ = theirs.issue("service")
+
+    class Hello(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"hi")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_bytes(ours.path.read_bytes())
+    tables = {"resource.orders.upstream_tls": {"ca": authorities}}
+    with Gate({"orders": f"https://127.0.0.1:{server.server_port}"}, tables=tables) as gate:
+        token = gate.mint("orders")
+        assert gate.get("/orders/1", token).status == 502
+        fresh = tmp_path / "fresh.pem"
+        fresh.write_bytes(theirs.path.read_bytes())
+        os.rename(fresh, authorities)
+        until(lambda: reloads(gate)[0] == 1, f"the change was not noticed\n{gate.log}")
+        until(lambda: gate.get("/orders/1", token).body == b"hi", f"the new authority does not count\n{gate.log}", seconds=20)
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_change_of_the_file_is_noticed_whichever_way_it_was_written(tmp_path):

@@ -157,9 +157,13 @@ impl Config {
     /// The files that this configuration names and whose contents are a part of it: when one changes, the configuration
     /// has changed.
     pub fn files(&self) -> Vec<&Path> {
-        let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]).flatten();
-        let anonymous = self.resources.iter().filter_map(|resource| resource.anonymous.as_ref());
-        tls.chain(anonymous).map(PathBuf::as_path).collect()
+        let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]);
+        let of_resources = self.resources.iter().flat_map(|resource| {
+            let upstream = &resource.upstream_tls;
+            let (cert, key) = upstream.identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
+            [resource.anonymous.as_ref(), upstream.ca.as_ref(), cert, key]
+        });
+        tls.chain(of_resources).flatten().map(PathBuf::as_path).collect()
     }
 
     /// Reads the text of a file; relative file names in it start at `dir`.

@@ -84,6 +84,7 @@ fn a_whole_file_is_read() {
         nested = true
     "#;
     let config = Config::parse(text, dir.path()).expect("valid");
+    assert_eq!(config.files().len(), 4, "certificate, key, client authorities, anonymous token: {:?}", config.files());
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.workers, Some(2));
     assert!(config.trusted_proxies.contains("10.9.9.9".parse().expect("address")));
