@@ -38,6 +38,8 @@ impl Answer {
                 ("content-type", self.content_type.to_owned()),
                 ("cache-control", format!("public, max-age={KEY_DOCUMENT_SECONDS}")),
                 ("etag", self.etag.clone()),
+                // Public keys are for everybody, pages of any origin included: they verify with them before they narrow.
+                ("access-control-allow-origin", "*".to_owned()),
             ]);
         }
         fields

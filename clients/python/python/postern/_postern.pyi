@@ -1,0 +1,133 @@
+"""The compiled half: see `clients/python/src`."""
+
+from datetime import datetime, timedelta
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+
+class PosternError(Exception):
+    """Something was not done. `kind` is a stable word for programs; the text is for people."""
+
+    kind: str
+
+class VerifyError(PosternError):
+    """A message is not authorised."""
+
+    status: int
+    problem: str
+    www_authenticate: Optional[str]
+
+class PublicKey:
+    """A public root key."""
+
+    def __new__(cls, text: str) -> "PublicKey": ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+class SigningKey:
+    """A root key: whoever has it can mint."""
+
+    @staticmethod
+    def generate() -> "SigningKey": ...
+    @staticmethod
+    def from_text(text: str) -> "SigningKey": ...
+    def to_secret_text(self) -> str: ...
+    @property
+    def public_key(self) -> PublicKey: ...
+
+class Capability:
+    """A verified capability, good for the message that it was verified for."""
+
+    @property
+    def rights(self) -> List[Tuple[str, str]]: ...
+    @property
+    def short_id(self) -> str: ...
+    @property
+    def revocation_ids(self) -> List[str]: ...
+    @property
+    def expires_at(self) -> Optional[int]: ...
+    @property
+    def is_sealed(self) -> bool: ...
+    @property
+    def price(self) -> int: ...
+    def holds(self, resource: str, method: str) -> bool: ...
+
+class Verifier:
+    """The compiled verifier. Applications use `postern.Verifier`."""
+
+    def __new__(
+        cls,
+        resource: str,
+        *,
+        leeway_seconds: int = 0,
+        budget: Optional[int] = None,
+        mount: str = "",
+        believed: Union[str, Sequence[str], None] = None,
+        authorization: str = "capability",
+        encoded_slash: str = "refuse",
+    ) -> "Verifier": ...
+    def set_keys(self, keys: Sequence[Tuple[int, PublicKey, bool]]) -> None: ...
+    def set_unnumbered_keys(self, keys: Sequence[PublicKey]) -> None: ...
+    def set_key_document(self, document: bytes) -> None: ...
+    def revoke(self, ids: Sequence[str]) -> None: ...
+    def needs_body(self, method: str, target: str, fields: Sequence[Tuple[str, str]]) -> bool: ...
+    def verify(
+        self,
+        method: str,
+        target: str,
+        fields: Sequence[Tuple[str, str]],
+        *,
+        body: Optional[bytes] = None,
+        peer: Optional[str] = None,
+        scheme: str = "http",
+        http_2: bool = False,
+        now: Optional[int] = None,
+    ) -> Capability: ...
+    def check(self, token: str, facts: str) -> Capability: ...
+
+Texts = Union[str, Sequence[str]]
+
+def mint(
+    key: SigningKey,
+    resources: Texts,
+    *,
+    allow: Optional[Texts] = None,
+    key_id: int = 1,
+    expires: Union[str, timedelta, datetime, None] = None,
+    not_before: Union[str, timedelta, datetime, None] = None,
+    method: Optional[Texts] = None,
+    path: Optional[Texts] = None,
+    query: Optional[Texts] = None,
+    host: Optional[Texts] = None,
+    client: Optional[Texts] = None,
+    client_cert: Optional[Texts] = None,
+    no_upgrade: Optional[bool] = None,
+    max_body: Union[str, int, None] = None,
+    rpc: Optional[Texts] = None,
+    tool: Optional[Texts] = None,
+    arg: Optional[Texts] = None,
+    grpc: Optional[Texts] = None,
+    check: Optional[Texts] = None,
+) -> str: ...
+def attenuate(
+    token: str,
+    *,
+    expires: Union[str, timedelta, datetime, None] = None,
+    not_before: Union[str, timedelta, datetime, None] = None,
+    method: Optional[Texts] = None,
+    path: Optional[Texts] = None,
+    query: Optional[Texts] = None,
+    host: Optional[Texts] = None,
+    client: Optional[Texts] = None,
+    client_cert: Optional[Texts] = None,
+    no_upgrade: Optional[bool] = None,
+    max_body: Union[str, int, None] = None,
+    rpc: Optional[Texts] = None,
+    tool: Optional[Texts] = None,
+    arg: Optional[Texts] = None,
+    grpc: Optional[Texts] = None,
+    check: Optional[Texts] = None,
+) -> str: ...
+def narrow(token: str, *, method: str, path: str, query: str = "", seconds: int = 60) -> str: ...
+def seal(token: str) -> str: ...
+def inspect(token: str, *, key: Optional[PublicKey] = None, key_id: int = 1) -> Mapping[str, Any]: ...
+def lint(token: str) -> List[Mapping[str, Any]]: ...
+def check_key_document(document: bytes) -> None: ...

@@ -1,0 +1,166 @@
+"""The verifier that applications use: the compiled one, with its keys kept fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Optional, Sequence, Tuple, Union
+
+from . import _postern
+from ._keys import KeyDocument, KeySource
+from ._postern import Capability, PosternError, PublicKey, VerifyError
+
+Headers = Union[Mapping[str, str], Iterable[Tuple[Union[str, bytes], Union[str, bytes]]]]
+KeyLike = Union[str, PublicKey]
+
+
+class Verifier:
+    """Decides whether a message is authorised. Make one for each service and share it: it remembers verified tokens.
+
+    ``resource``: what the gateway calls this service. Tokens that it narrowed for another service are refused.
+    ``leeway_seconds`` forgives clocks that differ, at most 300: a token is honoured so much after its expiry (0: not at all).
+    ``revoked``: revocation ids to refuse. ``mount``: the prefix, where the gateway leaves it on the path (``keep_prefix``).
+    ``believed``: whose ``X-Forwarded-*`` say who the client is: ``"loopback"`` (the default), ``"anyone"`` where nobody but
+    the gateway can reach this service, or networks. ``authorization="pass"``: the field ``Authorization`` is the service's own, and
+    only ``Postern-Capability`` carries a token. ``encoded_slash``, as at the gateway. ``budget``: most evaluation steps.
+    """
+
+    def __init__(
+        self,
+        keys: Union[KeySource, Mapping[int, KeyLike], Sequence[KeyLike]],
+        *,
+        resource: str,
+        revoked: Iterable[str] = (),
+        **options: Any,
+    ) -> None:
+        self._inner = _postern.Verifier(resource, **options)
+        self._source: Optional[KeySource] = None
+        self._document: Optional[bytes] = None
+        if hasattr(keys, "document"):
+            self._source = keys  # type: ignore[assignment]
+        else:
+            self._set(keys)  # type: ignore[arg-type]
+        self._inner.revoke(list(revoked))
+
+    @classmethod
+    def of_keys(cls, *keys: KeyLike, resource: str, **options: Any) -> "Verifier":
+        """From public keys as text, ``ed25519/<hex>``. Any of them may have signed."""
+        return cls(list(keys), resource=resource, **options)
+
+    @classmethod
+    def of_file(cls, path: Union[str, "os.PathLike[str]"], *, resource: str, **options: Any) -> "Verifier":
+        """From a file with one key a line, such as ``root.pub``."""
+        return cls(Path(path).read_text().split(), resource=resource, **options)
+
+    @classmethod
+    def of_gateway(cls, url: str, *, resource: str, fetching: Optional[Mapping[str, Any]] = None, **options: Any) -> "Verifier":
+        """From the gateway's key document, fetched when it is first needed and kept fresh. ``fetching``: see `KeyDocument`."""
+        return cls(KeyDocument(url, **(fetching or {})), resource=resource, **options)
+
+    def _set(self, keys: Union[Mapping[int, KeyLike], Sequence[KeyLike], KeyLike]) -> None:
+        if isinstance(keys, (str, PublicKey)):
+            keys = [keys]
+        read = lambda key: key if isinstance(key, PublicKey) else PublicKey(key)  # noqa: E731
+        if isinstance(keys, Mapping):
+            self._inner.set_keys([(number, read(key), False) for number, key in keys.items()])
+        elif keys:
+            self._inner.set_unnumbered_keys([read(key) for key in keys])
+        else:
+            raise PosternError("at least one public key is needed; nothing is verified without keys")
+
+    def revoke(self, ids: Iterable[str]) -> None:
+        """Refuses every token that has one of these revocation ids (128 hexadecimal digits) from now on."""
+        self._inner.revoke(list(ids))
+
+    def needs_body(self, *, method: str, target: str, headers: Headers) -> bool:
+        """Whether the presented token's caveats ask what the body says: then `verify` must be given it."""
+        self._refresh()
+        return self._inner.needs_body(method, target, _pairs(headers))
+
+    async def needs_body_async(self, *, method: str, target: str, headers: Headers) -> bool:
+        """`needs_body`, for event loops."""
+        if self._source is not None and self._source.is_due():
+            await asyncio.to_thread(self._refresh)
+        return self.needs_body(method=method, target=target, headers=headers)
+
+    def check(self, token: str, **facts: Any) -> Capability:
+        """Verifies a token for a message whose every fact is stated, by the names of the test vectors: ``resource``,
+        ``operation``, ``path``, ``time``, ``client``, … Nothing is taken from anywhere else, the backend included.
+        """
+        self._refresh()
+        return self._inner.check(token, json.dumps(facts))
+
+    def verify(
+        self,
+        *,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: Optional[bytes] = None,
+        peer: Optional[str] = None,
+        scheme: str = "http",
+        http_2: bool = False,
+        now: Optional[int] = None,
+    ) -> Capability:
+        """Verifies the token in ``headers`` for this very message.
+
+        ``target`` is path and query as they stood in the request line; ``peer`` is the address of the connection's other end,
+        ``scheme`` how it came, ``http_2`` whether over HTTP/2. ``now`` is seconds since 1970 (left out: the clock).
+
+        Raises `VerifyError`, whose ``kind`` is the stable reason and whose ``status`` is the HTTP status to answer with.
+        """
+        self._refresh()
+        known = self._document
+        ask = (method, target, _pairs(headers))
+        try:
+            return self._inner.verify(*ask, body=body, peer=peer, scheme=scheme, http_2=http_2, now=now)
+        except VerifyError as error:
+            if not self._may_look_again(error):
+                raise
+            # A key that was published meanwhile: fetched now, or by another thread at this moment.
+            self._source.refresh()  # type: ignore[union-attr]
+            self._refresh()
+            if self._document is known:
+                raise
+        return self._inner.verify(*ask, body=body, peer=peer, scheme=scheme, http_2=http_2, now=now)
+
+    async def verify_async(self, **message: Any) -> Capability:
+        """`verify`, for event loops: what has to be fetched is fetched in a thread, everything else at once."""
+        if self._source is not None and self._source.is_due():
+            await asyncio.to_thread(self._refresh)
+        else:
+            self._refresh()
+        ask = (message["method"], message["target"], _pairs(message["headers"]))
+        rest = {name: value for name, value in message.items() if name not in ("method", "target", "headers")}
+        try:
+            return self._inner.verify(*ask, **rest)
+        except VerifyError as error:
+            if not self._may_look_again(error):
+                raise
+        return await asyncio.to_thread(self.verify, **message)
+
+    def _may_look_again(self, error: PosternError) -> bool:
+        return (
+            self._source is not None
+            and getattr(error, "kind", None) == "unknown-key"
+            and self._source.is_worth_another_look()
+        )
+
+    def _refresh(self) -> None:
+        if self._source is None:
+            return
+        document = self._source.document()
+        if document is not self._document:
+            self._inner.set_key_document(document)
+            self._document = document
+
+
+def _pairs(headers: object) -> list:
+    items = headers.items() if hasattr(headers, "items") else headers
+    return [(_text(name), _text(value)) for name, value in items]  # type: ignore[attr-defined]
+
+
+def _text(value: Union[str, bytes]) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")

@@ -1,0 +1,41 @@
+//! The exceptions. Each carries `kind`, the stable word that programs branch on, beside its sentence.
+
+use std::fmt::Display;
+
+use postern_capabilities::verifier::Problem;
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+create_exception!(
+    postern,
+    PosternError,
+    PyException,
+    "Something was not done. `kind` is a stable word for programs; the text is for people."
+);
+
+create_exception!(
+    postern,
+    VerifyError,
+    PosternError,
+    "A message is not authorised. `kind` is the problem type that the gateway would answer with, `status` the HTTP status."
+);
+
+/// An exception of the base type: what was asked for cannot be done.
+pub(crate) fn refused(kind: &str, reason: &dyn Display) -> PyErr {
+    with(PosternError::new_err(reason.to_string()), |value| value.setattr("kind", kind))
+}
+
+/// A message, or its token, is refused.
+pub(crate) fn not_authorised(reason: &dyn Display, problem: &Problem) -> PyErr {
+    with(VerifyError::new_err(reason.to_string()), |value| {
+        value.setattr("kind", problem.kind)?;
+        value.setattr("status", problem.status)?;
+        value.setattr("problem", problem.body())?;
+        value.setattr("www_authenticate", problem.www_authenticate())
+    })
+}
+
+fn with(error: PyErr, set: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<()>) -> PyErr {
+    Python::attach(|py| set(error.value(py).as_any()).err()).unwrap_or(error)
+}

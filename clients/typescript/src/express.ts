@@ -1,0 +1,53 @@
+/**
+ * Middleware for Express, and for everything that takes `(request, response, next)`.
+ *
+ *     app.use(capabilities(verifier));
+ *
+ * The verified capability is in `response.locals.capability` (Express) and in `request.capability`.
+ */
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+
+import { readBody } from "./body.js";
+import { problemFields, problemOf } from "./problem.js";
+import type { Capability, Verifier } from "./verifier.js";
+
+export interface MiddlewareOptions {
+  /** Paths that need no capability, such as a health check. */
+  exempt?: readonly string[];
+  /** Bytes of a body that is read because a caveat asks what it says. Every other body streams on untouched. */
+  bodyBytesMax?: number;
+}
+
+type Request = IncomingMessage & { originalUrl?: string; capability?: Capability };
+type Response = ServerResponse & { locals?: Record<string, unknown> };
+
+/** Lets a message through only with a capability that allows this very message. Put it before parsers of bodies. */
+export function capabilities(verifier: Verifier, options: MiddlewareOptions = {}) {
+  const { exempt = [], bodyBytesMax = 1 << 20 } = options;
+  return async (request: Request, response: Response, next: (error?: unknown) => void): Promise<void> => {
+    // Behind a mount point Express cuts `url`; what was checked by the gateway is what came.
+    const target = request.originalUrl ?? request.url ?? "/";
+    if (exempt.includes(target.split("?")[0]!)) return next();
+    try {
+      const { method = "GET", rawHeaders: headers } = request;
+      const body = (await verifier.needsBody({ method, target, headers })) ? await readBody(request, bodyBytesMax) : undefined;
+      const capability = await verifier.verify({
+        method,
+        target,
+        headers,
+        ...(body ? { body } : {}),
+        peer: request.socket.remoteAddress,
+        scheme: "encrypted" in request.socket ? "https" : "http",
+        isHttp2: request.httpVersionMajor >= 2,
+      });
+      request.capability = capability;
+      if (response.locals) response.locals["capability"] = capability;
+    } catch (error) {
+      const problem = problemOf(error);
+      response.writeHead(problem.status, problemFields(error)).end(JSON.stringify(problem));
+      return;
+    }
+    next();
+  };
+}

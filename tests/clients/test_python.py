@@ -1,0 +1,332 @@
+"""The Python package, installed as users install it: against the vectors, real servers, the gateway, and biscuit-python."""
+
+import asyncio
+import datetime
+import http.server
+import json
+import sys
+import threading
+import time
+
+import biscuit_auth
+import httpx
+import postern
+import pytest
+import requests
+from postern.httpx import CapabilityAuth
+from postern.requests import CapabilityAuth as RequestsAuth
+
+from harness.ports import until
+from harness.verifying import Front, python_service
+
+
+def refused(ask):
+    with pytest.raises(postern.VerifyError) as caught:
+        ask()
+    return caught.value
+
+
+def presented(token):
+    return {"authorization": f"Bearer {token}"}
+
+
+def test_every_vector_gets_the_same_verdict_and_reason(vectors):
+    decided = 0
+    for file, case in vectors:
+        verifier = postern._postern.Verifier("orders", budget=case.get("budget"), leeway_seconds=case.get("leeway", 0))
+        verifier.set_keys([(k["id"], postern.PublicKey(k["key"]), k["state"] == "retired") for k in case["keys"]])
+        verifier.revoke(case.get("revoked", []))
+        outcome = case["outcome"]
+        anything = {"resource": "orders", "operation": "GET", "path": "/", "time": 0, "client": "::1"}
+        wanted = outcome.get("refused")
+        decisions = outcome["capability"]["decisions"] if wanted is None else [
+            {"message": anything, "verdict": {"refuse": wanted}}]
+        for decision in decisions:
+            try:
+                capability = verifier.check(case["token"], json.dumps(decision["message"]))
+                got = "allow"
+                assert [list(right) for right in capability.rights] == outcome["capability"]["rights"]
+                assert capability.revocation_ids == outcome["capability"]["revocation_ids"]
+            except postern.VerifyError as error:
+                got = {"refuse": {"problem": error.kind, "reason": str(error)}}
+            assert got == decision["verdict"], f"{file}: {case['name']}: {decision['message']}"
+            decided += 1
+    assert decided > 200
+
+
+def test_ten_lines_mint_narrow_and_verify(key):
+    token = postern.mint(key, "orders", allow="GET", expires=datetime.timedelta(hours=1))
+    narrower = postern.attenuate(token, path=["/42", "/43/**"], no_upgrade=True)
+    verifier = postern.Verifier.of_keys(str(key.public_key), resource="orders")
+    capability = verifier.verify(method="GET", target="/42", headers=presented(narrower))
+    assert capability.rights == [("orders", "GET")] and capability.holds("orders", "GET")
+    assert verifier.verify(method="GET", target="/43/x?y", headers=presented(narrower)).short_id == capability.short_id
+    error = refused(lambda: verifier.verify(method="GET", target="/44", headers=presented(narrower)))
+    assert (error.kind, error.status) == ("not-permitted", 403)
+    assert "path" in json.loads(error.problem)["caveats"][0]["caveat"]
+    assert [block["checks"] for block in postern.inspect(narrower)["blocks"]][1][1]["text"] == 'check if upgrade("")'
+    assert postern.lint(postern.attenuate(narrower, path="/nowhere"))
+
+
+def test_what_another_library_made_is_honoured_and_the_other_way_round(key):
+    secret = biscuit_auth.PrivateKey(key.to_secret_text())
+    theirs = biscuit_auth.BiscuitBuilder('right("orders", "GET"); check if path("/42");').build(secret)
+    verifier = postern.Verifier.of_keys(str(key.public_key), resource="orders")
+    assert verifier.verify(method="GET", target="/42", headers=presented(theirs.to_base64()))
+    ours = postern.attenuate(theirs.to_base64(), method="GET")
+    read = biscuit_auth.Biscuit.from_base64(ours + "=" * (-len(ours) % 4), biscuit_auth.PublicKey(str(key.public_key)))
+    assert read.block_count() == 2 and 'operation("GET")' in read.block_source(1)
+
+
+def test_what_cannot_be_used_is_a_typed_error(key):
+    wrong = {
+        "invalid-key": lambda: postern.PublicKey("secp256r1/" + "02" * 33),
+        "invalid-caveat": lambda: postern.mint(key, "orders", role="admin"),
+        "invalid-resource": lambda: postern.mint(key, "Orders!"),
+        "invalid-method": lambda: postern.mint(key, "orders", allow="get"),
+        "not-minted": lambda: postern.mint(key, ["postern", "orders"]),
+        "not-attenuated": lambda: postern.attenuate(postern.mint(key, "orders")),
+        "sealed-token": lambda: postern.attenuate(postern.seal(postern.mint(key, "orders")), path="/x"),
+        "invalid-token": lambda: postern.inspect("no token!"),
+        "invalid-option": lambda: postern.Verifier.of_keys(str(key.public_key), resource="orders", authorization="yes"),
+        "invalid-revocation-id": lambda: postern.Verifier([key.public_key], resource="orders", revoked=["ab"]),
+    }
+    for kind, ask in wrong.items():
+        with pytest.raises(postern.PosternError) as caught:
+            ask()
+        assert caught.value.kind == kind and len(str(caught.value)) > 20, (kind, caught.value)
+    with pytest.raises(postern.PosternError):
+        postern.Verifier([], resource="orders")
+    with pytest.raises(TypeError, match="time zone"):
+        postern.mint(key, "orders", expires=datetime.datetime(2030, 1, 1))
+    assert "private" not in repr(key) and key.to_secret_text() not in repr(key)
+
+
+def test_reasons_and_leeway(key):
+    other = postern.SigningKey.generate()
+    now = 1_800_000_000
+    token = postern.mint(key, "orders", expires=datetime.datetime.fromtimestamp(now, datetime.timezone.utc))
+    strict = postern.Verifier.of_keys(str(key.public_key), resource="orders")
+    lenient = postern.Verifier.of_keys(str(key.public_key), resource="orders", leeway_seconds=30)
+    ask = lambda verifier, t=token, at=now: verifier.verify(method="GET", target="/", headers=presented(t), now=at)  # noqa: E731
+    assert ask(strict) and ask(lenient, at=now + 30)
+    assert refused(lambda: ask(strict, at=now + 1)).kind == "expired"
+    assert refused(lambda: ask(lenient, at=now + 31)).kind == "expired"
+    assert refused(lambda: ask(strict, postern.mint(other, "orders"))).kind == "invalid-token"
+    assert refused(lambda: ask(strict, postern.mint(key, "invoices"))).status == 404
+    assert refused(lambda: strict.verify(method="GET", target="/", headers={})).kind == "missing-capability"
+    assert refused(lambda: strict.verify(method="GET", target="/a/../b", headers=presented(token), now=now)).kind == "bad-path"
+    strict.revoke([strict.verify(method="GET", target="/", headers=presented(token), now=now).revocation_ids[0]])
+    assert refused(lambda: ask(strict, postern.attenuate(token, path="/"))).kind == "revoked"
+
+
+def test_other_threads_run_while_a_token_is_verified(key):
+    """With a switch interval of minutes, a thread that is ready to run does so only where the lock is let go."""
+    tokens = [postern.mint(key, "orders", path=f"/{n}") for n in range(200)]
+    verifier = postern.Verifier.of_keys(str(key.public_key), resource="orders")
+    gate, ran = threading.Lock(), []
+    gate.acquire()
+    thread = threading.Thread(target=lambda: gate.acquire() and ran.append(True))
+    thread.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(300)
+    try:
+        gate.release()
+        assert not ran, "nothing has let go of the lock yet"
+        for n, token in enumerate(tokens):
+            verifier.verify(method="GET", target=f"/{n}", headers=presented(token))
+        assert ran
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+
+
+class Document:
+    """A server of key documents whose answer can be changed."""
+
+    def __init__(self):
+        self.body, self.status, self.fetched = b"[]", 200, 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.fetched += 1
+                self.send_response(outer.status)
+                self.send_header("content-length", str(len(outer.body)))
+                self.end_headers()
+                self.wfile.write(outer.body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def publish(self, **keys):
+        self.body = json.dumps([
+            {"algorithm": "ed25519", "key_id": int(number[1:]), "key_bytes": str(key.public_key).removeprefix("ed25519/")}
+            for number, key in keys.items()
+        ]).encode()
+
+
+@pytest.fixture
+def document():
+    document = Document()
+    yield document
+    document.server.shutdown()
+
+
+def test_a_rotation_is_followed_without_a_restart(key, document):
+    old, new, now = key, postern.SigningKey.generate(), [1000.0]
+    document.publish(_1=old)
+    source = postern.KeyDocument(document.url, clock=lambda: now[0])
+    verifier = postern.Verifier(source, resource="orders")
+    first, second = postern.mint(old, "orders", key_id=1), postern.mint(new, "orders", key_id=2)
+    ask = lambda token: verifier.verify(method="GET", target="/", headers=presented(token))  # noqa: E731
+    assert ask(first) and document.fetched == 1
+    assert refused(lambda: ask(second)).kind == "unknown-key"
+    assert document.fetched == 1, "invented numbers fetch nothing within the interval"
+    document.publish(_1=old, _2=new)
+    now[0] += 6
+    assert ask(second) and ask(first) and document.fetched == 2
+    document.publish(_2=new)
+    now[0] += 61
+    assert ask(second)
+    assert refused(lambda: ask(first)).kind == "revoked"
+
+
+def test_without_keys_nothing_is_verified(key, document):
+    now = [1000.0]
+    verifier = postern.Verifier(postern.KeyDocument(document.url, clock=lambda: now[0]), resource="orders")
+    token = postern.mint(key, "orders")
+
+    def kind():
+        now[0] += 6
+        with pytest.raises(postern.PosternError) as caught:
+            verifier.verify(method="GET", target="/", headers=presented(token))
+        return caught.value.kind, postern.Problem.of_error(caught.value).status
+
+    for body in (b"[]", b"{", b"[1]", b'[{"algorithm":"secp256r1","key_id":1,"key_bytes":"02"}]', b"x" * 100_000):
+        document.body = body
+        kinds = kind()
+        assert kinds[1] == 503 and kinds[0], body[:40]
+    document.publish(_1=key)
+    document.status = 500
+    assert kind() == ("keys-unavailable", 503)
+    fetched = document.fetched
+    with pytest.raises(postern.PosternError):
+        verifier.verify(method="GET", target="/", headers=presented(token))
+    assert document.fetched == fetched, "who has just failed is not asked again at once"
+    document.status = 200
+    now[0] += 6
+    assert verifier.verify(method="GET", target="/", headers=presented(token))
+    for status, body in ((500, document.body), (200, b"[]")):
+        document.status, document.body = status, body
+        now[0] += 100
+        assert verifier.verify(method="GET", target="/", headers=presented(token)), "the last good one serves for a while"
+    now[0] += 1000
+    assert kind() == ("bad-key-document", 503), "and then nothing does"
+
+
+@pytest.fixture(scope="module")
+def fastapi(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("asgi")
+    front = Front(lambda at, port, url: python_service("asgi_service.py", at, url, port=port), folder)
+    yield front
+    front.stop()
+
+
+def test_a_fastapi_service_verifies_what_the_gateway_narrowed(fastapi):
+    token = fastapi.gate.mint("orders")
+    status, said = fastapi.ask(token, "/orders/42?page=2")
+    assert (status, said["path"], said["is_sealed"]) == (200, "42", True), said
+    narrowed = said["token"]
+    assert narrowed != token and fastapi.direct(narrowed, "/42?page=2")[0] == 200
+    # For another path, query or method it is worth nothing, and the gateway itself takes it for nothing.
+    for target, method in (("/43?page=2", "GET"), ("/42?page=3", "GET"), ("/42", "GET"), ("/42?page=2", "PUT")):
+        assert fastapi.direct(narrowed, target, method)[0] == 403, (target, method)
+    assert fastapi.ask(narrowed, "/orders/42?page=2")[0] == 403
+    assert fastapi.direct(None)[1]["type"] == "missing-capability"
+    assert fastapi.direct(None, "/health") == (200, "well")
+    assert fastapi.ask(token, method="POST", body=b"hello")[1]["body"] == "hello"
+
+
+def test_a_fastapi_service_follows_the_gateways_rotation(fastapi):
+    old = fastapi.gate.mint("orders")
+    assert fastapi.ask(old)[0] == 200
+    fastapi.gate.run("keys", "rotate").ok()
+    new = fastapi.gate.mint("orders")
+    assert fastapi.ask(new)[0] == 200, fastapi.ask(new)
+    assert fastapi.ask(old)[0] == 200
+    narrowed = fastapi.ask(old)[1]["token"]
+    keys = fastapi.gate.run("keys", "list", "--json").ok().json
+    retired = min(key["id"] for key in (keys["keys"] if isinstance(keys, dict) else keys))
+    fastapi.gate.run("keys", "retire", str(retired)).ok()
+    assert fastapi.ask(old)[0] == 401
+    until(lambda: fastapi.direct(narrowed)[0] == 401, "the service has heard of the retirement")
+    assert fastapi.ask(new)[0] == 200
+
+
+def test_a_body_is_read_where_a_caveat_asks_and_reaches_the_handler(tmp_path, key):
+    with python_service("asgi_service.py", tmp_path, str(key.public_key)) as service:
+        token = postern.mint(key, "orders", tool="search", arg="index=public")
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search", "arguments": {"index": "public"}}}
+        with httpx.Client(base_url=service.url, headers=presented(token)) as client:
+            answer = client.post("/mcp", json=call)
+            assert answer.status_code == 200 and json.loads(answer.json()["body"]) == call, answer.text
+            call["params"]["arguments"]["index"] = "private"
+            assert client.post("/mcp", json=call).status_code == 403
+            assert client.post("/mcp", content=b" " * (2 << 20), headers={"content-type": "application/json"}).status_code == 413
+
+
+def test_a_websocket_is_verified_before_it_is_accepted(tmp_path, key):
+    websockets = pytest.importorskip("websockets.sync.client")
+    with python_service("asgi_service.py", tmp_path, str(key.public_key)) as service:
+        url = service.url.replace("http", "ws") + "/chat"
+        token = postern.mint(key, "orders", allow="GET")
+        with websockets.connect(url, additional_headers=presented(token)) as socket:
+            assert len(socket.recv()) == 8
+        with pytest.raises(Exception, match="403|1008|401"):
+            with websockets.connect(url, additional_headers=presented(postern.attenuate(token, no_upgrade=True))):
+                pass
+
+
+def test_a_flask_service_verifies_too(tmp_path, key):
+    with python_service("wsgi_service.py", tmp_path, str(key.public_key)) as service:
+        resource = service.url
+        token = postern.mint(key, "orders", path="/a/**")
+        with requests.Session() as session:
+            session.auth = RequestsAuth(token, resource=resource)
+            answer = session.get(f"{resource}/a/b?c=d")
+            assert answer.status_code == 200 and answer.json()["path"] == "a/b"
+            assert session.post(f"{resource}/a/b", data=b"body").json()["body"] == "body"
+            refusal = session.get(f"{resource}/b")
+            assert refusal.status_code == 403
+            assert postern.Problem.of_response(refusal.headers, refusal.content).type == "not-permitted"
+        assert requests.get(f"{resource}/a").json()["type"] == "missing-capability"
+
+
+def test_each_request_carries_its_own_narrowed_token(recorder, key):
+    token = postern.mint(key, "orders")
+    resource = f"{recorder.url}/orders"
+
+    async def ask():
+        async with httpx.AsyncClient(auth=CapabilityAuth(token, resource=resource)) as client:
+            await asyncio.gather(client.get(f"{resource}/1?a=b"), client.put(f"{resource}/2"))
+            await client.get(f"{recorder.url}/elsewhere")
+            await client.get(f"{recorder.url}/orders2")
+
+    asyncio.run(ask())
+    sent = {r.target: r.values("authorization") for r in recorder.requests}
+    assert sent["/elsewhere"] == [] and sent["/orders2"] == [], "the token is for one resource"
+    verifier = postern.Verifier.of_keys(str(key.public_key), resource="orders")
+    tokens = {}
+    for target, (value,) in ((t, v) for t, v in sent.items() if v):
+        tokens[target] = value.decode() if isinstance(value, bytes) else value
+    first = {"authorization": tokens["/orders/1?a=b"]}
+    assert verifier.verify(method="GET", target="/1?a=b", headers=first)
+    for method, target in (("PUT", "/1?a=b"), ("GET", "/1"), ("GET", "/2")):
+        assert refused(lambda m=method, t=target: verifier.verify(method=m, target=t, headers=first)).status == 403
+    late = int(time.time()) + 120
+    assert refused(lambda: verifier.verify(method="GET", target="/1?a=b", headers=first, now=late)).kind == "expired"
