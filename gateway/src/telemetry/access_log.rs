@@ -25,6 +25,8 @@ use super::metrics::SharedCounter;
 const GATHER: Duration = Duration::from_millis(20);
 /// Bytes that one waiting line may occupy on average; bounds a buffer in memory as well as in lines.
 const LINE_BYTES_MEAN_MAX: usize = 1024;
+/// Bytes that an emptied buffer keeps, so that a busy worker need not grow it again for every batch.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 
 /// The access log: a writer thread and the buffers that workers fill. Dropping it writes what is waiting.
 pub struct AccessLog {
@@ -46,6 +48,15 @@ struct Buffer {
     bytes: Vec<u8>,
     /// Where each line ends, and when its message came.
     lines: Vec<(usize, SystemTime)>,
+}
+
+impl Buffer {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES_MAX);
+        self.lines.clear();
+        self.lines.shrink_to(KEPT_BYTES_MAX / LINE_BYTES_MEAN_MAX);
+    }
 }
 
 impl AccessLog {
@@ -202,6 +213,7 @@ impl Shared {
 
     fn run(&self, mut output: Output) {
         let mut dropped_said = 0;
+        let mut taken = Vec::new();
         loop {
             let stop = self.stop.load(Ordering::Acquire);
             if self.reopen.swap(false, Ordering::AcqRel)
@@ -209,7 +221,7 @@ impl Shared {
             {
                 tracing::error!(%error, "the access log could not be reopened; its lines still go to the old file");
             }
-            self.drain(&mut output, &mut dropped_said);
+            self.drain(&mut taken, &mut output, &mut dropped_said);
             if stop {
                 return;
             }
@@ -221,11 +233,21 @@ impl Shared {
     }
 
     /// Writes all that waits. A write that fails loses those lines, which is said and counted; it stops no message.
-    fn drain(&self, output: &mut Output, dropped_said: &mut u64) {
+    ///
+    /// `taken` are the empty buffers that the workers get for their full ones, and then those, emptied.
+    fn drain(&self, taken: &mut Vec<Buffer>, output: &mut Output, dropped_said: &mut u64) {
         let buffers = lock(&self.buffers).clone();
-        let taken: Vec<Buffer> = buffers.iter().map(|buffer| std::mem::take(&mut *lock(buffer))).collect();
+        taken.resize_with(buffers.len(), Buffer::default);
+        for (full, empty) in buffers.iter().zip(taken.iter_mut()) {
+            std::mem::swap(&mut *lock(full), empty);
+        }
+        self.write(taken, output, dropped_said);
+        taken.iter_mut().for_each(Buffer::clear);
+    }
+
+    fn write(&self, taken: &[Buffer], output: &mut Output, dropped_said: &mut u64) {
         let mut lines: Vec<(SystemTime, &[u8])> = Vec::new();
-        for buffer in &taken {
+        for buffer in taken {
             let mut start = 0;
             for (end, at) in &buffer.lines {
                 lines.push((*at, &buffer.bytes[start..*end]));
@@ -361,7 +383,7 @@ mod tests {
         assert_eq!(log.dropped(), 3);
         let memory = Arc::<Mutex<Vec<u8>>>::default();
         let mut said = 0;
-        shared.drain(&mut Output::Memory(Arc::clone(&memory)), &mut said);
+        shared.drain(&mut Vec::new(), &mut Output::Memory(Arc::clone(&memory)), &mut said);
         let text = String::from_utf8(lock(&memory).clone()).unwrap();
         assert!(text.starts_with("{\"event\":\"access-log-dropped\",\"lines\":3}\n"), "{text}");
         assert_eq!((text.lines().count(), said), (3, 3));
