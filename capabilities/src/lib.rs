@@ -39,7 +39,7 @@
 //!    (`language::block`), priced (`language::price`) and compiled (`language::plan`). An `Unverified` has become a `Capability`.
 //! 5. [`authorize`]: a [`message`] (its path in the one form of [`path`], its body read by [`json_rpc`]) is decided: standing ([`revocation`]), the
 //!    right, then every check (`language::evaluate`). The answer is a permit or a refusal in words.
-//! 6. [`explain`]: what a token says, and what in it can never work, for people.
+//! 6. [`explain`]: what a token says, and what in it can never work, for people; [`problem`]: what a refusal is in HTTP.
 //!
 //! [`verifier`] goes this way for a backend: from the parts of a request as the gateway sent it to a verdict. The
 //! client libraries of every language call it, so that none of them can decide otherwise; [`web_keys`] reads
@@ -58,6 +58,7 @@ pub mod narrow;
 mod outer;
 pub mod path;
 pub mod plans;
+pub mod problem;
 pub mod resource;
 pub mod revocation;
 pub mod text;
@@ -74,6 +75,7 @@ pub use message::Message;
 pub use mint::mint;
 pub use narrow::{Narrowable, Narrower, NotNarrowable};
 pub use path::{EncodedSlash, canonical_path};
+pub use problem::Problem;
 pub use resource::{Operation, ResourceName, Right};
 pub use revocation::{RevocationId, Standing};
 pub use text::TokenText;

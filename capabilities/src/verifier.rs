@@ -30,7 +30,6 @@
 
 mod error;
 mod facts;
-mod problem;
 pub mod received;
 #[cfg(test)]
 mod tests;
@@ -50,7 +49,6 @@ use crate::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
 
 pub use error::VerifyError;
 pub use facts::Facts;
-pub use problem::{Challenge, Problem};
 pub use received::{HttpVersion, Received, Request};
 
 /// Verified plans that are remembered, and bytes of token text with them, unless a backend says otherwise.

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import biscuit_auth
 import httpx
@@ -250,6 +251,46 @@ def test_a_fastapi_service_verifies_what_the_gateway_narrowed(fastapi):
     assert fastapi.direct(None)[1]["type"] == "missing-capability"
     assert fastapi.direct(None, "/health") == (200, "well")
     assert fastapi.ask(token, method="POST", body=b"hello")[1]["body"] == "hello"
+
+
+def test_a_refusal_reads_word_for_word_as_the_gateways(fastapi):
+    """Whoever refuses, the gateway or the service behind it, a caller reads the same document and the same challenge."""
+    gate = fastapi.gate
+    verifier = postern.Verifier.of_gateway(gate.url, resource="orders")
+    full = gate.mint("orders")
+    search = gate.mint("orders", "--tool", "search")
+    expired = postern.attenuate(full, expires=datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc))
+    cases = [
+        (None, "GET", "/42", {}),
+        ("no token!", "GET", "/42", {}),
+        (full[:-20], "GET", "/42", {}),
+        (postern.mint(postern.SigningKey.generate(), "orders"), "GET", "/42", {}),
+        (expired, "GET", "/42", {}),
+        (gate.mint("orders", "--allow", "GET"), "PUT", "/42", {}),
+        (gate.mint("orders", "--path", "/1", "--query", "page=2"), "GET", "/42?page=3", {}),
+        (gate.mint("orders", "--query", "page=2"), "GET", "/42?a;b", {}),
+        (search, "POST", "/mcp", {"content-type": "text/plain"}),
+        (search, "POST", "/mcp", {"content-type": "application/json"}),
+        (full, "GET", "/a/../b", {}),
+        (full, "GET", "/42", {"postern-capability": full}),
+    ]
+    kinds = set()
+    for token, method, target, fields in cases:
+        fields = fields | (presented(token) if token else {})
+        body = b"{}" if method == "POST" else None
+        answer = gate.get("/orders" + target, method=method, fields=list(fields.items()), body=body)
+        error = refused(lambda: verifier.verify(method=method, target=target, headers=fields, body=body))
+        assert json.loads(error.problem) == answer.problem, (method, target)
+        assert error.www_authenticate == answer.value("www-authenticate"), (method, target)
+        problem = postern.Problem.of_error(error)
+        assert problem == replace(postern.Problem.of_response({"content-type": "application/problem+json"}, answer.body),
+                                  document=error.problem, www_authenticate=error.www_authenticate)
+        assert error.retry == problem.retry == "no"
+        kinds.add(problem.type)
+    assert kinds == {"missing-capability", "invalid-token", "truncated-token", "unknown-key", "expired", "not-found", "not-permitted",
+                     "bad-query", "bad-body", "bad-path", "two-tokens"}
+    stopped = postern.Problem.of_error(refused(lambda: verifier.verify(method="GET", target="/42", headers=presented(cases[6][0]))))
+    assert [caveat.check for caveat in stopped.caveats] == [0, 1] and "/1" in stopped.caveats[0].words
 
 
 def test_a_fastapi_service_follows_the_gateways_rotation(fastapi):

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::authorize::Refusal;
 use crate::path::PathError;
+use crate::problem::{Challenge, Problem};
 use crate::token::{NotVerified, Unreadable};
 
 /// Why a message is not authorised, as far as a backend can tell.
@@ -70,6 +71,25 @@ impl VerifyError {
             Self::Body(_) => "bad-body",
             Self::ClientUnknown => "not-permitted",
             Self::Refusal(refusal) => refusal.kind(),
+        }
+    }
+    /// The problem that this refusal is: what a gateway answers, where both can meet the reason.
+    pub fn problem(&self) -> Problem {
+        let own = |status, title| Problem::new(status, self.kind(), title, self.to_string());
+        match self {
+            Self::Malformed(_) | Self::Operation => own(400, "The request is not strict HTTP")
+                .advice("Nothing was done; send it through the gateway, or correct the program that wrote it."),
+            Self::Path(error) => error.into(),
+            Self::NotCanonical => Problem::ambiguous_path(self.to_string()),
+            Self::NotBelowMount => own(404, Problem::not_found().title),
+            Self::TwoTokens => Problem::two_tokens(),
+            Self::UnreadableCarrier(what) => Problem::unreadable_carrier(what),
+            Self::MissingCapability => Problem::missing_capability(),
+            Self::Unreadable(error) => error.into(),
+            Self::NotVerified(error) => error.into(),
+            Self::ClientUnknown => own(403, "A caveat cannot be decided").challenge(Challenge::InsufficientScope),
+            Self::Body(what) => Problem::unreadable_body(what),
+            Self::Refusal(refusal) => refusal.into(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use postern_capabilities::verifier::Problem;
+use postern_capabilities::problem::Problem;
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -31,6 +31,7 @@ pub(crate) fn not_authorised(reason: &dyn Display, problem: &Problem) -> PyErr {
     with(VerifyError::new_err(reason.to_string()), |value| {
         value.setattr("kind", problem.kind)?;
         value.setattr("status", problem.status)?;
+        value.setattr("retry", problem.retry.as_str())?;
         value.setattr("problem", problem.body())?;
         value.setattr("www_authenticate", problem.www_authenticate())
     })

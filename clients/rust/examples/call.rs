@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match client.get(url).await {
         Ok(answer) => writeln!(out, "{}\n{}", answer.status(), String::from_utf8_lossy(answer.body()))?,
         Err(SendError::Problem { problem, .. }) => writeln!(out, "refused, {}: {problem}", problem.kind)?,
-        Err(error) => writeln!(out, "{error}; sending it again: {:?}", error.repeat())?,
+        Err(error) => writeln!(out, "{error}; sending it again: {:?}", error.retry())?,
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use postern_capabilities::verifier::Problem;
+use postern_capabilities::problem::{Problem, Retry};
 
 use crate::capability::Capability;
 use crate::error::Refused;
@@ -26,15 +26,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Capability {
 
 impl IntoResponse for NoCapability {
     fn into_response(self) -> Response {
-        answer::<Body>(&Problem {
-            kind: "no-capability-layer",
-            title: "The service is not set up to decide on this message",
-            status: 500,
-            detail: "Nothing was done. Whoever runs the service has to put a `CapabilityLayer` around this route."
-                .into(),
-            caveats: Vec::new(),
-            challenge: None,
-        })
+        let problem = Problem::new(
+            500,
+            "no-capability-layer",
+            "The service is not set up to decide on this message",
+            "Nothing was done. Whoever runs the service has to put a `CapabilityLayer` around this route.",
+        );
+        answer::<Body>(&problem.retry(Retry::No))
     }
 }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::http1::{Transport, TransportError};
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_TIMEOUT, NARROWED_SECONDS};
-use crate::problem::{Problem, Repeat, is_idempotent};
+use crate::problem::{Problem, Retry, is_idempotent};
 
 /// Sends requests that carry a capability. Cheap to clone.
 ///
@@ -85,7 +85,7 @@ impl Client {
     /// Sends a request and reads the answer, whatever its status, unless it is a problem document.
     ///
     /// # Errors
-    /// [`SendError::Problem`] where the answer says why not; the others where none came. [`SendError::repeat`] says of
+    /// [`SendError::Problem`] where the answer says why not; the others where none came. [`SendError::retry`] says of
     /// each whether the request can be sent again.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
         let (mut head, body) = request.into_parts();
@@ -189,13 +189,13 @@ impl SendError {
     }
 
     /// Whether the request can be sent again as it was.
-    pub fn repeat(&self) -> Repeat {
+    pub fn retry(&self) -> Retry {
         match self {
-            Self::Request(_) | Self::Narrow(_) => Repeat::No,
-            Self::Unreachable(_) => Repeat::Safe,
-            Self::Unknown { method, .. } if is_idempotent(method) => Repeat::Safe,
-            Self::Unknown { .. } => Repeat::Unknown,
-            Self::Problem { method, problem } => problem.repeat(method),
+            Self::Request(_) | Self::Narrow(_) => Retry::No,
+            Self::Unreachable(_) => Retry::Safe,
+            Self::Unknown { method, .. } if is_idempotent(method) => Retry::Safe,
+            Self::Unknown { .. } => Retry::Unknown,
+            Self::Problem { method, problem } => problem.retry(method),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use postern_capabilities::keys::{KeyError, KeyRingError};
 use postern_capabilities::path::PathError;
+use postern_capabilities::problem::{Problem as Answer, Retry};
 use postern_capabilities::resource::ResourceNameError;
-use postern_capabilities::verifier::{Problem as Answer, VerifyError};
+use postern_capabilities::verifier::VerifyError;
 
 /// A request that the service does not act upon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,23 +39,19 @@ impl Refused {
 
     /// The answer that says so. What the log should know besides, such as why no keys can be had, is not in it.
     pub fn problem(&self) -> Answer {
-        let (status, title, detail) = match self {
-            Self::Verify(error) => return error.problem(),
-            Self::KeysUnavailable(_) => (
+        match self {
+            Self::Verify(error) => error.problem(),
+            Self::KeysUnavailable(_) => Answer::new(
                 503,
+                self.kind(),
                 "The service cannot verify now",
-                "The gateway's keys cannot be had at the moment. Nothing was done; try again later.".to_owned(),
+                "The gateway's keys cannot be had at the moment. Nothing was done; try again later.",
             ),
-            Self::BodyTooLarge { max } => (
-                413,
-                "The body is too large",
-                format!("A caveat of the token reads the body, and for that it can have at most {max} bytes."),
-            ),
-            Self::BodyBroken => {
-                (400, "The request is not strict HTTP", "The body could not be read to its end.".to_owned())
-            }
-        };
-        Answer { kind: self.kind(), title, status, detail, caveats: Vec::new(), challenge: None }
+            Self::BodyTooLarge { max } => Answer::body_too_large_to_read(u64::try_from(*max).unwrap_or(u64::MAX)),
+            Self::BodyBroken => Answer::new(400, self.kind(), "The request is not strict HTTP", self.to_string())
+                .advice("Nothing was done; send it again, whole.")
+                .retry(Retry::Safe),
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use postern_capabilities::verifier::Problem;
+use postern_capabilities::problem::Problem;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -133,6 +135,9 @@ pub(crate) fn answer<R: From<String>>(problem: &Problem) -> Response<R> {
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if problem.status == 503 {
+        fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     // The text of a challenge is visible ASCII, so it is a field's value.
     if let Some(challenge) = problem.www_authenticate().and_then(|text| HeaderValue::try_from(text).ok()) {
         fields.insert(WWW_AUTHENTICATE, challenge);

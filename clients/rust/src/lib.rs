@@ -67,7 +67,7 @@ pub use self::fetched::{FetchError, Refresh};
 pub use self::http1::Transport;
 #[cfg(feature = "tower")]
 pub use self::layer::{CapabilityLayer, CapabilityService, Peer};
-pub use self::problem::{Problem, Repeat};
+pub use self::problem::{Problem, Retry, StoppedBy};
 #[cfg(feature = "verify")]
 pub use self::verifier::{Setup, Verifier};
 #[cfg(feature = "verify")]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use postern_capabilities::problem::Retry;
 use serde::Deserialize;
 
 /// An answer that says why not (RFC 9457), read.
@@ -15,21 +16,24 @@ pub struct Problem {
     pub title: String,
     /// What happened this time, and what the caller can do.
     pub detail: String,
-    /// The caveats that stopped the message, printed.
-    pub caveats: Vec<String>,
-    retry: Option<Repeat>,
+    /// The caveats that stopped the message.
+    pub caveats: Vec<StoppedBy>,
+    said: Option<Retry>,
 }
 
-/// Whether sending the same request once more is safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Repeat {
-    /// It was not acted upon, or acting twice is the same as once: it can be sent again.
-    Safe,
-    /// Whether it was acted upon is not known, and acting twice might not be the same as once.
-    Unknown,
-    /// It would meet the same answer.
-    No,
+/// A caveat that stopped a message.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StoppedBy {
+    /// The block that carries it; 0 is the authority.
+    pub block: usize,
+    /// Its place in that block.
+    pub check: usize,
+    /// The caveat, printed.
+    #[serde(rename = "caveat")]
+    pub text: String,
+    /// What it allows and what the message asked for instead, where there are words for it.
+    #[serde(default)]
+    pub words: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -40,14 +44,9 @@ struct Written {
     #[serde(default)]
     detail: String,
     #[serde(default)]
-    caveats: Vec<WrittenCaveat>,
+    caveats: Vec<StoppedBy>,
     #[serde(default)]
     retry: Option<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct WrittenCaveat {
-    caveat: String,
 }
 
 impl Problem {
@@ -59,20 +58,17 @@ impl Problem {
         }
         let Written { r#type: kind, title, detail, caveats, retry } = serde_json::from_slice(body).ok()?;
         // A word that is not known here says nothing.
-        let retry = retry.and_then(|word| serde_json::from_value(word).ok());
-        let caveats = caveats.into_iter().map(|caveat| caveat.caveat).collect();
-        Some(Self { status, kind, title, detail, caveats, retry })
+        let said = retry.and_then(|word| serde_json::from_value(word).ok());
+        Some(Self { status, kind, title, detail, caveats, said })
     }
 
-    /// Whether the request that met it can be sent again as it was. What the answer says counts; else its status, and whether the
-    /// method is idempotent.
-    pub fn repeat(&self, method: &str) -> Repeat {
-        self.retry.unwrap_or(match self.status {
-            408 | 425 | 429 | 503 => Repeat::Safe,
-            502 | 504 if self.kind == "upstream-unreachable" || is_idempotent(method) => Repeat::Safe,
-            500.. => Repeat::Unknown,
-            _ => Repeat::No,
-        })
+    /// Whether the request that met it can be sent again as it was. What the answer says counts, and else its status. What
+    /// may have been acted upon is safe where the method is idempotent, since doing it twice is then the same as once.
+    pub fn retry(&self, method: &str) -> Retry {
+        match self.said.unwrap_or_else(|| Retry::by_status(self.status)) {
+            Retry::Unknown if is_idempotent(method) => Retry::Safe,
+            said => said,
+        }
     }
 }
 
@@ -100,28 +96,38 @@ mod tests {
 
     #[test]
     fn what_a_gateway_answers_is_read() {
-        let body = r#"{"type":"not-permitted","title":"t","status":403,"detail":"d","caveats":[{"block":0,"check":1,"caveat":"check if path(\"/\")"}],"retry":"no"}"#;
+        let body = r#"{"type":"not-permitted","title":"t","status":403,"detail":"d","caveats":[{"block":0,"check":1,"caveat":"check if path(\"/\")","words":"only /"},{"block":1,"check":0,"caveat":"check if true"}],"retry":"no"}"#;
         let problem = problem(403, body).unwrap();
-        assert_eq!((problem.kind.as_str(), problem.caveats.len()), ("not-permitted", 1));
+        assert_eq!((problem.kind.as_str(), problem.caveats.len()), ("not-permitted", 2));
+        assert_eq!((problem.caveats[0].block, problem.caveats[0].check), (0, 1));
+        assert_eq!((problem.caveats[0].words.as_deref(), &problem.caveats[1].words), (Some("only /"), &None));
         assert_eq!(problem.to_string(), "d (403 not-permitted)");
-        assert_eq!(problem.repeat("GET"), Repeat::No);
+        assert_eq!(problem.retry("GET"), Retry::No);
         assert_eq!(Problem::read(403, "application/json", body.as_bytes()), None);
         assert_eq!(Problem::read(403, "application/problem+json", b"<html>"), None);
     }
 
     #[test]
+    fn what_a_service_with_this_library_answers_is_read() {
+        let written = postern_capabilities::Problem::missing_capability();
+        let read = Problem::read(written.status, postern_capabilities::Problem::MEDIA_TYPE, written.body().as_bytes());
+        let read = read.unwrap();
+        assert_eq!((read.kind.as_str(), read.title.as_str()), (written.kind, written.title));
+        assert_eq!((read.detail.as_str(), read.retry("POST")), (&*written.detail, written.retry));
+    }
+
+    #[test]
     fn whether_repeating_is_safe_is_said_or_follows_from_the_status() {
-        let of = |status, kind: &str, method: &str| {
-            problem(status, &format!(r#"{{"type":"{kind}"}}"#)).unwrap().repeat(method)
+        let of = |status, said: &str, method: &str| {
+            problem(status, &format!(r#"{{"type":"upstream-closed"{said}}}"#)).unwrap().retry(method)
         };
-        assert_eq!(of(502, "upstream-unreachable", "POST"), Repeat::Safe);
-        assert_eq!(of(502, "upstream-closed", "POST"), Repeat::Unknown);
-        assert_eq!(of(502, "upstream-closed", "PUT"), Repeat::Safe);
-        assert_eq!(of(503, "unavailable", "POST"), Repeat::Safe);
-        assert_eq!(of(401, "expired", "GET"), Repeat::No);
-        let said = problem(502, r#"{"type":"upstream-closed","retry":"safe"}"#).unwrap();
-        assert_eq!(said.repeat("POST"), Repeat::Safe);
-        let later = problem(502, r#"{"type":"upstream-closed","retry":"perhaps"}"#).unwrap();
-        assert_eq!(later.repeat("POST"), Repeat::Unknown);
+        assert_eq!(of(502, r#","retry":"safe""#, "POST"), Retry::Safe);
+        assert_eq!(of(502, "", "POST"), Retry::Unknown);
+        assert_eq!(of(502, "", "PUT"), Retry::Safe);
+        assert_eq!(of(502, r#","retry":"unknown""#, "GET"), Retry::Safe);
+        assert_eq!(of(503, r#","retry":"unknown""#, "POST"), Retry::Unknown);
+        assert_eq!(of(503, "", "POST"), Retry::Safe);
+        assert_eq!(of(401, "", "GET"), Retry::No);
+        assert_eq!(of(502, r#","retry":"perhaps""#, "POST"), Retry::Unknown, "an unknown word says nothing");
     }
 }

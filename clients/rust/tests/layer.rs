@@ -14,7 +14,7 @@ use axum::http::HeaderMap;
 use axum::routing::{any, get};
 use postern_capabilities::web_keys::{KEY_DOCUMENT_PATH, key_document};
 use postern_client::{
-    Capability, CapabilityLayer, Caveat, Client, KeyId, KeyRing, Refresh, Repeat, Right, SendError, SetupError,
+    Capability, CapabilityLayer, Caveat, Client, KeyId, KeyRing, Refresh, Retry, Right, SendError, SetupError,
     SigningKey, Verifier, mint,
 };
 use tokio::net::TcpListener;
@@ -59,7 +59,7 @@ async fn a_handler_is_given_the_capability_of_an_authorised_message() {
     assert_eq!(answer.body().as_ref(), b"/v1/42 127.0.0.1 true 0");
     assert_eq!(client.get(&url("/deep/nested/7")).await.unwrap().status(), 200, "a nested route shows a shorter path");
     let refused = client.get(&url("/v2")).await.unwrap_err();
-    assert_eq!(refused.repeat(), Repeat::No);
+    assert_eq!(refused.retry(), Retry::No);
     let SendError::Problem { problem, .. } = refused else { panic!("{refused}") };
     assert_eq!((problem.status, problem.kind.as_str(), problem.caveats.len()), (403, "not-permitted", 1));
 
@@ -106,7 +106,7 @@ async fn nobody_there_is_said_and_that_repeating_is_safe() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let error = Client::new("x").get(&format!("http://{address}/")).await.unwrap_err();
-    assert_eq!((error.kind(), error.repeat()), ("unreachable", Repeat::Safe));
+    assert_eq!((error.kind(), error.retry()), ("unreachable", Retry::Safe));
     // Something that hangs up: for a POST nobody knows.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -116,9 +116,9 @@ async fn nobody_there_is_said_and_that_repeating_is_safe() {
         }
     });
     let error = Client::new("x").post_json(&format!("http://{address}/"), "{}").await.unwrap_err();
-    assert_eq!((error.kind(), error.repeat()), ("unknown-outcome", Repeat::Unknown));
+    assert_eq!((error.kind(), error.retry()), ("unknown-outcome", Retry::Unknown));
     let error = Client::new("x").get(&format!("http://{address}/")).await.unwrap_err();
-    assert_eq!((error.kind(), error.repeat()), ("unknown-outcome", Repeat::Safe));
+    assert_eq!((error.kind(), error.retry()), ("unknown-outcome", Retry::Safe));
 }
 
 /// What stands at the place of the key document, and how often it was asked for.
@@ -209,7 +209,7 @@ async fn keys_that_are_too_old_are_not_gone_by() {
     assert_eq!(client.get(&url).await.unwrap().status(), 200);
     document.set("");
     let refused = client.get(&url).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.repeat()), ("unavailable", Repeat::Safe));
+    assert_eq!((refused.kind(), refused.retry()), ("unavailable", Retry::Safe));
     document.set(text);
     assert_eq!(client.get(&url).await.unwrap().status(), 200, "once they can be had again, it goes on");
 }

@@ -14,7 +14,7 @@ import { KeyDocument, type KeyDocumentOptions } from "./keys.js";
 import { carrying, type CarriedOptions } from "./narrowing.js";
 
 export { PosternError } from "./errors.js";
-export { problemIn, type Problem } from "./problem.js";
+export { problemIn, type FailedCaveat, type Problem } from "./problem.js";
 export type { Caveats } from "./caveats.js";
 export type { CarriedOptions } from "./narrowing.js";
 

@@ -9,7 +9,7 @@ import { narrow } from "./index.js";
 import { carrying, type CarriedOptions } from "./narrowing.js";
 
 export type { CarriedOptions } from "./narrowing.js";
-export { problemIn, type Problem } from "./problem.js";
+export { problemIn, type FailedCaveat, type Problem } from "./problem.js";
 
 /** Carries a capability to one resource. */
 export function withCapability(options: CarriedOptions): typeof globalThis.fetch {

@@ -12,7 +12,7 @@ import type { Finding, Inspection } from "./inspection.js";
 
 export { PosternError, VerifyError } from "./errors.js";
 export { KeyDocument, KEY_DOCUMENT_PATH, type KeyDocumentOptions } from "./keys.js";
-export { problemIn, problemOf, problemFields, type Problem } from "./problem.js";
+export { problemIn, problemOf, problemFields, type FailedCaveat, type Problem } from "./problem.js";
 export { Verifier, type Capability, type HeaderFields, type NumberedKey, type Received, type VerifierOptions } from "./verifier.js";
 export type { Caveats } from "./caveats.js";
 export type { Block, Content, Finding, Inspection, SignatureState } from "./inspection.js";

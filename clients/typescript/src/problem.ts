@@ -2,6 +2,18 @@
 
 import { PosternError, VerifyError } from "./errors.js";
 
+/** A caveat that stopped a message. */
+export interface FailedCaveat {
+  /** The block that carries it; 0 is the authority. */
+  block: number;
+  /** Its place in that block. */
+  check: number;
+  /** The caveat, printed. */
+  caveat: string;
+  /** What it allows and what the message asked for instead, where there are words for it. */
+  words?: string;
+}
+
 /** What a gateway or a backend says when it refuses. */
 export interface Problem {
   /** The stable word. */
@@ -12,6 +24,8 @@ export interface Problem {
   detail: string;
   /** Whether repeating the same message is safe; absent where nobody says. */
   retry?: "safe" | "unknown" | "no";
+  /** The caveats that stopped the message, where it is they that do. */
+  caveats?: FailedCaveat[];
 }
 
 export const MEDIA_TYPE = "application/problem+json";
@@ -21,7 +35,7 @@ export function problemOf(error: unknown): Problem {
   if (error instanceof VerifyError) return error.problem;
   const type = error instanceof PosternError ? error.kind : "unavailable";
   const detail = error instanceof PosternError ? error.message : "The message cannot be verified now. Try again later.";
-  return { type, title: "The message cannot be verified", status: 503, detail };
+  return { type, title: "The message cannot be verified", status: 503, detail, retry: "safe" };
 }
 
 /** The fields of that answer. */
@@ -38,7 +52,7 @@ export async function problemIn(response: Response): Promise<Problem | undefined
   if (mediaType !== MEDIA_TYPE) return undefined;
   const document: unknown = await response.json().catch(() => undefined);
   if (typeof document !== "object" || document === null) return undefined;
-  const { type, title, status, detail, retry } = document as Record<string, unknown>;
+  const { type, title, status, detail, retry, caveats } = document as Record<string, unknown>;
   if (typeof type !== "string") return undefined;
   return {
     type,
@@ -46,5 +60,12 @@ export async function problemIn(response: Response): Promise<Problem | undefined
     status: typeof status === "number" ? status : response.status,
     detail: String(detail ?? ""),
     ...(retry === "safe" || retry === "unknown" || retry === "no" ? { retry } : {}),
+    ...(Array.isArray(caveats) ? { caveats: caveats.filter(isFailedCaveat) } : {}),
   };
+}
+
+function isFailedCaveat(said: unknown): said is FailedCaveat {
+  if (typeof said !== "object" || said === null) return false;
+  const { block, check, caveat, words } = said as Record<string, unknown>;
+  return typeof block === "number" && typeof check === "number" && typeof caveat === "string" && (words === undefined || typeof words === "string");
 }

@@ -3,19 +3,18 @@
 //! What the shared steps refuse is a [`Refused`], mapped in `request::error`; what only administration can refuse is
 //! mapped here.
 
-use std::borrow::Cow;
-
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use postern_capabilities::keys::KeyRingError;
 use postern_capabilities::mint::MintError;
+use postern_capabilities::problem::{Problem, Retry};
 
 use super::body::without_echo;
 use crate::ledger::LedgerError;
 use crate::ledger::record::{AppendError, ReadError};
-use crate::request::error::{Problem, Refused, Retry};
-use crate::request::respond::{problem_body, problem_fields};
+use crate::request::error::Refused;
+use crate::request::respond::problem_fields;
 use crate::state::StateError;
 
 /// Why an administration message was not answered as asked.
@@ -63,35 +62,30 @@ impl From<LedgerError> for NotDone {
     }
 }
 
-fn problem(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Problem {
-    let retry = Retry::by_status(status);
-    Problem { status, kind, title, detail: detail.into(), challenge: None, caveats: Vec::new(), retry }
-}
-
 impl NotDone {
     /// The problem that this is.
     pub(super) fn problem(&self) -> Problem {
         match self {
             Self::Refused(refused) => refused.problem(),
-            Self::NoSuchPath => problem(
+            Self::NoSuchPath => Problem::new(
                 404,
                 "not-found",
                 "There is nothing at this path",
                 "Administration has no such path; GET /openapi.json lists them.",
             ),
             Self::Method(allow) => {
-                problem(405, "method-not-allowed", "This path takes other methods", format!("Use one of: {allow}."))
+                Problem::new(405, "method-not-allowed", "This path takes other methods", format!("Use one of: {allow}."))
             }
-            Self::Body(what) => problem(400, "bad-body", "The body cannot be read", what.clone()),
-            Self::MediaType => problem(
+            Self::Body(what) => Problem::new(400, "bad-body", "The body cannot be read", what.clone()),
+            Self::MediaType => Problem::new(
                 415,
                 "media-type-not-served",
                 "The body must be JSON",
                 "Send the body with `Content-Type: application/json` and without a content coding.",
             ),
-            Self::Invalid(kind, what) => problem(400, kind, "The request breaks a rule", what.clone()),
-            Self::TooMuch(what) => problem(413, "body-too-large", "The request is too large", what.clone()),
-            Self::ReservedResource(name) => problem(
+            Self::Invalid(kind, what) => Problem::new(400, kind, "The request breaks a rule", what.clone()),
+            Self::TooMuch(what) => Problem::new(413, "body-too-large", "The request is too large", what.clone()),
+            Self::ReservedResource(name) => Problem::new(
                 403,
                 "reserved-resource",
                 "This resource is never minted for here",
@@ -99,7 +93,7 @@ impl NotDone {
                     "Capabilities for `{name}` are not minted through administration: those for `postern` come from the root key, offline, and those for `messages` are receipts."
                 ),
             ),
-            Self::UnknownResource(name) => problem(
+            Self::UnknownResource(name) => Problem::new(
                 404,
                 "unknown-resource",
                 "The gateway has no such resource",
@@ -108,33 +102,34 @@ impl NotDone {
             Self::Mint(error) => {
                 let instead =
                     "With these caveats no capability can be minted; `postern lint` says more of one minted offline.";
-                problem(400, "bad-caveat", "The capability cannot be minted", without_echo(error.to_string(), instead))
+                Problem::new(400, "bad-caveat", "The capability cannot be minted", without_echo(error.to_string(), instead))
             }
             Self::Ledger(error) => ledger_problem(error),
             Self::State(error) => {
                 // The error names files of this machine, which are for its operator alone.
                 tracing::error!(%error, "administration could not use the state folder");
-                problem(
+                Problem::new(
                     503,
                     "state-unavailable",
                     "The gateway cannot use its state folder",
                     "The state folder could not be read or written; the gateway's log says which file and why.",
                 )
             }
-            Self::NotReady(why) => problem(503, "not-ready", "The gateway is not ready", why.clone()),
-            Self::TooSlow => problem(
+            Self::NotReady(why) => Problem::new(503, "not-ready", "The gateway is not ready", why.clone()),
+            Self::TooSlow => Problem::new(
                 503,
                 "unavailable",
                 "The gateway could not do this in time",
                 "Whether it was done is unknown: look (GET /ledger) before repeating it. Revoking again is always safe.",
-            ),
+            )
+            .retry(Retry::Unknown),
         }
     }
 
     /// The answer. A HEAD's answer has no body.
     pub(super) fn response(&self, head_only: bool) -> Response<Full<Bytes>> {
         let problem = self.problem();
-        let body = problem_body(&problem);
+        let body = problem.body();
         let mut fields = problem_fields(&problem);
         if let Self::Method(allow) = self {
             fields.retain(|(name, _)| *name != "allow");
@@ -152,35 +147,33 @@ impl NotDone {
     }
 }
 
-/// An error's words as the sentence that a caller reads.
-fn sentence(words: &str) -> String {
-    let mut characters = words.chars();
-    let first = characters.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(characters).chain(['.']).collect()
-}
-
 /// What a ledger's refusal is in HTTP.
 fn ledger_problem(error: &LedgerError) -> Problem {
     let title = "The ledger did not record this";
-    let detail = sentence(&error.to_string());
+    let detail = error.to_string();
     match error {
         LedgerError::Append(append) => match append {
-            AppendError::QueueFull { .. } => problem(503, "ledger-busy", title, detail),
-            AppendError::Unavailable(_) | AppendError::ReadOnly(_) => problem(503, "ledger-unavailable", title, detail),
-            AppendError::Unknown => problem(503, "outcome-unknown", "Whether this was recorded is unknown", detail),
-            AppendError::Conflict { .. } => problem(409, "conflict", title, detail),
-            AppendError::TooLarge { .. } => problem(413, "body-too-large", title, detail),
+            AppendError::QueueFull { .. } => Problem::new(503, "ledger-busy", title, detail),
+            AppendError::Unavailable(_) | AppendError::ReadOnly(_) => {
+                Problem::new(503, "ledger-unavailable", title, detail)
+            }
+            AppendError::Unknown => {
+                Problem::new(503, "outcome-unknown", "Whether this was recorded is unknown", detail)
+                    .retry(Retry::Unknown)
+            }
+            AppendError::Conflict { .. } => Problem::new(409, "conflict", title, detail),
+            AppendError::TooLarge { .. } => Problem::new(413, "body-too-large", title, detail),
         },
-        LedgerError::Read(ReadError::QueueFull) => problem(503, "ledger-busy", "The ledger is busy", detail),
+        LedgerError::Read(ReadError::QueueFull) => Problem::new(503, "ledger-busy", "The ledger is busy", detail),
         LedgerError::Read(ReadError::Failed(_) | ReadError::Damaged(_)) => {
-            problem(503, "ledger-unavailable", "The ledger cannot be read", detail)
+            Problem::new(503, "ledger-unavailable", "The ledger cannot be read", detail)
         }
         LedgerError::Keys(KeyRingError::Unknown(_)) => {
-            problem(404, "unknown-key-number", "There is no such key", detail)
+            Problem::new(404, "unknown-key-number", "There is no such key", detail)
         }
         LedgerError::Keys(_) | LedgerError::RetireMinting(_) | LedgerError::OtherRootKey { .. } => {
-            problem(409, "keys-conflict", "The keys do not allow this", detail)
+            Problem::new(409, "keys-conflict", "The keys do not allow this", detail)
         }
-        LedgerError::TooBusy => problem(503, "ledger-busy", title, detail),
+        LedgerError::TooBusy => Problem::new(503, "ledger-busy", title, detail),
     }
 }

@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, VIA};
 use http::{HeaderMap, Response, StatusCode};
+use postern_capabilities::problem::Problem;
 
 use crate::head::{Field, ResponseHead};
-use crate::request::error::Problem;
 use crate::request::forward::hygiene::passes_down;
-use crate::request::respond::{problem_body, problem_fields, via};
+use crate::request::respond::{problem_fields, via};
 use crate::request::{grpc, own};
 
 /// How the caller reads refusals.
@@ -64,7 +64,7 @@ pub(super) fn refusal(problem: &Problem, caller: Caller) -> Response<Bytes> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         return response;
     }
-    let body = Bytes::from(problem_body(problem));
+    let body = Bytes::from(problem.body());
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { body });
     *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

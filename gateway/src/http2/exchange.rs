@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
+use postern_capabilities::problem::Problem;
 use tokio::time::{sleep_until, timeout};
 
 use super::activity::Active;
@@ -26,7 +27,7 @@ use crate::budget::Share;
 use crate::head::Framing;
 use crate::lease::Fallen;
 use crate::request::Admitted;
-use crate::request::error::{Problem, Refused};
+use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
 use crate::telemetry::StreamKind;

@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
 use postern_capabilities::authorize::Refusal;
 use postern_capabilities::message::is_grpc;
+use postern_capabilities::problem::Problem;
 
 use super::activity::Active;
 use super::answer::{self, Caller};
@@ -21,7 +22,7 @@ use super::rest::drop_rest;
 use crate::head::{self, Head, HeadError, Spans};
 use crate::limits::Limits;
 use crate::request::cors::Cross;
-use crate::request::error::{Problem, Refused};
+use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
 use crate::request::{self, Peer, Received, grpc};

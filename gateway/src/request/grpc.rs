@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::error::{DEADLINE, Problem};
+use postern_capabilities::problem::Problem;
+
+use super::error::DEADLINE;
 
 /// What `grpc-timeout` says: one to eight digits and a unit.
 pub fn timeout(value: &[u8]) -> Option<Duration> {

@@ -5,10 +5,9 @@
 
 use std::time::SystemTime;
 
-use serde::Serialize;
+use postern_capabilities::problem::Problem;
 
 use super::cors::Cross;
-use super::error::{Problem, ProblemCaveat, Retry};
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
 use crate::head::{Known, ResponseHead, Version};
@@ -88,7 +87,7 @@ pub fn via(head: &ResponseHead<'_>) -> &'static str {
 
 /// A refusal as an HTTP/1 response, head and body. `head_only` where the request was HEAD.
 pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_only: bool, cross: Option<&Cross>) {
-    let body = problem_body(problem);
+    let body = problem.body();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(problem.status).as_bytes());
     out.push(b' ');
@@ -134,16 +133,12 @@ pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_onl
 /// The fields of a problem response besides framing: for both protocol versions and for administration.
 pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
     let mut fields = vec![
-        ("content-type", "application/problem+json".to_owned()),
+        ("content-type", Problem::MEDIA_TYPE.to_owned()),
         ("cache-control", "no-store".to_owned()),
         ("date", httpdate::fmt_http_date(SystemTime::now())),
     ];
-    if let Some(challenge) = problem.challenge {
-        let value = match challenge.error() {
-            None => "Bearer".to_owned(),
-            Some(error) => format!("Bearer error=\"{error}\", error_description=\"{}\"", quotable(&problem.detail)),
-        };
-        fields.push(("www-authenticate", value));
+    if let Some(challenge) = problem.www_authenticate() {
+        fields.push(("www-authenticate", challenge));
     }
     if problem.status == 405 {
         fields.push(("allow", "GET, HEAD".to_owned()));
@@ -152,48 +147,6 @@ pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
         fields.push(("retry-after", "1".to_owned()));
     }
     fields
-}
-
-/// The JSON of a problem (RFC 9457 section 3).
-pub fn problem_body(problem: &Problem) -> String {
-    #[derive(Serialize)]
-    struct Body<'p> {
-        r#type: &'p str,
-        title: &'p str,
-        status: u16,
-        detail: &'p str,
-        retry: Retry,
-        #[serde(skip_serializing_if = "<[_]>::is_empty")]
-        caveats: &'p [ProblemCaveat],
-    }
-    let body = Body {
-        r#type: problem.kind,
-        title: problem.title,
-        status: problem.status,
-        detail: &problem.detail,
-        retry: problem.retry,
-        caveats: &problem.caveats,
-    };
-    let mut text = serde_json::to_string(&body).expect("texts and numbers are always expressible in JSON");
-    text.push('\n');
-    text
-}
-
-/// Most bytes of `error_description`: a client's header limits are smaller than what a token can make a reason quote. The
-/// body has the reason in full.
-const DESCRIPTION_BYTES_MAX: usize = 256;
-
-/// What RFC 6750 section 3 allows in `error_description`: `%x20-21 / %x23-5B / %x5D-7E`.
-fn quotable(text: &str) -> String {
-    const ELLIPSIS: &str = "...";
-    let allowed = |c| if matches!(c, ' '..='!' | '#'..='[' | ']'..='~') { c } else { '\'' };
-    // One more than the most is enough to see that there is more; after this every character is one byte.
-    let mut quotable: String = text.chars().map(allowed).take(DESCRIPTION_BYTES_MAX + 1).collect();
-    if quotable.len() > DESCRIPTION_BYTES_MAX {
-        quotable.truncate(DESCRIPTION_BYTES_MAX - ELLIPSIS.len());
-        quotable.push_str(ELLIPSIS);
-    }
-    quotable
 }
 
 /// The standard phrase of a status this gateway answers with itself.
@@ -213,18 +166,4 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_description_is_short_and_quotable() {
-        assert_eq!(quotable("a \"b\" \\ é\n"), "a 'b' ' ''");
-        let most = "a".repeat(DESCRIPTION_BYTES_MAX);
-        assert_eq!(quotable(&most), most);
-        let cut = quotable(&"é".repeat(10_000));
-        assert!(cut.len() == DESCRIPTION_BYTES_MAX && cut.ends_with("'..."), "{cut}");
-    }
 }

@@ -23,11 +23,12 @@ from ._postern import (
     narrow,
     seal,
 )
-from ._problem import Problem
+from ._problem import FailedCaveat, Problem
 from ._verifier import Verifier
 
 __all__ = [
     "Capability",
+    "FailedCaveat",
     "KeyDocument",
     "KeySource",
     "PosternError",

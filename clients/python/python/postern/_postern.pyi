@@ -12,6 +12,9 @@ class VerifyError(PosternError):
     """A message is not authorised."""
 
     status: int
+    #: Whether the same message may be sent again: `safe`, `unknown` or `no`.
+    retry: str
+    #: The problem document that a gateway would answer with, as JSON.
     problem: str
     www_authenticate: Optional[str]
 

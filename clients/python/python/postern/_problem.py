@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import List, Mapping, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, List, Mapping, Optional, Tuple
 
 from ._postern import PosternError
 
 MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class FailedCaveat:
+    """A caveat that stopped a message: which check of which block, printed, and, where there are words for it, what it
+    allows and what the message asked for instead."""
+
+    block: int
+    check: int
+    caveat: str
+    words: Optional[str] = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> "FailedCaveat":
+        """As a problem document has it."""
+        words = said.get("words")
+        return cls(int(said["block"]), int(said["check"]), str(said["caveat"]), None if words is None else str(words))
 
 
 @dataclass(frozen=True)
@@ -21,7 +38,9 @@ class Problem:
     detail: str
     #: Whether repeating the same message is safe: ``safe``, ``unknown`` or ``no``; ``None`` where nobody says.
     retry: Optional[str] = None
-    #: The whole document, where there is more in it: the caveats that failed.
+    #: The caveats that stopped the message.
+    caveats: Tuple[FailedCaveat, ...] = ()
+    #: The whole document, where it is to be answered as it is.
     document: Optional[str] = None
     #: The challenge that goes with it.
     www_authenticate: Optional[str] = None
@@ -31,10 +50,10 @@ class Problem:
         """The answer to an exception of this package. What is not the caller's fault is a 503."""
         document = getattr(error, "problem", None)
         if document is not None:
-            said = json.loads(document)
-            return cls(said["type"], said["status"], said["title"], said["detail"], None, document, error.www_authenticate)
+            said = cls._read(json.loads(document))
+            return replace(said, document=document, www_authenticate=error.www_authenticate)
         status, kind = getattr(error, "status", None) or 503, getattr(error, "kind", None) or "unavailable"
-        return cls(kind, status, "The message cannot be verified", str(error))
+        return cls(kind, status, "The message cannot be verified", str(error), "safe" if status == 503 else "no")
 
     @classmethod
     def of_response(cls, headers: Mapping[str, str], body: bytes) -> Optional["Problem"]:
@@ -43,16 +62,22 @@ class Problem:
         if media_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
             return None
         try:
-            document = json.loads(body)
-            return cls(str(document["type"]), int(document["status"]), str(document.get("title", "")),
-                       str(document.get("detail", "")), document.get("retry"))
-        except (ValueError, KeyError, TypeError):
+            return cls._read(json.loads(body))
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    @classmethod
+    def _read(cls, said: Mapping[str, Any]) -> "Problem":
+        caveats = tuple(FailedCaveat.of(caveat) for caveat in said.get("caveats", ()))
+        retry = said.get("retry")
+        # A word that is not known here says nothing.
+        retry = retry if retry in ("safe", "unknown", "no") else None
+        return cls(str(said["type"]), int(said["status"]), str(said.get("title", "")), str(said.get("detail", "")), retry, caveats)
 
     def answer(self) -> Tuple[int, List[Tuple[str, str]], bytes]:
         """Status, fields and body of the answer."""
-        document = self.document or json.dumps({"type": self.type, "title": self.title, "status": self.status, "detail": self.detail})
-        body = document.encode()
+        said = {"type": self.type, "title": self.title, "status": self.status, "detail": self.detail, "retry": self.retry}
+        body = (self.document or json.dumps({name: value for name, value in said.items() if value is not None})).encode()
         fields = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("cache-control", "no-store")]
         if self.www_authenticate is not None:
             fields.append(("www-authenticate", self.www_authenticate))

@@ -1,0 +1,351 @@
+//! A refusal as HTTP says it: RFC 9457's problem, RFC 6750's challenge, and the one table from the reasons that a gateway and a
+//! backend share to a status.
+//!
+//! Both decide by this crate, so a caller meets the same reasons at either. What it then reads is made here: the same `type`, title, advice
+//! and word on trying again, whoever refused. Reasons that only one of them can meet (a service that is not reached, keys that
+//! cannot be fetched) are mapped by that one, with [`Problem::new`]. The `type` strings are stable: callers may branch on them.
+//!
+//! Nothing is sent here, and nothing is read: this is text.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::authorize::{FailedCaveat, Refusal};
+use crate::path::PathError;
+use crate::token::{NotVerified, Unreadable};
+
+/// Most bytes of `error_description`: a client's header limits are smaller than what a token can make a reason quote. The
+/// body has the reason in full.
+const DESCRIPTION_BYTES_MAX: usize = 256;
+
+/// One refusal as the caller sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The stable `type`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// A short summary that does not change from one occurrence to the next.
+    pub title: &'static str,
+    /// The HTTP status code.
+    pub status: u16,
+    /// What happened this time, and what the caller can do.
+    pub detail: Cow<'static, str>,
+    /// Whether the same message may be sent again.
+    pub retry: Retry,
+    /// The failed caveats, printed, where the refusal is a capability's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caveats: Vec<ProblemCaveat>,
+    /// What the `WWW-Authenticate` field says, where the status calls for one.
+    #[serde(skip)]
+    pub challenge: Option<Challenge>,
+}
+
+/// Whether the same message may be sent again, for programs: the member `retry` of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// Nothing of it was acted upon: sending it again does nothing twice, and can help.
+    Safe,
+    /// It may have been acted upon: only a message that may be done twice may be sent again.
+    Unknown,
+    /// The same message gets the same answer: something about it has to change first.
+    No,
+}
+
+impl Retry {
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Unknown => "unknown",
+            Self::No => "no",
+        }
+    }
+
+    /// What a status says where a problem says nothing else.
+    pub fn by_status(status: u16) -> Self {
+        match status {
+            // Too much at the moment; nobody looked at anything of the message.
+            425 | 429 | 503 => Self::Safe,
+            // The service was asked, or the message was on its way to it.
+            408 | 500.. => Self::Unknown,
+            _ => Self::No,
+        }
+    }
+}
+
+/// One failed caveat as a problem shows it. The holder can read its own token, so this tells it nothing new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProblemCaveat {
+    /// The block that carries the caveat; 0 is the authority.
+    pub block: usize,
+    /// Its place in that block.
+    pub check: usize,
+    /// The caveat as the plan prints it.
+    #[serde(rename = "caveat")]
+    pub text: Box<str>,
+    /// What it allows and what the message asks for instead, where there are words for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<Box<str>>,
+}
+
+impl From<&FailedCaveat> for ProblemCaveat {
+    fn from(failed: &FailedCaveat) -> Self {
+        let FailedCaveat { block, check, text, words, expired_at: _ } = failed.clone();
+        Self { block, check, text, words }
+    }
+}
+
+/// The `error` of a Bearer challenge (RFC 6750 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// No token came: the challenge carries no error.
+    Bare,
+    /// `invalid_request`
+    InvalidRequest,
+    /// `invalid_token`
+    InvalidToken,
+    /// `insufficient_scope`
+    InsufficientScope,
+}
+
+impl Problem {
+    /// The media type of [`Problem::body`].
+    pub const MEDIA_TYPE: &'static str = "application/problem+json";
+
+    /// A problem that says of trying again what its status says. An error's text becomes the sentence that a caller reads.
+    pub fn new(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let (detail, retry) = (sentence(detail.into()), Retry::by_status(status));
+        Self { kind, title, status, detail, retry, caveats: Vec::new(), challenge: None }
+    }
+
+    /// What the caller can do, behind what happened.
+    pub fn advice(mut self, advice: &str) -> Self {
+        self.detail = format!("{} {advice}", self.detail).into();
+        self
+    }
+
+    /// Another word on trying again than the status has.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// What `WWW-Authenticate` says.
+    pub fn challenge(mut self, challenge: Challenge) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    /// The JSON (RFC 9457 section 3), as one line.
+    pub fn body(&self) -> String {
+        let mut text = serde_json::to_string(self).expect("texts and numbers are always expressible in JSON");
+        text.push('\n');
+        text
+    }
+
+    /// The value of `WWW-Authenticate`, where the answer has that field.
+    pub fn www_authenticate(&self) -> Option<String> {
+        let error = match self.challenge? {
+            Challenge::Bare => return Some("Bearer".to_owned()),
+            Challenge::InvalidRequest => "invalid_request",
+            Challenge::InvalidToken => "invalid_token",
+            Challenge::InsufficientScope => "insufficient_scope",
+        };
+        Some(format!("Bearer error=\"{error}\", error_description=\"{}\"", quotable(&self.detail)))
+    }
+}
+
+/// What both can refuse, and what is not an error of this crate's by itself.
+impl Problem {
+    /// The same bytes for what does not exist and for what the token holds no right to.
+    pub fn not_found() -> Self {
+        Self::new(
+            404,
+            "not-found",
+            "There is nothing here for this capability",
+            "No such resource, or the presented capability holds no right to this operation on it. Check the path's first \
+             segment, and `postern inspect` the token for its rights.",
+        )
+    }
+
+    /// No token came.
+    pub fn missing_capability() -> Self {
+        Self::new(
+            401,
+            "missing-capability",
+            "No capability was presented",
+            "Send a token in `Authorization: Bearer <token>`. Whoever runs this gateway, or holds a token, can hand you one.",
+        )
+        .challenge(Challenge::Bare)
+    }
+
+    /// More than one token came.
+    pub fn two_tokens() -> Self {
+        Self::new(
+            400,
+            "two-tokens",
+            "More than one token was presented",
+            "Present exactly one capability: in `Authorization: Bearer`, or in `Postern-Capability`, not both and not twice.",
+        )
+        .challenge(Challenge::InvalidRequest)
+    }
+
+    /// The field that should carry a token does not.
+    pub fn unreadable_carrier(what: &'static str) -> Self {
+        Self::new(401, "invalid-token", UNREADABLE_TOKEN, what)
+            .advice("Send it as `Authorization: Bearer <token>`.")
+            .challenge(Challenge::InvalidToken)
+    }
+
+    /// The path can be read in several ways, or is not written in the one that is forwarded.
+    pub fn ambiguous_path(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, "bad-path", "The path is ambiguous", what)
+            .advice("Send the path in its one form: resolved, with every escape in UTF-8 and none escaped twice.")
+    }
+
+    /// A caveat reads the body, and `what` is in the way of that.
+    pub fn unreadable_body(what: &str) -> Self {
+        Self::new(400, "bad-body", UNDECIDABLE_BODY, format!("A caveat of the token reads the body, and {what}."))
+            .advice("Send one JSON-RPC 2.0 message, or a batch of them, or present a token whose caveats do not read the body.")
+    }
+
+    /// A caveat reads the body, which is longer than is read for that.
+    pub fn body_too_large_to_read(bytes_max: u64) -> Self {
+        Self::new(
+            413,
+            "body-too-large",
+            "The body is too large",
+            format!(
+                "A caveat of the token reads the body, and for that it can have at most {bytes_max} bytes. Send a smaller one."
+            ),
+        )
+    }
+}
+
+const UNREADABLE_TOKEN: &str = "The token cannot be read";
+const UNDECIDABLE_BODY: &str = "The body cannot be decided on";
+
+impl From<&PathError> for Problem {
+    fn from(error: &PathError) -> Self {
+        Self::ambiguous_path(error.to_string())
+    }
+}
+
+impl From<&Unreadable> for Problem {
+    fn from(error: &Unreadable) -> Self {
+        Self::new(401, error.kind(), UNREADABLE_TOKEN, error.to_string())
+            .advice("Copy the token anew from where it was handed out; `postern inspect` shows whether one is whole.")
+            .challenge(Challenge::InvalidToken)
+    }
+}
+
+impl From<&NotVerified> for Problem {
+    fn from(error: &NotVerified) -> Self {
+        Self::new(401, error.kind(), "The token is not accepted", error.to_string())
+            .advice("Present a token that this gateway's keys signed; `postern lint` says what in one is not accepted anywhere.")
+            .challenge(Challenge::InvalidToken)
+    }
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        let of = |status, title| Self::new(status, refusal.kind(), title, refusal.to_string());
+        match refusal {
+            Refusal::Revoked { .. } | Refusal::KeyRetired => of(401, "The token is no longer accepted")
+                .advice("Whoever handed it out can hand out another one.")
+                .challenge(Challenge::InvalidToken),
+            Refusal::Expired { .. } => of(401, "The token has expired")
+                .advice("Ask whoever handed it out for a new one.")
+                .challenge(Challenge::InvalidToken),
+            Refusal::NoRight => Self::not_found(),
+            Refusal::UnreadableQuery(_) => {
+                of(400, "The query cannot be decided on").advice("Send a query that can be read in one way only.")
+            }
+            Refusal::LengthRequired => {
+                of(411, "The body's length must be declared").advice("Send it again with `Content-Length`.")
+            }
+            Refusal::BodyFactsRequired => of(403, UNDECIDABLE_BODY)
+                .advice("Send it with a JSON-RPC body, or present a token whose caveats do not read the body."),
+            Refusal::Caveat(failed) => {
+                let caveats = failed.iter().map(ProblemCaveat::from).collect();
+                let stopped = Self { caveats, ..of(403, "A caveat stops this message") };
+                stopped
+                    .advice("Send a message that complies, or present a token with fewer caveats: whoever narrowed this one can hand out another.")
+                    .challenge(Challenge::InsufficientScope)
+            }
+            Refusal::Undecidable { .. } => of(403, "A caveat cannot be decided")
+                .advice("What cannot be decided is not allowed: present another token, or have whoever wrote the caveat correct it.")
+                .challenge(Challenge::InsufficientScope),
+        }
+    }
+}
+
+/// An error's text as the sentence that a caller reads: errors are written to be joined to others, a detail stands alone.
+fn sentence(text: Cow<'static, str>) -> Cow<'static, str> {
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) && text.ends_with(['.', '?', '!']) {
+        return text;
+    }
+    let mut sentence = text.into_owned();
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if !sentence.ends_with(['.', '?', '!']) {
+        sentence.push('.');
+    }
+    sentence.into()
+}
+
+/// What RFC 6750 section 3 allows in `error_description`: `%x20-21 / %x23-5B / %x5D-7E`.
+fn quotable(text: &str) -> String {
+    const ELLIPSIS: &str = "...";
+    let allowed = |c| if matches!(c, ' '..='!' | '#'..='[' | ']'..='~') { c } else { '\'' };
+    // One more than the most is enough to see that there is more; after this every character is one byte.
+    let mut quotable: String = text.chars().map(allowed).take(DESCRIPTION_BYTES_MAX + 1).collect();
+    if quotable.len() > DESCRIPTION_BYTES_MAX {
+        quotable.truncate(DESCRIPTION_BYTES_MAX - ELLIPSIS.len());
+        quotable.push_str(ELLIPSIS);
+    }
+    quotable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_short_and_quotable() {
+        assert_eq!(quotable("a \"b\" \\ é\n"), "a 'b' ' ''");
+        let most = "a".repeat(DESCRIPTION_BYTES_MAX);
+        assert_eq!(quotable(&most), most);
+        let cut = quotable(&"é".repeat(10_000));
+        assert!(cut.len() == DESCRIPTION_BYTES_MAX && cut.ends_with("'..."), "{cut}");
+    }
+
+    #[test]
+    fn a_detail_is_a_sentence() {
+        let detail = |text: &'static str| Problem::new(400, "k", "t", text).detail;
+        assert_eq!(detail("the token is empty"), "The token is empty.");
+        assert_eq!(detail("Is it one?"), "Is it one?");
+        assert_eq!(detail("`x` cannot be decided"), "`x` cannot be decided.");
+    }
+
+    #[test]
+    fn a_problem_is_one_line_of_json_with_the_members_in_their_order() {
+        let mut problem = Problem::new(403, "not-permitted", "t", "d").advice("Do.");
+        assert_eq!(
+            problem.body(),
+            "{\"type\":\"not-permitted\",\"title\":\"t\",\"status\":403,\"detail\":\"D. Do.\",\"retry\":\"no\"}\n"
+        );
+        problem.caveats.push(ProblemCaveat { block: 0, check: 1, text: "check if true".into(), words: None });
+        assert!(problem.body().ends_with(",\"caveats\":[{\"block\":0,\"check\":1,\"caveat\":\"check if true\"}]}\n"));
+    }
+
+    #[test]
+    fn trying_again_is_what_the_status_says_unless_more_is_known() {
+        let of = |status| Problem::new(status, "k", "t", "d").retry;
+        assert_eq!([of(403), of(503), of(504), of(408)], [Retry::No, Retry::Safe, Retry::Unknown, Retry::Unknown]);
+        assert_eq!(Problem::new(502, "k", "t", "d").retry(Retry::Safe).retry, Retry::Safe);
+    }
+}
