@@ -4,6 +4,7 @@
 //! handed down explicitly from the configuration (`[limits]`) and never read from a global. Sizes are bytes, times are
 //! [`Duration`]s, counts are counts; each default says what it protects.
 
+use std::io;
 use std::time::Duration;
 
 /// The bounds within which the gateway works. `Default` is what `[limits]` in `postern.toml` starts from.
@@ -237,6 +238,16 @@ pub fn keep_alive() -> socket2::TcpKeepalive {
         .with_time(KEEP_ALIVE_AFTER)
         .with_interval(KEEP_ALIVE_INTERVAL)
         .with_retries(KEEP_ALIVE_PROBES)
+}
+
+/// Whether the system has no descriptors or memory left for one more connection, of whichever side. That is nobody else's
+/// fault, and asking again at once would only burn the processor.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: [i32; 2] = [105, 55];
+    matches!(error.raw_os_error(), Some(code) if [ENOMEM, ENFILE, EMFILE].contains(&code) || ENOBUFS.contains(&code))
 }
 
 /// Bytes of a PROXY protocol header behind its first sixteen: addresses and entries. Proxies add some hundred at most.

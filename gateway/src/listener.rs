@@ -34,7 +34,7 @@ pub use self::places::{Connections, Place};
 pub use self::socket::{ListenError, Listener, bind};
 use crate::budget::Budget;
 use crate::current::Current;
-use crate::limits::Limits;
+use crate::limits::{Limits, is_exhaustion};
 use crate::tls::{Handshake, Tls};
 use crate::worker::View;
 
@@ -178,15 +178,6 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     {
         tracing::error!("a connection ended in a defect of the gateway; please report it");
     }
-}
-
-/// Whether the system has no descriptors or memory left: asking again at once would only burn the processor.
-fn is_exhaustion(error: &io::Error) -> bool {
-    const ENOMEM: i32 = 12;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: [i32; 2] = [105, 55];
-    matches!(error.raw_os_error(), Some(code) if [ENOMEM, ENFILE, EMFILE].contains(&code) || ENOBUFS.contains(&code))
 }
 
 /// A place for the connection, or a short refusal. On TLS there is no way to say it before a handshake: it just closes.

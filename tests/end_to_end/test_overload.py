@@ -1,6 +1,7 @@
 """More is asked of the gateway than it has memory for: it says so, goes on with what it has begun, and recovers."""
 
 import re
+import resource
 import socket
 import subprocess
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 from harness.backend import Recorder, answer
 from harness.gate import Gate
+from harness.h2client import H2Client
 from harness.ports import until
 from harness.wire import Closed, Wire, request
 
@@ -172,3 +174,31 @@ def test_a_large_head_is_refused_when_there_is_no_memory_for_it(large):
         for wire in wires:
             wire.close()
         until(lambda: gate.get("/orders/x", token).status == 200, "the gateway did not recover")
+
+
+def test_a_gateway_without_descriptors_says_so_and_blames_no_service(large):
+    """A message on an open connection, and no descriptor for one to its service: that is the gateway's own shortage."""
+    health = {"path": "/small", "interval": "50ms", "timeout": "5s", "unhealthy_after": 1}
+    with Gate({"orders": large}, {"upstream_failures_max": 1}, tables={"resource.orders.health": health}) as gate:
+        token = gate.mint("orders")
+        with gate.wire() as wire, H2Client(gate.port, token) as client:
+            # Both are served before the shortage begins, so that nothing but the way up needs a descriptor.
+            assert wire.send(request("GET", "/postern-none", token=token)).answer().status == 404
+            assert client.reply(client.open("GET", "/postern-none")).status == 404
+            hard = resource.prlimit(gate.process.pid, resource.RLIMIT_NOFILE)[1]
+            normal = resource.prlimit(gate.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                for method in ("GET", "POST"):
+                    refused = wire.send(request(method, "/orders/small", token=token, body=b"")).answer()
+                    assert (refused.status, refused.kind, refused.value("retry-after")) == (503, "unavailable", "1"), refused.body
+                    assert refused.problem["retry"] == "safe" and "descriptors" in refused.problem["detail"]
+                reply = client.reply(client.open("GET", "/orders/small"))
+                assert reply.status == 503 and b'"retry":"safe"' in reply.body, reply.body
+                until(lambda: "no descriptor is left for a health check" in gate.log, "a health check finds none either")
+            finally:
+                resource.prlimit(gate.process.pid, resource.RLIMIT_NOFILE, normal)
+            assert client.reply(client.open("GET", "/orders/small")).status == 200
+        until(lambda: gate.get("/orders/small", token).status == 200, "it accepts again")
+        assert "is left alone" not in gate.log and "fails its health checks" not in gate.log
+        assert series(gate, 'postern_shed_total{reason="descriptors"}') >= 3
+        assert series(gate, "postern_upstream_failures_total") == 0

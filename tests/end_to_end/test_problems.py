@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from harness.backend import Recorder, Scripted
+from harness.backend import Recorder, Scripted, answer, close_listener
 from harness.gate import Gate
 from harness.ports import free_port, until
 from harness.wire import request
@@ -168,3 +168,24 @@ def test_check_explains_what_stops_a_message(scene):
     assert answer.code == 1 and "on orders it holds GET" in answer.out and "No attenuation adds a right" in answer.out
     answer = check(scene, token, "--resource", "stock")
     assert answer.code == 1 and "it holds none on stock at all" in answer.out
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
+def test_what_a_service_may_have_done_is_not_forgotten_over_a_second_attempt(http2):
+    """A service took a message over a kept connection, closed it without a word, and then could not be connected to. That
+    the second attempt sent nothing does not make it safe to do the message twice."""
+    def respond(received):
+        if received.target == "/last":
+            close_listener(service.listener)
+            return None
+        return answer(body=b"fine")
+
+    with Recorder(respond) as service, Gate({"orders": service}) as gate:
+        with httpx.Client(http1=not http2, http2=http2, headers={"authorization": f"Bearer {gate.mint('orders')}"}) as client:
+            assert client.get(f"{gate.url}/orders/first").text == "fine"
+            for target, kind, retry in [("last", "upstream-closed", "unknown"), ("later", "upstream-unreachable", "safe")]:
+                told = client.put(f"{gate.url}/orders/{target}", content=b"")
+                problem = told.json()
+                assert (told.status_code, problem["type"], problem["retry"]) == (502, kind, retry), problem
+                assert ("unknown" in problem["detail"]) == (retry == "unknown")
+        assert [received.target for received in service.requests] == ["/first", "/last"]

@@ -191,12 +191,16 @@ where
                 }
                 Ok(upstream)
             }
-            Err(outcome) => {
-                if matches!(outcome, Outcome::Failed(Fault::Upstream(_))) {
-                    self.way.telemetry().upstream_failed();
+            Err(Outcome::Failed(Fault::Upstream(failure))) => {
+                let telemetry = self.way.telemetry();
+                if failure == Failure::Shortage {
+                    telemetry.out_of_descriptors()
+                } else {
+                    telemetry.upstream_failed()
                 }
-                Err(outcome)
+                Err(Outcome::Failed(Fault::Upstream(failure)))
             }
+            Err(outcome) => Err(outcome),
         }
     }
 
@@ -249,9 +253,15 @@ where
             }
             Outcome::Done => {}
             Outcome::Failed(fault) => {
-                if matches!(fault, Fault::Upstream(_)) {
-                    self.way.telemetry().upstream_failed();
-                }
+                let fault = match fault {
+                    Fault::Upstream(failure) => {
+                        if failure != Failure::Shortage {
+                            self.way.telemetry().upstream_failed();
+                        }
+                        Fault::Upstream(exchange.attempts.sum_up(failure))
+                    }
+                    fault => fault,
+                };
                 after = if facts.keeps_alive && is_complete { After::KeepAlive } else { After::Close };
                 let out = &mut self.client.output.bytes;
                 self.way.fail(&mut exchange.ticket, &fault, after, facts.to_head, out);
@@ -494,7 +504,7 @@ where
     /// The connection died before it answered. Whether the message may go up again, and has where to go.
     fn may_replay(&self, x: &Exchange<W>, failure: &Failure) -> bool {
         let group = W::upstreams(&x.order.route);
-        let is_worth_it = |died| x.attempts.may_repeat(died, group, &self.limits);
+        let is_worth_it = |died| x.attempts.may_repeat(died, failure, group, &self.limits);
         x.call.replayable(failure, x.order.is_repeatable).is_some_and(is_worth_it)
     }
 

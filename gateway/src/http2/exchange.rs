@@ -119,20 +119,27 @@ impl Exchange {
     /// A kept connection may have closed unseen, and an address may have died. Then the message goes up once more, over a
     /// new connection and elsewhere if it can, if that is safe: the method is idempotent, and nothing of a body is lost.
     async fn attempts(&mut self, reply: &mut Option<Reply>) -> Result<(), Failed> {
+        let attempts = Attempts::default();
+        self.sent(&attempts, reply).await.map_err(|failed| match failed {
+            Failed::Upstream(failure) => Failed::Upstream(attempts.sum_up(failure)),
+            failed => failed,
+        })
+    }
+
+    async fn sent(&mut self, attempts: &Attempts, reply: &mut Option<Reply>) -> Result<(), Failed> {
         self.empty_body_ends().await?;
         let worker = Rc::clone(&self.worker);
         let resource = Rc::clone(&self.admitted.resource);
         let (group, repeatable) = (&resource.upstreams, self.admitted.repeatable);
-        let attempts = Attempts::default();
         let limits = worker.limits();
         let call = RefCell::new(Call::new(Rc::clone(&limits), &worker.budget));
         let ended = loop {
-            let upstream = self.connected(worker.pool.open(group, &attempts, repeatable), reply).await?;
+            let upstream = self.connected(worker.pool.open(group, attempts, repeatable), reply).await?;
             self.ticket.forwarded(upstream.label());
             let ended = self.attempt(&call, upstream, reply).await;
             let Err(Failed::Upstream(failure)) = &ended else { break ended };
             let mut call = call.borrow_mut();
-            let is_worth_it = |died| attempts.may_repeat(died, group, &limits);
+            let is_worth_it = |died| attempts.may_repeat(died, failure, group, &limits);
             let may_replay = call.replayable(failure, repeatable).is_some_and(is_worth_it);
             call.blame(failure);
             if !may_replay {
@@ -192,6 +199,7 @@ impl Exchange {
         match &connected {
             Ok(upstream) if upstream.is_reused => telemetry.upstream_reused(),
             Ok(_) => telemetry.upstream_opened(),
+            Err(Unreachable::Shortage(_)) => telemetry.out_of_descriptors(),
             Err(_) => telemetry.upstream_failed(),
         }
         connected.map_err(|error| Failed::Upstream(error.into()))

@@ -78,6 +78,8 @@ pub enum Refused {
     UpstreamTimeout,
     /// The deadline that the caller had set for itself has passed.
     DeadlineExceeded,
+    /// The service has answered, and the gateway has no memory for what it said.
+    NoRoomForAnswer,
     /// The gateway itself is at a limit, or is shutting down.
     Unavailable(&'static str),
 }
@@ -103,8 +105,10 @@ impl From<&Failure> for Refused {
             ),
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
-            Failure::Overload => Self::Unavailable(
-                "There was no memory left for the service's answer. Whether it acted on the request is unknown.",
+            Failure::Overload => Self::NoRoomForAnswer,
+            Failure::Shortage => Self::Unavailable(
+                "So much is under way that no connection to the service could be made: the gateway is out of file descriptors \
+                 or memory.",
             ),
             Failure::Reset(_)
             | Failure::Http2(_)
@@ -236,6 +240,14 @@ impl Refused {
                 "The service did not finish before the deadline that the call names. Whether it acted on it is unknown: \
                  call again, with more time, if it may be done twice.",
             ),
+            Self::NoRoomForAnswer => Problem::new(
+                503,
+                "unavailable",
+                "The gateway cannot take this request now",
+                "There was no memory left for the service's answer. Whether it acted on the request is unknown: send it again, \
+                 after the time in `Retry-After`, if it may be done twice.",
+            )
+            .retry(Retry::Unknown),
             Self::Unavailable(what) => Problem::new(503, "unavailable", "The gateway cannot take this request now", *what)
                 .advice("Nothing was forwarded: send it again after the time in `Retry-After`."),
         }

@@ -185,8 +185,8 @@ pub(super) struct WorkerCounters {
     pub(super) connections_refused: Counter,
     /// Connections that were closed because the budget of memory was used up.
     pub(super) connections_shed: Counter,
-    /// How often accepting paused because the system had no descriptors left.
-    pub(super) accepts_exhausted: Counter,
+    /// How often accepting paused, or a message was refused, because the system had no descriptors left.
+    pub(super) descriptors_exhausted: Counter,
     /// Messages that were refused because the budget of memory was strained.
     pub(super) messages_shed: Counter,
     pub(super) requests: [Counter; 3],

@@ -155,13 +155,18 @@ impl WorkerTelemetry {
         match why {
             NotServed::Cap => self.counters.connections_refused.add(1),
             NotServed::Memory => self.counters.connections_shed.add(1),
-            NotServed::Descriptors => self.counters.accepts_exhausted.add(1),
+            NotServed::Descriptors => self.counters.descriptors_exhausted.add(1),
         }
     }
 
     /// A message was refused because the memory that all connections may take together is nearly used up.
     pub fn shed(&self) {
         self.counters.messages_shed.add(1);
+    }
+
+    /// A message was refused because the gateway had no file descriptor left for a connection to its service.
+    pub fn out_of_descriptors(&self) {
+        self.counters.descriptors_exhausted.add(1);
     }
 
     /// A message's head was read.

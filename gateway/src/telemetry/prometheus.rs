@@ -65,7 +65,7 @@ pub(super) fn shed(
         ("memory", sum(|worker| &worker.messages_shed)),
         ("memory-connection", sum(|worker| &worker.connections_shed)),
         ("connections", sum(|worker| &worker.connections_refused)),
-        ("descriptors", sum(|worker| &worker.accepts_exhausted)),
+        ("descriptors", sum(|worker| &worker.descriptors_exhausted)),
         ("ledger-queue", ledger.queue_full.read()),
     ] {
         text.series(name, &[("reason", reason)], count);

@@ -39,6 +39,9 @@ pub enum Failure {
     /// Every address fails its health checks.
     #[error("every upstream fails its health checks")]
     Unhealthy,
+    /// The gateway had nothing left to make a connection of.
+    #[error("there was no file descriptor or memory left for a connection to the upstream")]
+    Shortage,
     /// The connection ended before the response's head was complete.
     #[error("the upstream closed the connection before it answered")]
     Closed,
@@ -83,6 +86,37 @@ pub enum Failure {
     Timeout,
 }
 
+impl Failure {
+    /// Whether it came before anything of the message could be acted upon.
+    pub fn is_before_sending(&self) -> bool {
+        match self {
+            Self::Unreachable(_)
+            | Self::Busy(_)
+            | Self::Unhealthy
+            | Self::Shortage
+            | Self::Unprocessed
+            | Self::Unsendable(_) => true,
+            Self::Closed
+            | Self::Reset(_)
+            | Self::Http2(_)
+            | Self::Head(_)
+            | Self::Body(_)
+            | Self::Informational { .. }
+            | Self::Switched
+            | Self::BadSwitch(_)
+            | Self::Overload
+            | Self::Unfilterable(_)
+            | Self::Timeout => false,
+        }
+    }
+
+    /// Whether it says something of the address that the message was at. What the gateway itself lacks or cannot say does
+    /// not, nor what a resource asks of answers to some callers.
+    fn is_to_blame(&self) -> bool {
+        !matches!(self, Self::Shortage | Self::Overload | Self::Unsendable(_) | Self::Unfilterable(_))
+    }
+}
+
 /// An attempt to connect that failed. Which upstream it was is for the log, never for the client.
 impl From<Unreachable> for Failure {
     fn from(unreachable: Unreachable) -> Self {
@@ -95,6 +129,7 @@ impl From<Unreachable> for Failure {
             | Unreachable::NoUpstream => Self::Unreachable(unreachable.to_string().into()),
             Unreachable::QueueFull | Unreachable::QueueTimeout => Self::Busy(unreachable.to_string().into()),
             Unreachable::Unhealthy => Self::Unhealthy,
+            Unreachable::Shortage(_) => Self::Shortage,
         }
     }
 }
@@ -248,8 +283,7 @@ impl Call {
 
     /// Tells the address of the connection that it failed.
     pub fn blame(&self, failure: &Failure) {
-        // What a resource asks of answers to some callers says nothing of how the address does for others.
-        if matches!(failure, Failure::Unfilterable(_)) {
+        if !failure.is_to_blame() {
             return;
         }
         let upstream = match &self.h2 {

@@ -110,6 +110,13 @@ impl Ejection {
         }
     }
 
+    /// The connection could not be tried, for a reason that is not the address's: it is due again later.
+    pub fn postponed(&mut self, now: Instant) {
+        if self.state == State::Probing {
+            self.state = State::Ejected { until: now + self.policy.time };
+        }
+    }
+
     fn eject(&mut self, now: Instant) {
         if self.returned.take().is_some_and(|returned| now.saturating_duration_since(returned) > self.policy.time_max) {
             self.offences = 0;

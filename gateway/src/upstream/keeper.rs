@@ -100,7 +100,14 @@ async fn check(roster: Arc<Roster>, seat: Arc<Seat>, health: HealthCheck, probe:
     let resource = roster.resource().name.as_str();
     loop {
         ticks.tick().await;
-        let result = probe.check(&seat, &board.limits()).await;
+        let Some(result) = probe.check(&seat, &board.limits()).await else {
+            tracing::warn!(
+                resource,
+                upstream = &**seat.label(),
+                "no descriptor is left for a health check; what was found out before holds"
+            );
+            continue;
+        };
         let has_changed = checks.observe(result.is_ok());
         let reason = result.err();
         match (has_changed, checks.is_healthy()) {

@@ -19,7 +19,7 @@ use super::pool::{Link, Unreachable};
 use super::queue::Queue;
 use super::transport::{self, Stream};
 use crate::current::Current;
-use crate::limits::Limits;
+use crate::limits::{Limits, is_exhaustion};
 
 /// One address of a resource, in one worker.
 #[derive(Debug)]
@@ -170,6 +170,7 @@ impl Member {
         };
         match timeout(limits.upstream_connect_timeout, connecting).await {
             Err(_) => Err(Unreachable::Timeout { address: address() }),
+            Ok(Err(error)) if is_exhaustion(&error) => Err(Unreachable::Shortage(error)),
             Ok(Err(error)) => Err(Unreachable::Failed { address: address(), error }),
             Ok(Ok(Connected::Http1(stream))) => Ok(Link::Http1(stream)),
             Ok(Ok(Connected::Http2(slot))) => Ok(Link::Http2(slot)),
@@ -225,6 +226,9 @@ impl Member {
     /// Tries a connection, before any message is sent that way again.
     pub(super) async fn probe(self: Rc<Self>) {
         let connected = self.connect().await;
+        if let Err(Unreachable::Shortage(_)) = connected {
+            return self.ejection.borrow_mut().postponed(Instant::now());
+        }
         self.ejection.borrow_mut().probed(connected.is_ok(), Instant::now());
         match connected {
             Ok(link) => {

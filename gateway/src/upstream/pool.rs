@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::balance::Chance;
 use super::board::Roster;
+use super::call::Failure;
 use super::endpoint::Endpoint;
 use super::group::{Group, Pick};
 use super::h2::Slot;
@@ -60,6 +61,8 @@ pub struct Attempts {
     /// An address whose kept connection was dead: another one is better, the same will do.
     avoided: RefCell<Option<Rc<Member>>>,
     is_queued: Cell<bool>,
+    /// Whether one of them may have acted on it, and did not live to say so.
+    may_have_acted: Cell<bool>,
 }
 
 /// No connection for a message. Nothing was sent.
@@ -96,6 +99,9 @@ pub enum Unreachable {
     /// No place became free in time.
     #[error("all upstreams have as many messages under way as they may, and none ended in time")]
     QueueTimeout,
+    /// The gateway has no file descriptor, or the system no memory, for one more connection.
+    #[error("the gateway has nothing left to make a connection of: {0}")]
+    Shortage(io::Error),
     /// The message has been everywhere.
     #[error("the resource has no upstream that was not tried")]
     NoUpstream,
@@ -183,6 +189,8 @@ impl Pool {
                     let is_reused = matches!(&link, Link::Http2(slot) if slot.is_reused());
                     return Ok(Upstream { place, link, is_reused });
                 }
+                // Nothing that the address could help, nor another one do better.
+                Err(shortage @ Unreachable::Shortage(_)) => return Err(shortage),
                 Err(unreachable) => {
                     member.failed(&unreachable);
                     attempts.tried.borrow_mut().push(member);
@@ -279,10 +287,10 @@ impl Attempts {
         self.avoided.borrow().is_some()
     }
 
-    /// The connection died before anything of an answer came, and the message may be sent again. Whether there is a point
-    /// in it: the connection was a kept one, or there is another address. If so, the next attempt will be over a fresh
-    /// connection.
-    pub fn may_repeat(&self, died: &Upstream, group: &Group, limits: &Limits) -> bool {
+    /// The connection died, by `failure`, before anything of an answer came, and the message may be sent again. Whether
+    /// there is a point in it: the connection was a kept one, or there is another address. If so, the next attempt will be
+    /// over a fresh connection.
+    pub fn may_repeat(&self, died: &Upstream, failure: &Failure, group: &Group, limits: &Limits) -> bool {
         let member = died.place.member();
         // A stream that failed says little about what the next one will meet.
         let may_stay = died.is_reused || matches!(died.link, Link::Http2(_));
@@ -294,7 +302,16 @@ impl Attempts {
             self.tried.borrow_mut().push(Rc::clone(member));
         }
         *self.avoided.borrow_mut() = Some(Rc::clone(member));
+        if !failure.is_before_sending() {
+            self.may_have_acted.set(true);
+        }
         true
+    }
+
+    /// What a failure of the last attempt means for the message. That nothing was sent this time says nothing of the times
+    /// before.
+    pub fn sum_up(&self, failure: Failure) -> Failure {
+        if self.may_have_acted.get() && failure.is_before_sending() { Failure::Closed } else { failure }
     }
 }
 

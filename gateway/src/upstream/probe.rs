@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use super::board::Seat;
 use super::endpoint::Endpoint;
 use super::h2;
-use super::transport;
+use super::transport::{self, Dialled};
 use crate::config::{HealthCheck, Resource};
 use crate::head::Spans;
 use crate::head::response::ResponseRead;
-use crate::limits::Limits;
+use crate::limits::{Limits, is_exhaustion};
 
 /// What is needed to ask the addresses of one configured upstream.
 pub(super) struct Probe {
@@ -40,25 +40,32 @@ impl Probe {
         Self { endpoint, health: health.clone(), head }
     }
 
-    /// Asks one address.
-    ///
-    /// # Errors
-    /// Why the check does not pass, as a clause: "it answered 503".
-    pub(super) async fn check(&self, seat: &Seat, limits: &Limits) -> Result<(), String> {
-        let asked = timeout(self.health.timeout, self.ask(seat, limits)).await;
-        let status = asked.map_err(|_| "it did not answer its health check in time".to_owned())??;
-        if self.health.passes(status) {
-            return Ok(());
-        }
-        Err(format!("it answered its health check with {status}"))
+    /// Asks one address; `None` where the gateway has nothing left to make a connection of, which says nothing of the
+    /// address. The error is why the check does not pass, as a clause: "it answered 503".
+    pub(super) async fn check(&self, seat: &Seat, limits: &Limits) -> Option<Result<(), String>> {
+        let asked = timeout(self.health.timeout, self.connect_and_ask(seat, limits)).await;
+        let status = match asked {
+            Err(_) => return Some(Err("it did not answer its health check in time".to_owned())),
+            Ok(asked) => asked?,
+        };
+        Some(match status {
+            Ok(status) if self.health.passes(status) => Ok(()),
+            Ok(status) => Err(format!("it answered its health check with {status}")),
+            Err(reason) => Err(reason),
+        })
     }
 
-    async fn ask(&self, seat: &Seat, limits: &Limits) -> Result<u16, String> {
-        let cut = |error: std::io::Error| format!("the connection of its health check broke: {error}");
+    async fn connect_and_ask(&self, seat: &Seat, limits: &Limits) -> Option<Result<u16, String>> {
         let address = seat.address();
-        let connected = transport::connect(&self.endpoint, address.as_slice()).await;
-        let connected =
-            connected.map_err(|error| format!("no connection for its health check can be made: {error}"))?;
+        match transport::connect(&self.endpoint, address.as_slice()).await {
+            Ok(connected) => Some(self.ask(connected, limits).await),
+            Err(error) if is_exhaustion(&error) => None,
+            Err(error) => Some(Err(format!("no connection for its health check can be made: {error}"))),
+        }
+    }
+
+    async fn ask(&self, connected: Dialled, limits: &Limits) -> Result<u16, String> {
+        let cut = |error: std::io::Error| format!("the connection of its health check broke: {error}");
         let mut stream = connected.stream;
         if connected.is_h2 {
             let asked = h2::ask(stream, self.head.as_bytes(), self.endpoint.uri_scheme(), limits).await;
@@ -128,11 +135,11 @@ mod tests {
         match answer {
             Some(_) => {
                 let (head, result) = tokio::join!(peer, check);
-                (head.replace(&address, "ADDRESS"), result)
+                (head.replace(&address, "ADDRESS"), result.expect("asked"))
             }
             None => tokio::select! {
                 _ = peer => (String::new(), Ok(())),
-                result = check => (String::new(), result),
+                result = check => (String::new(), result.expect("asked")),
             },
         }
     }

@@ -257,7 +257,7 @@ async fn a_message_that_may_be_repeated_goes_elsewhere_over_a_fresh_connection()
         let Ok(upstream) = pool.open(&group, &attempts, true).await else { break };
         assert_eq!(upstream.is_reused, attempt == 1, "only the first over a kept one");
         been.push(Rc::clone(upstream.label()));
-        if !attempts.may_repeat(&upstream, &group, &limits) {
+        if !attempts.may_repeat(&upstream, &Failure::Closed, &group, &limits) {
             break;
         }
     }
@@ -266,7 +266,24 @@ async fn a_message_that_may_be_repeated_goes_elsewhere_over_a_fresh_connection()
     let lonely = pool.group_for_tests(&[&first]);
     let attempts = Attempts::default();
     let fresh = pool.open(&lonely, &attempts, true).await.expect("up");
-    assert!(!attempts.may_repeat(&fresh, &lonely, &limits), "a fresh connection to the only address says enough");
+    let is_worth_it = attempts.may_repeat(&fresh, &Failure::Closed, &lonely, &limits);
+    assert!(!is_worth_it, "a fresh connection to the only address says enough");
+}
+
+/// Whoever reads that nothing was sent sends again what must not be done twice.
+#[tokio::test]
+async fn what_may_have_been_done_is_not_forgotten_over_an_attempt_that_did_not_happen() {
+    let ((_one, first), (_two, second)) = (service().await, service().await);
+    let (pool, limits) = (pool(Limits::default()), Limits::default());
+    let group = pool.group_for_tests(&[&first, &second]);
+    for (died, then) in [(Failure::Unprocessed, Failure::Unhealthy), (Failure::Closed, Failure::Closed)] {
+        let attempts = Attempts::default();
+        let upstream = pool.open(&group, &attempts, true).await.expect("up");
+        assert_eq!(attempts.sum_up(Failure::Unhealthy), Failure::Unhealthy, "nothing was sent yet");
+        assert!(attempts.may_repeat(&upstream, &died, &group, &limits));
+        assert_eq!(attempts.sum_up(Failure::Unhealthy), then, "after {died:?}");
+        assert_eq!(attempts.sum_up(Failure::Timeout), Failure::Timeout);
+    }
 }
 
 #[tokio::test]
