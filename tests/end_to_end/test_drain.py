@@ -3,9 +3,12 @@
 import json
 import signal
 import threading
+from contextlib import contextmanager
+
+import pytest
 
 from harness.backend import Recorder, answer
-from harness.gate import Gate
+from harness.gate import Gate, Process
 from harness.h2wire import H2Wire, pseudo
 from harness.ports import is_open, until
 from harness.wire import request
@@ -22,13 +25,24 @@ class Held(Recorder):
         return any(r.target == "/slow" for r in self.requests)
 
 
-def test_a_drain_ends_idle_connections_finishes_the_others_and_says_that_nothing_is_ready():
-    with Held() as service, Gate({"orders": service}) as gate:
-        token = gate.mint("orders")
-        with gate.wire() as idle, gate.wire(timeout=30) as busy:
-            assert idle.send(request("GET", "/orders/1", token=token)).answer().status == 200
-            busy.send(request("GET", "/orders/slow", token=token))
+@contextmanager
+def under_way(limits=None):
+    """A gateway, and a connection on which a request waits for the service."""
+    with Held() as service, Gate({"orders": service}, limits) as gate:
+        gate.token = gate.mint("orders")
+        with gate.wire(timeout=30) as busy:
+            busy.send(request("GET", "/orders/slow", token=gate.token))
             until(service.holds, "the slow request did not arrive")
+            try:
+                yield service, gate, busy
+            finally:
+                service.release.set()
+
+
+def test_a_drain_ends_idle_connections_finishes_the_others_and_says_that_nothing_is_ready():
+    with under_way() as (service, gate, busy):
+        with gate.wire() as idle:
+            assert idle.send(request("GET", "/orders/1", token=gate.token)).answer().status == 200
             assert gate.admin("GET", "/health/ready").status == 200
             gate.process.signal(signal.SIGTERM)
             ready = until(lambda: (a := gate.admin("GET", "/health/ready")).status == 503 and a, "still ready")
@@ -61,25 +75,29 @@ def test_an_open_http2_connection_gets_goaway_and_its_stream_finishes():
 
 
 def test_a_drain_is_bounded():
-    with Held() as service, Gate({"orders": service}, {"drain_timeout": "300ms"}) as gate:
-        token = gate.mint("orders")
-        with gate.wire(timeout=30) as busy:
-            busy.send(request("GET", "/orders/slow", token=token))
-            until(service.holds, "the slow request did not arrive")
-            gate.process.signal(signal.SIGTERM)
-            assert gate.process.wait(20) == 0
-            assert busy.sock.recv(1) == b""
-        service.release.set()
+    with under_way({"drain_timeout": "300ms"}) as (_, gate, busy):
+        gate.process.signal(signal.SIGTERM)
+        assert gate.process.wait(20) == 0
+        assert busy.sock.recv(1) == b""
 
 
 def test_a_second_sigterm_ends_it_at_once():
-    with Held() as service, Gate({"orders": service}, {"drain_timeout": "10m"}) as gate:
-        token = gate.mint("orders")
-        with gate.wire(timeout=30) as busy:
-            busy.send(request("GET", "/orders/slow", token=token))
-            until(service.holds, "the slow request did not arrive")
-            gate.process.signal(signal.SIGTERM)
-            until(lambda: b"Draining" in gate.process.output, "no drain")
-            until(lambda: gate.process.signal(signal.SIGTERM) or not gate.process.is_running(), "still running", every=0.2)
-            assert gate.process.wait(20) == 3, "cut short, and said so"
-        service.release.set()
+    with under_way({"drain_timeout": "10m"}) as (_, gate, _busy):
+        gate.process.signal(signal.SIGTERM)
+        until(lambda: b"Draining" in gate.process.output, "no drain")
+        until(lambda: gate.process.signal(signal.SIGTERM) or not gate.process.is_running(), "still running", every=0.2)
+        assert gate.process.wait(20) == 3, "cut short, and said so"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_gateway_answers_signals_before_it_takes_connections(number):
+    """It once was ready a few milliseconds before it caught them: whoever saw that and sent one killed it."""
+    with Recorder() as service, Gate({"orders": service}, start=False) as gate:
+        gate.process = Process("serve", "--config", gate.config, state=gate.state, cwd=gate.dir)
+        until(lambda: is_open(gate.port), "it does not listen", every=0)
+        gate.process.signal(number)
+        if number == signal.SIGTERM:
+            assert gate.process.wait(20) == 0
+        else:
+            until(gate.is_ready, "it is not ready")
+            assert gate.terminate() == 0

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use postern_gateway::config::Config;
 use postern_gateway::state::{STATE_DIR_DEFAULT, StateDir, StateError};
 
 use crate::commands;
@@ -64,6 +65,12 @@ impl StateArg {
     /// Where the folder is.
     pub(crate) fn path(&self) -> PathBuf {
         self.named().unwrap_or_else(|| PathBuf::from(STATE_DIR_DEFAULT))
+    }
+
+    /// Where the folder of a configured gateway is: the command line and the environment come before the file, and that
+    /// before the default.
+    pub(crate) fn path_for(&self, config: &Config) -> PathBuf {
+        self.named().or_else(|| config.state_dir.clone()).unwrap_or_else(|| self.path())
     }
 
     /// The folder, which must be there.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use postern_gateway::config::Config;
 use postern_gateway::gateway::{self, Running};
 use postern_gateway::state::StateDir;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use self::reload::Reloading;
@@ -36,16 +36,50 @@ pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, St
     Ok(running)
 }
 
+/// The signals that a gateway answers. Until this is made each of them ends the process as it would any other; so it is
+/// made before a gateway is ready, because whoever sees it ready may send one.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// SIGUSR1: the access log's file was rotated.
+    rotated: Signal,
+    /// SIGHUP: the configuration is to be read anew.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    /// Catches those that end and those that rotate.
+    pub(crate) fn catch() -> Result<Self, Stop> {
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+            rotated: caught(SignalKind::user_defined1())?,
+            hangup: None,
+        })
+    }
+
+    /// Catches SIGHUP as well, for a gateway that has a file to read anew.
+    pub(crate) fn catch_with_hangup() -> Result<Self, Stop> {
+        Ok(Self { hangup: Some(caught(SignalKind::hangup())?), ..Self::catch()? })
+    }
+}
+
+fn caught(kind: SignalKind) -> Result<Signal, Stop> {
+    signal(kind).map_err(|error| Stop::failed(format!("cannot wait for signals: {error}")))
+}
+
 /// Stays until SIGINT or SIGTERM, then drains. A second signal ends the process at once. SIGUSR1 opens the access log's
 /// file anew, for log rotation.
 ///
 /// Where a configuration `file` is given, SIGHUP and every change of it, or of a file that it names, put it in force anew.
-pub(crate) async fn until_signal(running: Running, state: &StateDir, file: Option<&Path>) -> Result<(), Stop> {
-    let cannot = |error| Stop::failed(format!("cannot wait for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let mut rotated = signal(SignalKind::user_defined1()).map_err(cannot)?;
-    let mut reloading = file.map(|file| Reloading::new(file, &running)).transpose().map_err(cannot)?;
+pub(crate) async fn until_signal(
+    running: Running,
+    state: &StateDir,
+    file: Option<&Path>,
+    signals: Signals,
+) -> Result<(), Stop> {
+    let Signals { mut interrupt, mut terminate, mut rotated, hangup } = signals;
+    let mut reloading = file.zip(hangup).map(|(file, hangup)| Reloading::new(file, hangup, &running));
     let mut watchdog = Watchdog::asked_for();
     systemd::ready(&status(&running));
     loop {

@@ -13,7 +13,7 @@ use postern_gateway::state::StateDir;
 use super::{block_on, init};
 use crate::cli::StateArg;
 use crate::output::{self, Paint};
-use crate::serving;
+use crate::serving::{self, Signals};
 use crate::stop::{Exit, Stop};
 
 /// The resource that a URL without a name becomes.
@@ -67,6 +67,7 @@ pub(crate) fn run(args: ProxyArgs, state: &StateArg) -> Result<Exit, Stop> {
     };
     serving::log_to_stderr("warn");
     block_on(async {
+        let signals = Signals::catch()?;
         let running = serving::start(config, folder.clone()).await?;
         let address = running.data_addresses().first().copied().unwrap_or(args.listen);
         // Written only now: a gateway that does not start leaves nothing behind that looks as if it had.
@@ -74,7 +75,7 @@ pub(crate) fn run(args: ProxyArgs, state: &StateArg) -> Result<Exit, Stop> {
             write_token(&folder, &key, name)?;
         }
         greet(&folder, address, running.admin_address(), &names)?;
-        serving::until_signal(running, &folder, None).await
+        serving::until_signal(running, &folder, None, signals).await
     })?;
     Ok(Exit::Done)
 }

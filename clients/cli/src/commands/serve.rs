@@ -9,7 +9,7 @@ use postern_gateway::state::StateDir;
 use super::block_on;
 use crate::cli::StateArg;
 use crate::output::{self, plain};
-use crate::serving;
+use crate::serving::{self, Signals};
 use crate::stop::{Exit, Stop};
 
 /// `postern serve`
@@ -41,20 +41,16 @@ pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
         let mistakes = errors.mistakes.iter().map(|mistake| format!("\n  {}", plain(&mistake.to_string())));
         Stop::failed(format!("{} is refused:{}", args.config.display(), mistakes.collect::<String>()))
     })?;
-    // The command line and the environment come before the file, and that before the default.
-    let folder = match (state.named(), &config.state_dir) {
-        (None, Some(dir)) => StateDir::open(dir),
-        _ => state.open(),
-    };
-    let folder = folder.map_err(Stop::failed)?;
+    let folder = StateDir::open(state.path_for(&config)).map_err(Stop::failed)?;
     serving::log_to_stderr("info");
     block_on(async {
+        let signals = Signals::catch_with_hangup()?;
         let running = serving::start(config, folder.clone()).await?;
         for address in running.data_addresses() {
             output::note(&format!("Messages: {address}"));
         }
         output::note(&format!("Administration: http://{}", running.admin_address()));
-        serving::until_signal(running, &folder, Some(&args.config)).await
+        serving::until_signal(running, &folder, Some(&args.config), signals).await
     })?;
     Ok(Exit::Done)
 }

@@ -4,13 +4,12 @@
 //! a file that is not there yet, and of files that a broken configuration names nothing is known: so a refused one is
 //! looked at again now and then, quietly, until it is good.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_gateway::config::Config;
 use postern_gateway::gateway::Running;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep_until};
 
 use super::watch::Watch;
@@ -31,15 +30,9 @@ pub(super) struct Reloading {
 }
 
 impl Reloading {
-    pub(super) fn new(file: &Path, running: &Running) -> io::Result<Self> {
+    pub(super) fn new(file: &Path, hangup: Signal, running: &Running) -> Self {
         let watch = Watch::new(files(file, &running.generation().config));
-        Ok(Self {
-            file: file.to_owned(),
-            hangup: signal(SignalKind::hangup())?,
-            watch,
-            is_unreadable: false,
-            again_at: Instant::now(),
-        })
+        Self { file: file.to_owned(), hangup, watch, is_unreadable: false, again_at: Instant::now() }
     }
 
     /// Waits for a reason to read the configuration anew. May be let go at any time; [`Self::reload`] may not.

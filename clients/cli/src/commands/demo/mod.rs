@@ -24,7 +24,7 @@ use super::{block_on, init, now};
 use crate::admin::AdminClient;
 use crate::http::BaseUrl;
 use crate::output::{self, Paint};
-use crate::serving;
+use crate::serving::{self, Signals};
 use crate::stop::{Exit, Stop};
 
 /// The resource that the sample service is.
@@ -87,7 +87,8 @@ async fn demonstrate(args: &DemoArgs, state: &StateDir) -> Result<(), Stop> {
         return Ok(());
     }
     invite(state, data, running.admin_address(), &full, &reader)?;
-    serving::until_signal(running, state, None).await
+    // Not before: whoever wants to see no more of the show can end it at once.
+    serving::until_signal(running, state, None, Signals::catch()?).await
 }
 
 fn config(service: &SampleService, data: SocketAddr, admin: SocketAddr) -> Result<Config, Stop> {
