@@ -24,7 +24,7 @@ use crate::ledger::{EmbeddedOptions, Ledger};
 use crate::limits::Limits;
 use crate::listener::Connections;
 use crate::state::StateDir;
-use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry, Traces};
+use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry};
 use crate::upstream::{Board, keeper};
 use crate::worker_thread::Parts;
 
@@ -44,8 +44,11 @@ pub enum StartError {
     #[error(transparent)]
     Ledger(#[from] crate::ledger::LedgerError),
     /// What the configuration names cannot be used.
-    #[error(transparent)]
-    Configured(#[from] NotBuilt),
+    #[error("{}", sentences(reasons))]
+    Configured {
+        /// Every reason, never empty.
+        reasons: Vec<NotBuilt>,
+    },
     /// Administration.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
@@ -57,14 +60,19 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// Traces.
-    #[error(transparent)]
-    Traces(#[from] crate::telemetry::TracesError),
     /// A thread or its runtime.
     #[error(
         "a thread cannot be started: {0}. The system's limit on threads or open files is too low for this gateway."
     )]
     Thread(std::io::Error),
+}
+
+/// One alone, or each on a line of its own.
+fn sentences(reasons: &[NotBuilt]) -> String {
+    match reasons {
+        [only] => only.to_string(),
+        several => several.iter().map(|reason| format!("\n  {reason}")).collect(),
+    }
 }
 
 /// Why a configuration was not put in force: each reason a sentence. The one before stays.
@@ -169,6 +177,12 @@ impl Running {
             .map_err(|reasons| NotReloaded { reasons: reasons.iter().map(ToString::to_string).collect() })?;
         let next = Arc::new(next);
         let changes = next.changes_since(&before);
+        // The one step that can fail comes first.
+        let limits = &next.config.limits;
+        self.telemetry
+            .traces()
+            .follow(next.collector.as_ref(), limits.trace_queue_spans_max)
+            .map_err(|error| NotReloaded { reasons: vec![StartError::Thread(error).to_string()] })?;
         self.connections.follow(&next.config.limits);
         self.board.set(&next.rosters, &next.config.limits);
         self.budget.set_max(next.config.limits.buffered_bytes_max);
@@ -210,17 +224,17 @@ impl Drop for Running {
 /// [`StartError`]: nothing keeps running in that case.
 pub async fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
     let access_log = open_access_log(&config)?;
-    let spans_max = config.limits.trace_queue_spans_max;
-    let traces = config.telemetry.as_ref().map(|settings| Traces::start(settings, spans_max)).transpose()?;
-    let telemetry = Telemetry::new(access_log, traces.unwrap_or_else(Traces::off));
+    let telemetry = Telemetry::new(access_log);
     let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
     let standing = Arc::clone(ledger.standing());
     let connections = Connections::new(&config.limits);
     let budget = Budget::new(config.limits.buffered_bytes_max);
     telemetry.watch_budget(&budget);
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let generation = Generation::build(config, None, &standing, workers)
-        .map_err(|reasons| reasons.into_iter().next().map_or_else(nothing_said, StartError::Configured))?;
+    let generation =
+        Generation::build(config, None, &standing, workers).map_err(|reasons| StartError::Configured { reasons })?;
+    let spans_max = generation.config.limits.trace_queue_spans_max;
+    telemetry.traces().follow(generation.collector.as_ref(), spans_max).map_err(StartError::Thread)?;
     telemetry.config().generation.set(generation.number);
     let admin_listen = generation.config.admin.listen;
     let board = Board::new();
@@ -267,11 +281,6 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
     Ok(running)
 }
 
-/// Never met: what failed to build has said why.
-fn nothing_said() -> StartError {
-    StartError::Thread(std::io::Error::other("the configuration could not be put in force"))
-}
-
 /// What differs and cannot change while the gateway runs: each a sentence.
 fn unchangeable(before: &Config, after: &Config) -> Vec<String> {
     let differs = [
@@ -279,10 +288,8 @@ fn unchangeable(before: &Config, after: &Config) -> Vec<String> {
         ("admin.listen", before.admin != after.admin),
         ("state_dir", before.state_dir != after.state_dir),
         ("ledger", before.ledger != after.ledger),
-        ("telemetry", before.telemetry != after.telemetry),
         ("log.access", before.access_log != after.access_log),
         ("limits.ledger_queue_max", before.limits.ledger_queue_max != after.limits.ledger_queue_max),
-        ("limits.trace_queue_spans_max", before.limits.trace_queue_spans_max != after.limits.trace_queue_spans_max),
         ("limits.log_queue_lines_max", before.limits.log_queue_lines_max != after.limits.log_queue_lines_max),
     ];
     let differing = differs.into_iter().filter(|(_, differs)| *differs);

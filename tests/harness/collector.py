@@ -1,5 +1,6 @@
 """An OpenTelemetry collector for tests: takes OTLP over HTTP and reads it with the project's own generated classes."""
 
+import ssl
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,10 +32,16 @@ def value(any_value):
 
 
 class Collector:
-    """Keeps every request as bytes and every span decoded. `answer` is the status that it answers."""
+    """Keeps every request as bytes and every span decoded. `answer` is the status that it answers.
 
-    def __init__(self):
+    With `tls`, a certificate and its key, it takes spans over TLS alone; with `client_ca` too it asks for a certificate
+    that this authority signed. `connections` counts whoever connected, `moved_to` is where it sends its callers instead.
+    """
+
+    def __init__(self, tls=None, client_ca=None):
         self.bodies, self.headers, self.spans, self.answer = [], [], [], 200
+        self.connections, self.moved_to = 0, None
+        self.context = self.tls_context(tls, client_ca) if tls else None
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +53,8 @@ class Collector:
                 if status == 200:
                     collector.take(self.path, dict(self.headers), body)
                 self.send_response(status)
+                if collector.moved_to:
+                    self.send_header("location", collector.moved_to)
                 self.send_header("content-type", "application/x-protobuf")
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -53,13 +62,29 @@ class Collector:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def get_request(self):
+                connection, peer = super().get_request()
+                collector.connections += 1
+                return (collector.context.wrap_socket(connection, server_side=True) if collector.context else connection), peer
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    @staticmethod
+    def tls_context(tls, client_ca):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        context.set_alpn_protocols(["http/1.1"])
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(client_ca)
+        return context
+
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.server.server_port}"
 
     def take(self, path, headers, body):
         assert path == "/v1/traces" and headers.get("Content-Type", headers.get("content-type")) == "application/x-protobuf"

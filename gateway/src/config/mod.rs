@@ -158,12 +158,13 @@ impl Config {
     /// has changed.
     pub fn files(&self) -> Vec<&Path> {
         let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]);
-        let of_resources = self.resources.iter().flat_map(|resource| {
-            let upstream = &resource.upstream_tls;
-            let (cert, key) = upstream.identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
-            [resource.anonymous.as_ref(), upstream.ca.as_ref(), cert, key]
-        });
-        tls.chain(of_resources).flatten().map(PathBuf::as_path).collect()
+        let telemetry = self.telemetry.iter();
+        let telemetry =
+            telemetry.flat_map(|telemetry| telemetry.tls.files().into_iter().chain([telemetry.headers.as_ref()]));
+        let of_resources = self.resources.iter();
+        let of_resources = of_resources
+            .flat_map(|resource| resource.upstream_tls.files().into_iter().chain([resource.anonymous.as_ref()]));
+        tls.chain(telemetry).chain(of_resources).flatten().map(PathBuf::as_path).collect()
     }
 
     /// Reads the text of a file; relative file names in it start at `dir`.

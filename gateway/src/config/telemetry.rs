@@ -1,10 +1,10 @@
-//! The `[telemetry]` table: where traces go, under which name, and how many of them.
+//! The `[telemetry]` table: where traces go and whom TLS trusts there, under which name, and how many of them.
 
 use std::path::{Path, PathBuf};
 
 use super::errors::Mistakes;
 use super::raw::{Entry, Section};
-use super::{file, values};
+use super::{UpstreamTls, file, upstream, values};
 
 /// Where OpenTelemetry collectors take OTLP over HTTP.
 const EXAMPLE: &str = "\"http://127.0.0.1:4318\"";
@@ -23,11 +23,15 @@ pub struct Telemetry {
     pub sample_millionths: u32,
     /// A file of header fields for the collector, an API key for example.
     pub headers: Option<PathBuf>,
+    /// TLS to the collector, by the rules of TLS to services.
+    pub tls: UpstreamTls,
 }
 
 /// A collector's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
+    /// Whether it is spoken to over TLS.
+    pub is_tls: bool,
     /// Name or address, without brackets.
     pub host: String,
     /// The port.
@@ -36,6 +40,13 @@ pub struct Collector {
     pub authority: String,
     /// Path of the requests, `/v1/traces` at its end.
     pub path: String,
+}
+
+impl Collector {
+    /// The URL that spans are posted to.
+    pub fn url(&self) -> String {
+        format!("{}://{}{}", if self.is_tls { "https" } else { "http" }, self.authority, self.path)
+    }
 }
 
 pub(super) fn read(mut section: Section<'_>, dir: &Path, m: &mut Mistakes<'_>) -> Option<Telemetry> {
@@ -52,26 +63,46 @@ pub(super) fn read(mut section: Section<'_>, dir: &Path, m: &mut Mistakes<'_>) -
     let service_name = section.value("service_name").and_then(|entry| service_name(&entry, m));
     let sample = section.value("sample").and_then(|entry| entry.millionths(m));
     let headers = section.value("otlp_headers").map(|entry| file(&entry, "\"collector.headers\"", dir, m));
+    let tls = section.value("tls").map(|entry| tls(&entry, otlp.as_ref(), dir, m));
     section.finish(m);
     // A file that was named and not found is a mistake already; it must not come out as "no headers".
     let headers = match headers {
         Some(found) => Some(found?),
         None => None,
     };
+    let tls = match tls {
+        Some(read) => read?,
+        None => UpstreamTls::default(),
+    };
     Some(Telemetry {
         otlp: otlp?,
         service_name: service_name.unwrap_or_else(|| "postern".to_owned()),
         sample_millionths: sample.unwrap_or(1_000_000),
         headers,
+        tls,
     })
+}
+
+/// Whom TLS to the collector trusts, where it is spoken to over TLS.
+fn tls(entry: &Entry<'_>, otlp: Option<&Collector>, dir: &Path, m: &mut Mistakes<'_>) -> Option<UpstreamTls> {
+    let tls = upstream::tls(entry.section(m)?, dir, m);
+    if otlp.is_some_and(|collector| !collector.is_tls) {
+        entry.mistake(m, "the collector is not spoken to over TLS; write \"https://…\" in otlp, or remove this table.");
+    }
+    tls
 }
 
 fn collector(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> Option<Collector> {
     let text = entry.text(m, EXAMPLE)?;
-    let Some(rest) = text.strip_prefix("http://") else {
+    let schemes = [("http://", false, 80), ("https://", true, 443)];
+    let written =
+        schemes.into_iter().find_map(|(scheme, is_tls, port)| Some((text.strip_prefix(scheme)?, is_tls, port)));
+    let Some((rest, is_tls, port_default)) = written else {
         entry.mistake(
             m,
-            format!("{text:?} is not an http:// URL; name a collector that takes OTLP over HTTP, like {EXAMPLE}. For one behind TLS run a collector beside the gateway that passes the spans on."),
+            format!(
+                "{text:?} is no http:// or https:// URL; name a collector that takes OTLP over HTTP, like {EXAMPLE}."
+            ),
         );
         return None;
     };
@@ -79,8 +110,9 @@ fn collector(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> Option<Collector> {
     let is_plain = |path: &str| path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~".contains(&b));
     match values::split_host_port(authority) {
         Some((host, port)) if is_plain(path) => Some(Collector {
+            is_tls,
             host,
-            port: port.unwrap_or(80),
+            port: port.unwrap_or(port_default),
             authority: authority.to_owned(),
             path: format!("{}/v1/traces", path.trim_end_matches('/')),
         }),

@@ -24,7 +24,7 @@ fn the_default_file_says_what_the_code_does() {
 /// Every key that the code knows stands in the default file, commented out where it has no default.
 #[test]
 fn the_default_file_names_every_key() {
-    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n[resource.r.cors]\nzz = 1\n[resource.r.upstream_tls]\nzz = 1\n";
+    let everything = "zz = 1\n[tls]\nzz = 1\n[admin]\nzz = 1\n[ledger]\nzz = 1\n[log]\nzz = 1\n[telemetry]\nzz = 1\n[telemetry.tls]\nzz = 1\n[limits]\nzz = 1\n[resource.r]\nzz = 1\n[resource.r.health]\nzz = 1\n[resource.r.cors]\nzz = 1\n[resource.r.upstream_tls]\nzz = 1\n";
     let mut keys = 0;
     for mistake in mistakes(everything) {
         let Some((_, known)) = mistake.split_once("the keys here are ") else { continue };

@@ -45,6 +45,14 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
 }
 
+impl UpstreamTls {
+    /// The files that it names.
+    pub(super) fn files(&self) -> [Option<&PathBuf>; 3] {
+        let (cert, key) = self.identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
+        [self.ca.as_ref(), cert, key]
+    }
+}
+
 /// One address a service is reached at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {

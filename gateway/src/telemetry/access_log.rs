@@ -281,7 +281,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::telemetry::{ALLOWED, Protocol, Telemetry, Traces};
+    use crate::telemetry::{ALLOWED, Protocol, Telemetry};
 
     fn line<'a>(path: &'a [u8]) -> AccessLine<'a> {
         AccessLine {
@@ -308,7 +308,7 @@ mod tests {
     fn written(lines: &[AccessLine<'_>]) -> String {
         let memory = Arc::<Mutex<Vec<u8>>>::default();
         let log = AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap();
-        let telemetry = Telemetry::new(log, Traces::off());
+        let telemetry = Telemetry::new(log);
         let worker = telemetry.worker();
         lines.iter().for_each(|line| worker.log(line));
         drop(telemetry);
@@ -392,8 +392,7 @@ mod tests {
     #[test]
     fn lines_of_several_workers_come_in_the_order_of_their_messages() {
         let memory = Arc::<Mutex<Vec<u8>>>::default();
-        let telemetry =
-            Telemetry::new(AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap(), Traces::off());
+        let telemetry = Telemetry::new(AccessLog::start(Output::Memory(Arc::clone(&memory)), 100).unwrap());
         let (one, two) = (telemetry.worker(), telemetry.worker());
         let shared = telemetry.access_log().shared.as_ref().unwrap();
         // Nothing is drained while the list of buffers is held.
@@ -414,11 +413,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let log = AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap();
-        let telemetry = Telemetry::new(log, Traces::off());
+        let telemetry = Telemetry::new(log);
         telemetry.worker().log(&line(b"/one"));
         drop(telemetry);
-        let telemetry =
-            Telemetry::new(AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap(), Traces::off());
+        let telemetry = Telemetry::new(AccessLog::open(AccessLogTarget::File(path.clone()), 10).unwrap());
         telemetry.worker().log(&line(b"/two"));
         drop(telemetry);
         let text = std::fs::read_to_string(&path).unwrap();

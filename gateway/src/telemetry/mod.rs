@@ -9,6 +9,7 @@
 
 pub mod access_line;
 pub mod access_log;
+mod destination;
 mod exporter;
 pub mod metrics;
 mod otlp;
@@ -27,13 +28,14 @@ use crate::budget::Budget;
 use crate::listener::NotServed;
 pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
+pub use destination::{Destination, DestinationError};
 pub use metrics::{
     ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, OpenStream, Protocol, SharedCounter, StreamKind,
 };
 use metrics::{DecisionCounter, TrafficCounters, WorkerCounters, class_of};
 pub(crate) use otlp::known_method;
 pub use summary::{ResourceSummary, Summary};
-pub use traces::{Spans, Traces, TracesError};
+pub use traces::{Spans, Traces};
 
 /// The reason under which an allowed message is counted; every other reason is a stable problem type.
 pub const ALLOWED: &str = "allowed";
@@ -50,22 +52,22 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Telemetry that writes its access log through `access_log` and sends its spans through `traces`.
-    pub fn new(access_log: AccessLog, traces: Traces) -> Arc<Self> {
+    /// Telemetry that writes its access log through `access_log`. It records no traces until it is told where they go.
+    pub fn new(access_log: AccessLog) -> Arc<Self> {
         Arc::new(Self {
             workers: Mutex::default(),
             ledger: Arc::default(),
             config: ConfigMetrics::default(),
             budget: OnceLock::new(),
             access_log,
-            traces,
+            traces: Traces::off(),
             rates: summary::Rates::default(),
         })
     }
 
     /// Telemetry that counts and logs nothing to anywhere; for tests and for embedding.
     pub fn without_log() -> Arc<Self> {
-        Self::new(AccessLog::off(), Traces::off())
+        Self::new(AccessLog::off())
     }
 
     /// A new worker's own counters and its way to the access log. One per thread that serves messages.
@@ -100,6 +102,11 @@ impl Telemetry {
     /// The access log, to have it reopened after a rotation.
     pub fn access_log(&self) -> &AccessLog {
         &self.access_log
+    }
+
+    /// The way of spans to a collector, which a reload changes.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// How often each worker's loop has turned.

@@ -2,20 +2,21 @@
 //!
 //! A worker hands over what it knows of a message when the message is over, into a buffer of its own, like a line of the
 //! access log; a thread of its own ([`super::exporter`]) takes the buffers every second and sends them. The buffers are
-//! bounded; what does not fit is dropped and counted, and no message ever waits for a collector.
+//! bounded; what does not fit is dropped and counted, and no message ever waits for a collector. A reload may turn traces on
+//! and off and name another collector: [`Traces::follow`].
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
-use super::exporter::{self, Destination, HeadersError};
+use super::destination::Destination;
+use super::exporter::{self, Orders};
 use super::lock;
 use super::metrics::{Protocol, SharedCounter};
-use crate::config;
 use crate::limits::TRACE_BATCH_MESSAGES_MAX;
 
 /// All that a trace shows of one message: a server span, and below it the client span of its upstream exchange.
@@ -80,31 +81,35 @@ impl Spans {
     }
 }
 
-/// The way of spans to a collector: buffers and a thread that empties them. Dropping it sends what is waiting, within a
-/// bound.
+/// The way of spans to a collector: buffers, and while there is a collector a thread that empties them. Dropping it sends
+/// what is waiting, within a bound.
 pub struct Traces {
-    shared: Option<Arc<Shared>>,
-    exporter: Option<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    shared: Arc<Shared>,
+    threads: Mutex<Threads>,
 }
 
-/// Why traces cannot be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum TracesError {
-    /// The file of header fields.
-    #[error(transparent)]
-    Headers(#[from] HeadersError),
-    /// The thread.
-    #[error("the thread that sends traces cannot be started: {0}. The system's limit on threads is too low.")]
-    Thread(#[from] std::io::Error),
+/// The threads that send.
+#[derive(Default)]
+struct Threads {
+    exporter: Option<Exporter>,
+    /// Those that were told to end, and send what is left.
+    ending: Vec<JoinHandle<()>>,
+}
+
+struct Exporter {
+    destination: watch::Sender<Arc<Destination>>,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
 }
 
 /// What workers and exporter share.
 pub(super) struct Shared {
     buffers: Mutex<Vec<Arc<Mutex<Buffer>>>>,
-    pub(super) spans_max: usize,
+    /// Whether there is a collector.
+    is_on: AtomicBool,
+    spans_max: AtomicUsize,
     /// A trace that begins here is recorded where its random number is smaller.
-    sampled_below: u64,
+    sampled_below: AtomicU64,
     pub(super) wake: Notify,
     pub(super) exported: SharedCounter,
     pub(super) dropped: SharedCounter,
@@ -119,75 +124,121 @@ struct Buffer {
 }
 
 impl Traces {
-    /// No traces.
+    /// No traces, until [`Traces::follow`] names a collector.
     pub fn off() -> Self {
-        Self { shared: None, exporter: None, stop: watch::channel(false).0 }
-    }
-
-    /// Starts sending. Each worker may have `spans_max` spans waiting.
-    ///
-    /// # Errors
-    /// [`TracesError`]
-    pub fn start(settings: &config::Telemetry, spans_max: usize) -> Result<Self, TracesError> {
-        let destination = Destination::new(settings)?;
-        let share = f64::from(settings.sample_millionths) / 1e6;
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             buffers: Mutex::default(),
-            spans_max,
-            // Rounded where it is too large for a float to be exact, which takes less than one message in 2^52.
-            sampled_below: if settings.sample_millionths >= 1_000_000 {
-                u64::MAX
-            } else {
-                (share * 2f64.powi(64)) as u64
-            },
+            is_on: AtomicBool::new(false),
+            spans_max: AtomicUsize::new(0),
+            sampled_below: AtomicU64::new(0),
             wake: Notify::new(),
             exported: SharedCounter::default(),
             dropped: SharedCounter::default(),
             failing: AtomicBool::new(false),
-        });
+        };
+        Self { shared: Arc::new(shared), threads: Mutex::default() }
+    }
+
+    /// Sends spans there from now on; `None`: records none any more, and the collector until now gets what waits. Each
+    /// worker may have `spans_max` spans waiting. What waits while one collector takes the place of another goes to the
+    /// new one; a request that is under way is not cut.
+    ///
+    /// # Errors
+    /// A thread cannot be started. Then nothing has changed.
+    pub fn follow(&self, destination: Option<&Arc<Destination>>, spans_max: usize) -> std::io::Result<()> {
+        let mut threads = lock(&self.threads);
+        let Some(destination) = destination else {
+            // Before the thread takes what waits for the last time: whoever puts something later sees that nobody comes.
+            self.shared.is_on.store(false, Ordering::Relaxed);
+            threads.end();
+            return Ok(());
+        };
+        match &threads.exporter {
+            None => threads.exporter = Some(self.exporter(destination)?),
+            Some(exporter) => {
+                exporter.destination.send_if_modified(|before| {
+                    let differs = !Arc::ptr_eq(before, destination);
+                    *before = Arc::clone(destination);
+                    differs
+                });
+            }
+        }
+        let below = sampled_below(destination.settings.sample_millionths);
+        self.shared.sampled_below.store(below, Ordering::Relaxed);
+        self.shared.spans_max.store(spans_max, Ordering::Relaxed);
+        self.shared.is_on.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn exporter(&self, destination: &Arc<Destination>) -> std::io::Result<Exporter> {
+        let (destination, ordered) = watch::channel(Arc::clone(destination));
         let (stop, stopped) = watch::channel(false);
-        let of_exporter = Arc::clone(&shared);
+        let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("traces".into());
-        let exporter = thread.spawn(move || exporter::run(&of_exporter, &destination, stopped))?;
-        Ok(Self { shared: Some(shared), exporter: Some(exporter), stop })
+        let thread = thread.spawn(move || exporter::run(&shared, Orders { destination: ordered, stopped }))?;
+        Ok(Exporter { destination, stop, thread })
     }
 
     /// Spans that a collector took so far.
     pub fn exported(&self) -> u64 {
-        self.shared.as_ref().map_or(0, |shared| shared.exported.read())
+        self.shared.exported.read()
     }
 
     /// Spans that were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.shared.as_ref().map_or(0, |shared| shared.dropped.read())
+        self.shared.dropped.read()
     }
 
     /// Whether the last attempt to send failed.
     pub fn is_failing(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.failing.load(Ordering::Relaxed))
+        self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// A worker's way in.
     pub(super) fn sink(&self) -> Sink {
-        Sink(self.shared.as_ref().map(|shared| {
-            let buffer = Arc::<Mutex<Buffer>>::default();
-            lock(&shared.buffers).push(Arc::clone(&buffer));
-            (Arc::clone(shared), buffer)
-        }))
+        let buffer = Arc::<Mutex<Buffer>>::default();
+        lock(&self.shared.buffers).push(Arc::clone(&buffer));
+        Sink { shared: Arc::clone(&self.shared), buffer }
     }
 }
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(exporter) = self.exporter.take() {
+        let mut threads = lock(&self.threads);
+        threads.end();
+        for thread in threads.ending.drain(..) {
             // One that panicked has nothing left to send; there is nobody to tell at this point.
-            let _ = exporter.join();
+            let _ = thread.join();
         }
     }
 }
 
+impl Threads {
+    /// Tells the thread to send what is left and to end. Nobody waits for it before the gateway itself ends.
+    fn end(&mut self) {
+        self.ending.retain(|thread| !thread.is_finished());
+        if let Some(exporter) = self.exporter.take() {
+            exporter.stop.send_replace(true);
+            self.ending.push(exporter.thread);
+        }
+    }
+}
+
+/// The number under which a random one of 64 bits stays in so many of a million cases.
+fn sampled_below(millionths: u32) -> u64 {
+    if millionths >= 1_000_000 {
+        return u64::MAX;
+    }
+    // Rounded where it is too large for a float to be exact, which takes less than one message in 2^52.
+    (f64::from(millionths) / 1e6 * 2f64.powi(64)) as u64
+}
+
 impl Shared {
+    /// How many spans may wait at a worker, and how many at the exporter.
+    pub(super) fn spans_max(&self) -> usize {
+        self.spans_max.load(Ordering::Relaxed)
+    }
+
     /// Takes all that waits, in the order in which each worker put it.
     pub(super) fn take(&self) -> Vec<Spans> {
         let buffers = lock(&self.buffers).clone();
@@ -196,26 +247,30 @@ impl Shared {
 }
 
 /// One worker's way to the exporter.
-pub(super) struct Sink(Option<(Arc<Shared>, Arc<Mutex<Buffer>>)>);
+pub(super) struct Sink {
+    shared: Arc<Shared>,
+    buffer: Arc<Mutex<Buffer>>,
+}
 
 impl Sink {
-    /// Whether there are traces at all.
+    /// Whether there are traces at all. Asked once a message: one load that no other thread writes but in a reload.
     pub(super) fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.shared.is_on.load(Ordering::Relaxed)
     }
 
     /// Whether a trace that begins here is recorded; `random` is any number, each as likely as the others.
     pub(super) fn samples(&self, random: u64) -> bool {
-        self.0.as_ref().is_some_and(|(shared, _)| random < shared.sampled_below || shared.sampled_below == u64::MAX)
+        let below = self.shared.sampled_below.load(Ordering::Relaxed);
+        random < below || below == u64::MAX
     }
 
     pub(super) fn push(&self, spans: Spans) {
-        let Some((shared, buffer)) = &self.0 else { return };
-        let count = spans.count();
+        let (shared, count) = (&self.shared, spans.count());
         let is_batch = {
             // Only this worker and, for the length of a pointer swap, the exporter take this lock.
-            let mut buffer = lock(buffer);
-            if buffer.spans + count > shared.spans_max {
+            let mut buffer = lock(&self.buffer);
+            // Where traces ended while the message was under way, nobody comes for its spans.
+            if !self.is_on() || buffer.spans + count > shared.spans_max() {
                 shared.dropped.add(count as u64);
                 return;
             }

@@ -22,10 +22,17 @@ use crate::tls::{TlsError, certificates_in, private_key_in};
 
 /// What ALPN calls HTTP/2.
 const H2: &[u8] = b"h2";
+/// What ALPN calls HTTP/1.1.
+const HTTP11: &[u8] = b"http/1.1";
+
+/// The table in which a resource's settings stand, as sentences name it.
+const UPSTREAM_TLS: &str = "upstream_tls";
 
 /// What a resource's TLS connections are made with.
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    /// Where the settings stand, for whoever has to correct them.
+    table: &'static str,
     /// The name that is asked for and verified, where it is not the URL's host.
     server_name: Option<ServerName<'static>>,
     digest: [u8; 32],
@@ -53,10 +60,12 @@ pub enum ClientTlsError {
     },
     /// The system has no authorities.
     #[error(
-        "the system has no authorities to verify services with{}; install its package of CA certificates, or name a PEM file in upstream_tls.ca.",
+        "the system has no authorities to verify services with{}; install its package of CA certificates, or name a PEM file in {table}.ca.",
         reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default()
     )]
     NoSystemAuthorities {
+        /// Where the settings stand.
+        table: &'static str,
         /// What went wrong in reading them.
         reason: Option<String>,
     },
@@ -69,8 +78,10 @@ pub enum ClientTlsError {
         reason: Error,
     },
     /// A host that no certificate can be for.
-    #[error("{host:?} is no name that a certificate can be issued for; write the name in upstream_tls.server_name.")]
+    #[error("{host:?} is no name that a certificate can be issued for; write the name in {table}.server_name.")]
     ServerName {
+        /// Where the settings stand.
+        table: &'static str,
         /// The host.
         host: String,
     },
@@ -90,16 +101,33 @@ impl ClientTls {
         if hosts.is_empty() {
             return Ok(None);
         }
-        let server_name = settings.server_name.as_deref().map(server_name).transpose()?;
+        Self::offering(&[H2, HTTP11], &hosts, settings, UPSTREAM_TLS).map(|tls| Some(Arc::new(tls)))
+    }
+
+    /// The same for one service that is spoken to in HTTP/1.1 alone; `table` is where its settings stand.
+    ///
+    /// # Errors
+    /// Which file is wrong, and what to do.
+    pub fn http1(host: &str, settings: &UpstreamTls, table: &'static str) -> Result<Self, ClientTlsError> {
+        Self::offering(&[HTTP11], &[host], settings, table)
+    }
+
+    fn offering(
+        protocols: &[&[u8]],
+        hosts: &[&str],
+        settings: &UpstreamTls,
+        table: &'static str,
+    ) -> Result<Self, ClientTlsError> {
+        let server_name = settings.server_name.as_deref().map(|name| server_name(name, table)).transpose()?;
         if server_name.is_none() {
             for host in hosts {
-                self::server_name(host)?;
+                self::server_name(host, table)?;
             }
         }
         let mut digest = Sha256::new();
         let authorities = match &settings.ca {
             Some(file) => certificates_in(file)?,
-            None => system_authorities()?,
+            None => system_authorities(table)?,
         };
         let mut roots = RootCertStore::empty();
         for authority in authorities {
@@ -123,10 +151,10 @@ impl ClientTls {
                 builder.with_client_auth_cert(chain, key).map_err(no_pair)?
             }
         };
-        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.enable_early_data = false;
         digest.update(settings.server_name.as_deref().unwrap_or_default());
-        Ok(Some(Arc::new(Self { config: Arc::new(config), server_name, digest: digest.finalize().into() })))
+        Ok(Self { config: Arc::new(config), table, server_name, digest: digest.finalize().into() })
     }
 
     /// Whether the settings and their files said the same to both.
@@ -141,12 +169,54 @@ impl ClientTls {
     pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, bool)> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => server_name(host).map_err(io::Error::other)?,
+            None => server_name(host, self.table).map_err(io::Error::other)?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(name, stream).await.map_err(|error| explained(error, host))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| self.explained(error, host))?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
         Ok((stream, is_h2))
+    }
+
+    /// Why a handshake failed, so that whoever reads the log knows what to do.
+    fn explained(&self, error: io::Error, host: &str) -> io::Error {
+        let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+            let said = "it ended the connection in the middle of the TLS handshake";
+            return io::Error::new(error.kind(), format!("{said} ({error})"));
+        };
+        tracing::debug!(host, error = %tls, "a TLS handshake with an upstream failed");
+        io::Error::other(self.why(tls))
+    }
+
+    /// What an error of TLS means, as a clause, with what to do. Some come only after the handshake: with TLS 1.3 that a
+    /// certificate is missing is one of them.
+    pub fn why(&self, error: &Error) -> String {
+        let table = self.table;
+        match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                format!("no authority that is trusted has signed its certificate; name the one that has in {table}.ca")
+            }
+            Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+                "its certificate has expired; renew it".to_owned()
+            }
+            Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => format!("its certificate is for another name ({error}); write the right one in {table}.server_name"),
+            Error::InvalidCertificate(wrong) => format!("its certificate cannot be accepted: {wrong}"),
+            Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
+                let both = self.config.alpn_protocols.len() > 1;
+                if both { "it offers neither HTTP/2 nor HTTP/1.1 (ALPN)" } else { "it does not offer HTTP/1.1 (ALPN)" }
+                    .to_owned()
+            }
+            Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+                format!("it refuses the handshake ({error}); if it asks for a certificate, name one in {table}.cert")
+            }
+            Error::InvalidMessage(_) => {
+                format!(
+                    "what came back is not TLS ({error}); if it speaks clear text there, write http:// in place of https://"
+                )
+            }
+            _ => format!("TLS failed: {error}"),
+        }
     }
 }
 
@@ -157,8 +227,8 @@ fn host(upstream: &Upstream) -> Option<&str> {
     }
 }
 
-fn server_name(host: &str) -> Result<ServerName<'static>, ClientTlsError> {
-    ServerName::try_from(host.to_owned()).map_err(|_| ClientTlsError::ServerName { host: host.to_owned() })
+fn server_name(host: &str, table: &'static str) -> Result<ServerName<'static>, ClientTlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| ClientTlsError::ServerName { table, host: host.to_owned() })
 }
 
 /// The certificate by which the gateway is known to the service, and its key.
@@ -174,46 +244,11 @@ fn identity(
 }
 
 /// The authorities that the system trusts.
-fn system_authorities() -> Result<Vec<CertificateDer<'static>>, ClientTlsError> {
+fn system_authorities(table: &'static str) -> Result<Vec<CertificateDer<'static>>, ClientTlsError> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
         let reason = found.errors.first().map(ToString::to_string);
-        return Err(ClientTlsError::NoSystemAuthorities { reason });
+        return Err(ClientTlsError::NoSystemAuthorities { table, reason });
     }
     Ok(found.certs)
-}
-
-/// Why a handshake failed, so that whoever reads the log knows what to do.
-fn explained(error: io::Error, host: &str) -> io::Error {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        let said = "it ended the connection in the middle of the TLS handshake";
-        return io::Error::new(error.kind(), format!("{said} ({error})"));
-    };
-    let said = match tls {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "no authority that is trusted has signed its certificate; name the one that has in upstream_tls.ca"
-                .to_owned()
-        }
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "its certificate has expired; renew it".to_owned()
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => format!("its certificate is for another name ({tls}); write the right one in upstream_tls.server_name"),
-        Error::InvalidCertificate(wrong) => format!("its certificate cannot be accepted: {wrong}"),
-        Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
-            "it offers neither HTTP/2 nor HTTP/1.1 (ALPN)".to_owned()
-        }
-        Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
-            format!("it refuses the handshake ({tls}); if it asks for a certificate, name one in upstream_tls.cert")
-        }
-        Error::InvalidMessage(_) => {
-            format!(
-                "what came back is not TLS ({tls}); if it speaks clear text there, write http:// in place of https://"
-            )
-        }
-        _ => format!("the TLS handshake failed: {tls}"),
-    };
-    tracing::debug!(host, error = %tls, "a TLS handshake with an upstream failed");
-    io::Error::other(said)
 }
