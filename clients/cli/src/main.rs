@@ -72,7 +72,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Status(args) => commands::status::run(&args, &state),
         Command::Log(args) => commands::log::run(&args, &state),
         Command::Ledger(args) => commands::ledger::run(&args, &state),
-        Command::Config(args) => commands::config::run(&args),
+        Command::Config(args) => commands::config::run(&args, &state),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

@@ -5,6 +5,7 @@ use postern_capabilities::keys::{KeyId, KeyRing, PublicKey};
 use postern_capabilities::revocation::Standing;
 use postern_capabilities::token::Unverified;
 use postern_gateway::ledger::glance::glance;
+use postern_gateway::state::StateDir;
 
 use crate::cli::StateArg;
 use crate::stop::Stop;
@@ -30,17 +31,22 @@ impl TrustArgs {
             return Ok(None);
         }
         let folder = state.open().map_err(Stop::failed)?;
-        folder.expect_ledger().map_err(Stop::failed)?;
-        if folder.ledger_path().exists() {
-            let known = glance(&folder.ledger_path()).map_err(Stop::failed)?;
-            if known.keys().minting().is_some() {
-                let standing = Standing::new(known.keys().clone());
-                let revoked: Vec<_> = known.revoked().map(|(id, _)| *id).collect();
-                standing.revoke(&revoked);
-                return Ok(Some(standing));
-            }
-            folder.expect_ledger_unused().map_err(Stop::failed)?;
-        }
-        Ok(Some(Standing::new(folder.key_ring().map_err(Stop::failed)?)))
+        standing_of(&folder).map(Some)
     }
+}
+
+/// Keys and revocations by the word of a state folder, also beside the gateway that runs with it.
+pub(crate) fn standing_of(folder: &StateDir) -> Result<Standing, Stop> {
+    folder.expect_ledger().map_err(Stop::failed)?;
+    if folder.ledger_path().exists() {
+        let known = glance(&folder.ledger_path()).map_err(Stop::failed)?;
+        if known.keys().minting().is_some() {
+            let standing = Standing::new(known.keys().clone());
+            let revoked: Vec<_> = known.revoked().map(|(id, _)| *id).collect();
+            standing.revoke(&revoked);
+            return Ok(standing);
+        }
+        folder.expect_ledger_unused().map_err(Stop::failed)?;
+    }
+    folder.key_ring().map(Standing::new).map_err(Stop::failed)
 }
