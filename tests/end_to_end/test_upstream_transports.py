@@ -95,9 +95,9 @@ def peers(folder, authority):
     config.write_text(f"""daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
         {"user root;" if os.geteuid() == 0 else ""} events {{ worker_connections 256; }}
         http {{ access_log off; {temps}
-        server {{ listen 127.0.0.1:{https} ssl; http2 on; {tls} {site} }}
+        server {{ listen 127.0.0.1:{https} ssl http2; {tls} {site} }}
         server {{ listen 127.0.0.1:{https1} ssl; {tls} {site} }}
-        server {{ listen 127.0.0.1:{mutual} ssl; http2 on; {tls} {site}
+        server {{ listen 127.0.0.1:{mutual} ssl http2; {tls} {site}
           ssl_client_certificate {authority.path}; ssl_verify_client on; }} }}""")
     python = [sys.executable, "-m"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
