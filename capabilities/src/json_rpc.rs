@@ -25,6 +25,7 @@
 //! case; U+0000 in any name or text; nesting deeper than [`DEPTH_MAX`]; members of a call that JSON-RPC does not know; a
 //! call that is also a response; an empty batch and an empty method.
 
+pub mod mirrors;
 mod read;
 #[cfg(test)]
 mod tests;

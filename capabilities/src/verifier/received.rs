@@ -4,10 +4,11 @@
 //! with a path that is not in the one form or with a forwarding header twice, is refused and not repaired.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{AuthorizationUse, Verifier, VerifyError};
-use crate::json_rpc::{self, Body};
+use crate::json_rpc::{self, Body, mirrors};
 use crate::message::{Scheme, grpc_call};
 use crate::path::canonical_path;
 use crate::resource::Operation;
@@ -58,6 +59,7 @@ pub struct Received<'r> {
     grpc: Option<(&'r str, &'r str)>,
     content_type: Option<&'r [u8]>,
     has_content_coding: bool,
+    mirrors: Vec<(&'r [u8], &'r [u8])>,
     prefix: Option<&'r str>,
     token: Option<&'r str>,
 }
@@ -78,13 +80,20 @@ struct Fields<'r> {
     forwarded_cert: Option<&'r [u8]>,
     content_type: Option<&'r [u8]>,
     content_encoding: Option<&'r [u8]>,
+    /// What may repeat a part of the body, as often as it came.
+    mirrors: Vec<(&'r [u8], &'r [u8])>,
 }
 
 impl<'r> Fields<'r> {
     fn read(fields: impl IntoIterator<Item = (&'r [u8], &'r [u8])>) -> Result<Self, VerifyError> {
         let mut found = Self::default();
         for (name, value) in fields {
-            let Some((place, twice)) = found.place(name) else { continue };
+            let Some((place, twice)) = found.place(name) else {
+                if mirrors::is_mirror(name) {
+                    found.mirrors.push((name, value.trim_ascii()));
+                }
+                continue;
+            };
             if place.replace(value.trim_ascii()).is_some() {
                 return Err(twice);
             }
@@ -160,6 +169,7 @@ impl<'r> Received<'r> {
             grpc: fields.content_type.and_then(|media_type| grpc_call(request.method, media_type, path)),
             content_type: fields.content_type,
             has_content_coding: fields.content_encoding.is_some(),
+            mirrors: fields.mirrors,
             prefix: when_believed(fields.forwarded_prefix).map(text).transpose()?,
             token,
         })
@@ -215,16 +225,18 @@ impl<'r> Received<'r> {
         self.grpc
     }
 
-    /// What the body says: its calls, read as strictly as the gateway does.
+    /// What the body says: its calls, read as strictly as the gateway does, and compared with the headers that repeat them.
     pub(super) fn calls(&self, body: &[u8], capability: &Capability) -> Result<Body, VerifyError> {
         let refused = |what| Err(VerifyError::Body(Cow::Borrowed(what)));
         if self.has_content_coding {
             return refused("it has a content coding; send it without `Content-Encoding`");
         }
-        if !self.content_type.is_some_and(is_json) {
+        if !self.content_type.is_some_and(mirrors::is_json) {
             return refused("it is not declared as JSON; send it as `Content-Type: application/json`");
         }
-        json_rpc::read(body, &capability.argument_names()).map_err(|error| VerifyError::Body(error.to_string().into()))
+        let read = json_rpc::read(body, &capability.argument_names()).map_err(|error| unreadable(&error))?;
+        mirrors::compare(&self.mirrors, &read, body).map_err(|error| unreadable(&error))?;
+        Ok(read)
     }
 
     /// What the gateway took off the path before it forwarded the request: for links, it decides nothing.
@@ -236,6 +248,10 @@ impl<'r> Received<'r> {
     pub(super) fn token(&self) -> Option<&'r str> {
         self.token
     }
+}
+
+fn unreadable(reason: &dyn Display) -> VerifyError {
+    VerifyError::Body(reason.to_string().into())
 }
 
 /// The path below the resource. Whatever is not in canonical form did not come from a gateway as it stands.
@@ -320,14 +336,6 @@ fn certificate(value: &[u8]) -> Result<&str, VerifyError> {
         true => Ok(digits),
         false => Err(VerifyError::Malformed("its X-Forwarded-Client-Cert is no hash of a certificate")),
     }
-}
-
-/// `application/json`, in UTF-8: RFC 8259 knows no other character set, but some readers obey the parameter.
-fn is_json(value: &[u8]) -> bool {
-    let mut parts = value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let is_utf_8 =
-        |part: &[u8]| part.eq_ignore_ascii_case(b"charset=utf-8") || part.eq_ignore_ascii_case(b"charset=\"utf-8\"");
-    parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json")) && parts.all(is_utf_8)
 }
 
 fn protocol(value: &[u8]) -> Result<&str, VerifyError> {

@@ -227,6 +227,20 @@ fn what_a_body_says_is_read_as_the_gateway_reads_it() {
     assert_eq!(kind(""), Err("not-permitted"));
     assert!(matches!(ask(&[("content-type", "text/plain")], Some(call)), Err(VerifyError::Body(_))));
     assert!(matches!(ask(&[json[0], ("content-encoding", "gzip")], Some(call)), Err(VerifyError::Body(_))));
+    let repeated = |more: &[(&str, &str)]| ask(&[&json, more].concat(), Some(call)).map_err(|error| error.to_string());
+    assert_eq!(
+        repeated(&[("Mcp-Method", "tools/call"), ("mcp-name", "search"), ("Mcp-Param-Table", "orders")]),
+        Ok(())
+    );
+    for other in [
+        &[("Mcp-Method", "ping")][..],
+        &[("Mcp-Name", "delete")],
+        &[("mcp-name", "search"), ("MCP-Name", "delete")],
+        &[("Mcp-Param-Table", "people")],
+    ] {
+        let said = repeated(other).unwrap_err();
+        assert!(said.starts_with("a caveat of the token reads the body, and ") && said.contains("header"), "{said}");
+    }
 }
 
 #[test]
