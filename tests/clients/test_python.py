@@ -121,22 +121,32 @@ def test_reasons_and_leeway(key):
     assert refused(lambda: ask(strict, postern.attenuate(token, path="/"))).kind == "revoked"
 
 
-def test_other_threads_run_while_a_token_is_verified(key):
-    """With a switch interval of minutes, a thread that is ready to run does so only where the lock is let go."""
+def test_two_threads_verify_at_once(key):
+    """With a switch interval of minutes, another thread runs only where the lock is let go: while a token is verified."""
     tokens = [postern.mint(key, "orders", path=f"/{n}") for n in range(200)]
     verifier = postern.Verifier.of_keys(str(key.public_key), resource="orders")
-    gate, ran = threading.Lock(), []
+    gate, is_verifying, seen = threading.Lock(), [False], []
+
+    def other():
+        gate.acquire()
+        seen.append(is_verifying[0])
+        seen.append(verifier.verify(method="GET", target="/", headers=presented(own)).short_id)
+        seen.append(is_verifying[0])
+
+    own = postern.mint(key, "orders")
     gate.acquire()
-    thread = threading.Thread(target=lambda: gate.acquire() and ran.append(True))
+    thread = threading.Thread(target=other)
     thread.start()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(300)
     try:
         gate.release()
-        assert not ran, "nothing has let go of the lock yet"
+        assert not seen, "nothing has let go of the lock yet"
         for n, token in enumerate(tokens):
+            is_verifying[0] = True
             verifier.verify(method="GET", target=f"/{n}", headers=presented(token))
-        assert ran
+            is_verifying[0] = False
+        assert len(seen) == 3 and seen[0] is seen[2] is True, seen
     finally:
         sys.setswitchinterval(interval)
         thread.join()
@@ -147,11 +157,14 @@ class Document:
 
     def __init__(self):
         self.body, self.status, self.fetched = b"[]", 200, 0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.fetched += 1
+                outer.may_answer.wait(20)
                 self.send_response(outer.status)
                 self.send_header("content-length", str(len(outer.body)))
                 self.end_headers()
@@ -228,6 +241,37 @@ def test_without_keys_nothing_is_verified(key, document):
         assert verifier.verify(method="GET", target="/", headers=presented(token)), "the last good one serves for a while"
     now[0] += 1000
     assert kind() == ("bad-key-document", 503), "and then nothing does"
+
+
+def test_an_event_loop_goes_on_while_keys_are_fetched(key, document):
+    """Only the loop lets the document come: a loop that waited for it would wait until the fetch is given up."""
+    now = [1000.0]
+    source = postern.KeyDocument(document.url, clock=lambda: now[0], timeout_seconds=15)
+    verifier = postern.Verifier(source, resource="orders")
+    message: postern.Message = {"method": "GET", "target": "/", "headers": presented(postern.mint(key, "orders"))}
+    document.publish(_1=key)
+
+    async def fetched(begin):
+        before = document.fetched
+        document.may_answer.clear()
+        begin()
+        asked = [asyncio.create_task(verifier.verify_async(**message)) for _ in range(3)]
+        asked.append(asyncio.create_task(verifier.needs_body_async(**message)))
+        while document.fetched == before:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        document.may_answer.set()
+        return await asyncio.gather(*asked)
+
+    async def both():
+        assert all((await fetched(lambda: None))[:3]), "there was no document yet"
+        now[0] += 10_000
+        other = threading.Thread(target=lambda: verifier.verify(**message))
+        assert all((await fetched(other.start))[:3]), "it was too old, and another thread was fetching it"
+        other.join()
+
+    asyncio.run(both())
+    assert document.fetched == 2
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +362,11 @@ def test_a_body_is_read_where_a_caveat_asks_and_reaches_the_handler(tmp_path, ke
             assert answer.status_code == 200 and json.loads(answer.json()["body"]) == call, answer.text
             call["params"]["arguments"]["index"] = "private"
             assert client.post("/mcp", json=call).status_code == 403
+            call["params"]["arguments"]["index"] = "public"
+            for fields in ({"mcp-method": "ping"}, {"mcp-name": "delete"}, {"mcp-param-index": "private"}):
+                answer = client.post("/mcp", json=call, headers=fields)
+                assert (answer.status_code, answer.json()["type"]) == (400, "bad-body"), answer.text
+            assert client.post("/mcp", json=call, headers={"mcp-method": "tools/call", "mcp-name": "search"}).status_code == 200
             assert client.post("/mcp", content=b" " * (2 << 20), headers={"content-type": "application/json"}).status_code == 413
 
 

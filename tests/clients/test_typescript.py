@@ -97,6 +97,11 @@ def test_a_body_is_read_where_a_caveat_asks_and_reaches_the_handler(scripts, scr
             assert answer.status_code == 200 and json.loads(answer.json()["body"]) == call, answer.text
             call["params"]["arguments"]["index"] = "private"
             assert client.post("/mcp", json=call).json()["type"] == "not-permitted"
+            call["params"]["arguments"]["index"] = "public"
+            for fields in ({"mcp-method": "ping"}, {"mcp-name": "delete"}, {"mcp-param-index": "private"}):
+                answer = client.post("/mcp", json=call, headers=fields)
+                assert (answer.status_code, answer.json()["type"]) == (400, "bad-body"), answer.text
+            assert client.post("/mcp", json=call, headers={"mcp-method": "tools/call", "mcp-name": "search"}).status_code == 200
             large = client.post("/mcp", content=b" " * (2 << 20), headers={"content-type": "application/json"})
             assert large.json()["type"] == "body-too-large"
 

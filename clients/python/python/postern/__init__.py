@@ -24,13 +24,14 @@ from ._postern import (
     seal,
 )
 from ._problem import FailedCaveat, Problem
-from ._verifier import Verifier
+from ._verifier import Message, Verifier
 
 __all__ = [
     "Capability",
     "FailedCaveat",
     "KeyDocument",
     "KeySource",
+    "Message",
     "PosternError",
     "Problem",
     "PublicKey",

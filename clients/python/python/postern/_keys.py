@@ -14,8 +14,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from typing import Callable, Optional, Protocol
+from typing import Callable, Optional, Protocol, TypedDict
 
+from ._errors import failed
 from ._postern import PosternError, check_key_document
 
 #: Where a gateway publishes its keys.
@@ -31,14 +32,25 @@ class KeySource(Protocol):
     def document(self) -> bytes:
         """The document as it is now. May block."""
 
-    def is_due(self) -> bool:
-        """Whether ``document`` would have to fetch, and so should not be called on an event loop."""
+    def at_hand(self) -> Optional[bytes]:
+        """The document, where ``document`` would not have to fetch or wait for it. Never blocks: event loops ask this first."""
 
     def is_worth_another_look(self) -> bool:
         """Whether a token under an unknown key number may make it fetch again."""
 
     def refresh(self) -> None:
         """Fetches now. May block."""
+
+
+class Fetching(TypedDict, total=False):
+    """How a key document is kept fresh: the parameters of `KeyDocument`."""
+
+    max_age_seconds: float
+    stale_max_seconds: float
+    min_interval_seconds: float
+    timeout_seconds: float
+    tls: Optional[ssl.SSLContext]
+    clock: Callable[[], float]
 
 
 class KeyDocument:
@@ -58,7 +70,7 @@ class KeyDocument:
         """``gateway``: its URL, or the document's own. ``tls``: for a gateway with a certificate of your own authority."""
         scheme, _, rest = gateway.partition("://")
         if scheme not in ("http", "https") or not rest:
-            raise PosternError(f"{gateway!r} is not the URL of a gateway; write http://… or https://…")
+            raise failed("invalid-url", f"{gateway!r} is not the URL of a gateway; write http://… or https://…")
         has_path = rest.rstrip("/").find("/") != -1
         self._url = gateway if has_path else gateway.rstrip("/") + KEY_DOCUMENT_PATH
         self._max_age, self._stale_max = max_age_seconds, stale_max_seconds
@@ -71,7 +83,7 @@ class KeyDocument:
 
     def document(self) -> bytes:
         if self._is_usable():
-            if self.is_due() and self._fetching.acquire(blocking=False):
+            if self._is_due() and self._fetching.acquire(blocking=False):
                 try:
                     self._fetch()
                 finally:
@@ -89,9 +101,10 @@ class KeyDocument:
     def _is_usable(self) -> bool:
         return self._bytes is not None and self._age() <= self._stale_max
 
-    def is_due(self) -> bool:
-        if self._bytes is None:
-            return True
+    def at_hand(self) -> Optional[bytes]:
+        return self._bytes if self._is_usable() and not self._is_due() else None
+
+    def _is_due(self) -> bool:
         return self._age() > self._max_age and self._is_rested()
 
     def is_worth_another_look(self) -> bool:
@@ -118,8 +131,7 @@ class KeyDocument:
             check_key_document(document)
         except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
             reason = f"the key document at {self._url} cannot be fetched: {error}. Nothing is verified without keys."
-            self._failure = PosternError(reason)
-            self._failure.kind = "keys-unavailable"
+            self._failure = failed("keys-unavailable", reason)
             self._failure.__cause__ = error
         except PosternError as error:
             self._failure = error

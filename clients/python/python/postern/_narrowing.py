@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Optional
 from urllib.parse import urlsplit
 
-from ._postern import PosternError, narrow
+from ._errors import failed
+from ._postern import narrow
 
 PORTS = {"http": 80, "https": 443}
 
@@ -16,9 +17,9 @@ class Narrowing:
     def __init__(self, token: str, *, resource: str, narrow: bool, seconds: int, field: str) -> None:
         parts = urlsplit(resource)
         if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment:
-            raise PosternError(f"{resource!r} is not where a resource is mounted; write a URL such as http://gateway:7400/orders")
+            raise failed("invalid-url", f"{resource!r} is not where a resource is mounted; write a URL such as http://gateway:7400/orders")
         if field.lower() not in ("authorization", "postern-capability"):
-            raise PosternError("a capability travels in `authorization` or in `postern-capability`")
+            raise failed("invalid-option", "a capability travels in `authorization` or in `postern-capability`")
         self.field = field.lower()
         self._token, self._narrow, self._seconds = token, narrow, seconds
         self._origin = (parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme])

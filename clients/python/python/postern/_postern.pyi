@@ -1,7 +1,9 @@
 """The compiled half: see `clients/python/src`."""
 
 from datetime import datetime, timedelta
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, List, Literal, Mapping, Optional, Sequence, Tuple, TypedDict, Union
+
+from typing_extensions import Unpack
 
 class PosternError(Exception):
     """Something was not done. `kind` is a stable word for programs; the text is for people."""
@@ -53,20 +55,20 @@ class Capability:
     def price(self) -> int: ...
     def holds(self, resource: str, method: str) -> bool: ...
 
+class Options(TypedDict, total=False):
+    """What a verifier may be told besides its resource and its keys."""
+
+    leeway_seconds: int
+    budget: Optional[int]
+    mount: str
+    believed: Union[str, Sequence[str], None]
+    authorization: Literal["capability", "pass"]
+    encoded_slash: Literal["refuse", "pass"]
+
 class Verifier:
     """The compiled verifier. Applications use `postern.Verifier`."""
 
-    def __new__(
-        cls,
-        resource: str,
-        *,
-        leeway_seconds: int = 0,
-        budget: Optional[int] = None,
-        mount: str = "",
-        believed: Union[str, Sequence[str], None] = None,
-        authorization: str = "capability",
-        encoded_slash: str = "refuse",
-    ) -> "Verifier": ...
+    def __new__(cls, resource: str, **options: Unpack[Options]) -> "Verifier": ...
     def set_keys(self, keys: Sequence[Tuple[int, PublicKey, bool]]) -> None: ...
     def set_unnumbered_keys(self, keys: Sequence[PublicKey]) -> None: ...
     def set_key_document(self, document: bytes) -> None: ...
@@ -87,48 +89,31 @@ class Verifier:
     def check(self, token: str, facts: str) -> Capability: ...
 
 Texts = Union[str, Sequence[str]]
+Moment = Union[str, timedelta, datetime]
+
+class Caveats(TypedDict, total=False):
+    """Restrictions by name, as the command line's flags: several values are a list, `None` is the absence of one."""
+
+    expires: Optional[Moment]
+    not_before: Optional[Moment]
+    method: Optional[Texts]
+    path: Optional[Texts]
+    query: Optional[Texts]
+    host: Optional[Texts]
+    client: Optional[Texts]
+    client_cert: Optional[Texts]
+    no_upgrade: Optional[bool]
+    max_body: Union[str, int, None]
+    rpc: Optional[Texts]
+    tool: Optional[Texts]
+    arg: Optional[Texts]
+    grpc: Optional[Texts]
+    check: Optional[Texts]
 
 def mint(
-    key: SigningKey,
-    resources: Texts,
-    *,
-    allow: Optional[Texts] = None,
-    key_id: int = 1,
-    expires: Union[str, timedelta, datetime, None] = None,
-    not_before: Union[str, timedelta, datetime, None] = None,
-    method: Optional[Texts] = None,
-    path: Optional[Texts] = None,
-    query: Optional[Texts] = None,
-    host: Optional[Texts] = None,
-    client: Optional[Texts] = None,
-    client_cert: Optional[Texts] = None,
-    no_upgrade: Optional[bool] = None,
-    max_body: Union[str, int, None] = None,
-    rpc: Optional[Texts] = None,
-    tool: Optional[Texts] = None,
-    arg: Optional[Texts] = None,
-    grpc: Optional[Texts] = None,
-    check: Optional[Texts] = None,
+    key: SigningKey, resources: Texts, *, allow: Optional[Texts] = None, key_id: int = 1, **caveats: Unpack[Caveats]
 ) -> str: ...
-def attenuate(
-    token: str,
-    *,
-    expires: Union[str, timedelta, datetime, None] = None,
-    not_before: Union[str, timedelta, datetime, None] = None,
-    method: Optional[Texts] = None,
-    path: Optional[Texts] = None,
-    query: Optional[Texts] = None,
-    host: Optional[Texts] = None,
-    client: Optional[Texts] = None,
-    client_cert: Optional[Texts] = None,
-    no_upgrade: Optional[bool] = None,
-    max_body: Union[str, int, None] = None,
-    rpc: Optional[Texts] = None,
-    tool: Optional[Texts] = None,
-    arg: Optional[Texts] = None,
-    grpc: Optional[Texts] = None,
-    check: Optional[Texts] = None,
-) -> str: ...
+def attenuate(token: str, **caveats: Unpack[Caveats]) -> str: ...
 def narrow(token: str, *, method: str, path: str, query: str = "", seconds: int = 60) -> str: ...
 def seal(token: str) -> str: ...
 def inspect(token: str, *, key: Optional[PublicKey] = None, key_id: int = 1) -> Mapping[str, Any]: ...

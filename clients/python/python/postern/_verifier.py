@@ -6,14 +6,41 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Iterable, List, Mapping, Optional, Sequence, Tuple, TypedDict, Union, cast
 
 from . import _postern
-from ._keys import KeyDocument, KeySource
+from ._errors import failed
+from ._keys import Fetching, KeyDocument, KeySource
 from ._postern import Capability, PosternError, PublicKey, VerifyError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._postern import Options
 
 Headers = Union[Mapping[str, str], Iterable[Tuple[Union[str, bytes], Union[str, bytes]]]]
 KeyLike = Union[str, PublicKey]
+
+
+class _Parts(TypedDict):
+    method: str
+    target: str
+    headers: Headers
+
+
+class Message(_Parts, total=False):
+    """A message as it was received: the parameters of `Verifier.verify`.
+
+    ``target`` is path and query as they stood in the request line. ``body`` is needed where `Verifier.needs_body` says so.
+    ``peer`` is the address of the connection's other end, ``scheme`` how it came (``"http"`` unless said otherwise), ``http_2``
+    whether over HTTP/2. ``now`` is seconds since 1970; left out: the clock.
+    """
+
+    body: Optional[bytes]
+    peer: Optional[str]
+    scheme: str
+    http_2: bool
+    now: Optional[int]
 
 
 class Verifier:
@@ -33,57 +60,55 @@ class Verifier:
         *,
         resource: str,
         revoked: Iterable[str] = (),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         self._inner = _postern.Verifier(resource, **options)
         self._source: Optional[KeySource] = None
         self._document: Optional[bytes] = None
         if hasattr(keys, "document"):
-            self._source = keys  # type: ignore[assignment]
+            self._source = cast(KeySource, keys)
         else:
-            self._set(keys)  # type: ignore[arg-type]
+            self._set(keys)
         self._inner.revoke(list(revoked))
 
     @classmethod
-    def of_keys(cls, *keys: KeyLike, resource: str, **options: Any) -> "Verifier":
+    def of_keys(cls, *keys: KeyLike, resource: str, **options: Unpack[Options]) -> "Verifier":
         """From public keys as text, ``ed25519/<hex>``. Any of them may have signed."""
         return cls(list(keys), resource=resource, **options)
 
     @classmethod
-    def of_file(cls, path: Union[str, "os.PathLike[str]"], *, resource: str, **options: Any) -> "Verifier":
+    def of_file(cls, path: Union[str, "os.PathLike[str]"], *, resource: str, **options: Unpack[Options]) -> "Verifier":
         """From a file with one key a line, such as ``root.pub``."""
         return cls(Path(path).read_text().split(), resource=resource, **options)
 
     @classmethod
-    def of_gateway(cls, url: str, *, resource: str, fetching: Optional[Mapping[str, Any]] = None, **options: Any) -> "Verifier":
+    def of_gateway(cls, url: str, *, resource: str, fetching: Optional[Fetching] = None, **options: Unpack[Options]) -> "Verifier":
         """From the gateway's key document, fetched when it is first needed and kept fresh. ``fetching``: see `KeyDocument`."""
-        return cls(KeyDocument(url, **(fetching or {})), resource=resource, **options)
+        return cls(KeyDocument(url, **(fetching or Fetching())), resource=resource, **options)
 
     def _set(self, keys: Union[Mapping[int, KeyLike], Sequence[KeyLike], KeyLike]) -> None:
         if isinstance(keys, (str, PublicKey)):
             keys = [keys]
-        read = lambda key: key if isinstance(key, PublicKey) else PublicKey(key)  # noqa: E731
         if isinstance(keys, Mapping):
-            self._inner.set_keys([(number, read(key), False) for number, key in keys.items()])
+            self._inner.set_keys([(number, _read(key), False) for number, key in keys.items()])
         elif keys:
-            self._inner.set_unnumbered_keys([read(key) for key in keys])
+            self._inner.set_unnumbered_keys([_read(key) for key in keys])
         else:
-            raise PosternError("at least one public key is needed; nothing is verified without keys")
+            raise failed("invalid-key", "at least one public key is needed; nothing is verified without keys")
 
     def revoke(self, ids: Iterable[str]) -> None:
         """Refuses every token that has one of these revocation ids (128 hexadecimal digits) from now on."""
         self._inner.revoke(list(ids))
 
-    def needs_body(self, *, method: str, target: str, headers: Headers) -> bool:
+    def needs_body(self, **message: Unpack[Message]) -> bool:
         """Whether the presented token's caveats ask what the body says: then `verify` must be given it."""
         self._refresh()
-        return self._inner.needs_body(method, target, _pairs(headers))
+        return self._inner.needs_body(message["method"], message["target"], _pairs(message["headers"]))
 
-    async def needs_body_async(self, *, method: str, target: str, headers: Headers) -> bool:
+    async def needs_body_async(self, **message: Unpack[Message]) -> bool:
         """`needs_body`, for event loops."""
-        if self._source is not None and self._source.is_due():
-            await asyncio.to_thread(self._refresh)
-        return self.needs_body(method=method, target=target, headers=headers)
+        await self._refresh_async()
+        return self._inner.needs_body(message["method"], message["target"], _pairs(message["headers"]))
 
     def check(self, token: str, **facts: Any) -> Capability:
         """Verifies a token for a message whose every fact is stated, by the names of the test vectors: ``resource``,
@@ -92,54 +117,37 @@ class Verifier:
         self._refresh()
         return self._inner.check(token, json.dumps(facts))
 
-    def verify(
-        self,
-        *,
-        method: str,
-        target: str,
-        headers: Headers,
-        body: Optional[bytes] = None,
-        peer: Optional[str] = None,
-        scheme: str = "http",
-        http_2: bool = False,
-        now: Optional[int] = None,
-    ) -> Capability:
-        """Verifies the token in ``headers`` for this very message.
-
-        ``target`` is path and query as they stood in the request line; ``peer`` is the address of the connection's other end,
-        ``scheme`` how it came, ``http_2`` whether over HTTP/2. ``now`` is seconds since 1970 (left out: the clock).
+    def verify(self, **message: Unpack[Message]) -> Capability:
+        """Verifies the token in ``headers`` for this very message, whose parts are those of `Message`.
 
         Raises `VerifyError`, whose ``kind`` is the stable reason and whose ``status`` is the HTTP status to answer with.
         """
         self._refresh()
         known = self._document
-        ask = (method, target, _pairs(headers))
         try:
-            return self._inner.verify(*ask, body=body, peer=peer, scheme=scheme, http_2=http_2, now=now)
+            return self._decide(**message)
         except VerifyError as error:
-            if not self._may_look_again(error):
+            if self._source is None or not self._may_look_again(error):
                 raise
             # A key that was published meanwhile: fetched now, or by another thread at this moment.
-            self._source.refresh()  # type: ignore[union-attr]
+            self._source.refresh()
             self._refresh()
             if self._document is known:
                 raise
-        return self._inner.verify(*ask, body=body, peer=peer, scheme=scheme, http_2=http_2, now=now)
+        return self._decide(**message)
 
-    async def verify_async(self, **message: Any) -> Capability:
+    async def verify_async(self, **message: Unpack[Message]) -> Capability:
         """`verify`, for event loops: what has to be fetched is fetched in a thread, everything else at once."""
-        if self._source is not None and self._source.is_due():
-            await asyncio.to_thread(self._refresh)
-        else:
-            self._refresh()
-        ask = (message["method"], message["target"], _pairs(message["headers"]))
-        rest = {name: value for name, value in message.items() if name not in ("method", "target", "headers")}
+        await self._refresh_async()
         try:
-            return self._inner.verify(*ask, **rest)
+            return self._decide(**message)
         except VerifyError as error:
             if not self._may_look_again(error):
                 raise
         return await asyncio.to_thread(self.verify, **message)
+
+    def _decide(self, *, method: str, target: str, headers: Headers, **rest: Any) -> Capability:
+        return self._inner.verify(method, target, _pairs(headers), **rest)
 
     def _may_look_again(self, error: PosternError) -> bool:
         return (
@@ -149,17 +157,33 @@ class Verifier:
         )
 
     def _refresh(self) -> None:
+        if self._source is not None:
+            self._adopt(self._source.document())
+
+    async def _refresh_async(self) -> None:
+        """Never waits on the event loop: neither for a fetch nor for another thread's."""
         if self._source is None:
             return
-        document = self._source.document()
+        document = self._source.at_hand()
+        if document is None:
+            await asyncio.to_thread(self._refresh)
+        else:
+            self._adopt(document)
+
+    def _adopt(self, document: bytes) -> None:
         if document is not self._document:
             self._inner.set_key_document(document)
             self._document = document
 
 
-def _pairs(headers: object) -> list:
+def _read(key: KeyLike) -> PublicKey:
+    return key if isinstance(key, PublicKey) else PublicKey(key)
+
+
+def _pairs(headers: Headers) -> List[Tuple[str, str]]:
+    # Not every server's headers that have `items` are a mapping.
     items = headers.items() if hasattr(headers, "items") else headers
-    return [(_text(name), _text(value)) for name, value in items]  # type: ignore[attr-defined]
+    return [(_text(name), _text(value)) for name, value in items]
 
 
 def _text(value: Union[str, bytes]) -> str:

@@ -9,15 +9,18 @@ The verified capability is in ``scope["state"]["capability"]``: ``request.state.
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Container, Dict, List, MutableMapping, Optional
+from typing import Any, Awaitable, Callable, Container, List, MutableMapping, Optional
 
 from ._postern import PosternError
-from ._problem import Problem
+from ._problem import Problem, body_broke_off, body_too_large
+from ._verifier import Message as Received
 from ._verifier import Verifier
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Dict[str, Any]]]
-Send = Callable[[Dict[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class CapabilityMiddleware:
@@ -27,28 +30,29 @@ class CapabilityMiddleware:
     caveat asks what it says; every other body streams on untouched.
     """
 
-    def __init__(self, app: Any, verifier: Verifier, *, exempt: Container[str] = (), body_bytes_max: int = 1 << 20) -> None:
+    def __init__(self, app: App, verifier: Verifier, *, exempt: Container[str] = (), body_bytes_max: int = 1 << 20) -> None:
         self._app, self._verifier = app, verifier
         self._exempt, self._body_bytes_max = exempt, body_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
             return await self._app(scope, receive, send)
-        ask = {"method": scope.get("method", "GET"), "target": _target(scope), "headers": scope["headers"]}
+        scheme: str = scope.get("scheme", "http")
+        ask: Received = {
+            "method": scope.get("method", "GET"),
+            "target": _target(scope),
+            "headers": scope["headers"],
+            "peer": scope["client"][0] if scope.get("client") else None,
+            "scheme": {"ws": "http", "wss": "https"}.get(scheme, scheme),
+            "http_2": scope.get("http_version", "1.1")[0] != "1",
+        }
         try:
-            body = None
             if scope["type"] == "http" and await self._verifier.needs_body_async(**ask):
-                body = await self._read(receive)
+                ask["body"] = body = await self._read(receive)
                 receive = _again(body, receive)
-            capability = await self._verifier.verify_async(
-                **ask,
-                body=body,
-                peer=scope["client"][0] if scope.get("client") else None,
-                scheme={"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"]),
-                http_2=scope.get("http_version", "1.1")[0] != "1",
-            )
+            capability = await self._verifier.verify_async(**ask)
         except PosternError as error:
-            return await self._refuse(scope, receive, send, Problem.of_error(error))
+            return await self._refuse(scope, receive, send, Problem.logged(error))
         scope.setdefault("state", {})["capability"] = capability
         return await self._app(scope, receive, send)
 
@@ -58,11 +62,11 @@ class CapabilityMiddleware:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise _too_large("the client left before its body was complete", 400)
+                raise body_broke_off()
             part = message.get("body", b"")
             length += len(part)
             if length > self._body_bytes_max:
-                raise _too_large(f"a caveat asks what the body says, and at most {self._body_bytes_max} bytes of it are read", 413)
+                raise body_too_large(self._body_bytes_max)
             parts.append(part)
             if not message.get("more_body", False):
                 return b"".join(parts)
@@ -93,7 +97,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
     """Hands a body out once more that was read already, then whatever else comes."""
     handed_out = False
 
-    async def again() -> Dict[str, Any]:
+    async def again() -> Message:
         nonlocal handed_out
         if handed_out:
             return await receive()
@@ -101,9 +105,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-def _too_large(reason: str, status: int) -> PosternError:
-    error = PosternError(reason)
-    error.kind, error.status = ("body-too-large" if status == 413 else "bad-body"), status  # type: ignore[attr-defined]
-    return error

@@ -12,18 +12,20 @@ from __future__ import annotations
 import io
 from http import HTTPStatus
 from typing import Any, Callable, Container, Dict, Iterable, List, Tuple
+from urllib.parse import quote
 
 from ._postern import PosternError
-from ._problem import Problem
-from ._verifier import Verifier
+from ._problem import Problem, body_broke_off, body_too_large
+from ._verifier import Message, Verifier
 
 Environ = Dict[str, Any]
+App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class CapabilityMiddleware:
     """Lets a message through only with a capability that allows this very message. Parameters as in `postern.asgi`."""
 
-    def __init__(self, app: Callable[..., Any], verifier: Verifier, *, exempt: Container[str] = (), body_bytes_max: int = 1 << 20) -> None:
+    def __init__(self, app: App, verifier: Verifier, *, exempt: Container[str] = (), body_bytes_max: int = 1 << 20) -> None:
         self._app, self._verifier = app, verifier
         self._exempt, self._body_bytes_max = exempt, body_bytes_max
 
@@ -31,16 +33,18 @@ class CapabilityMiddleware:
         if environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "") in self._exempt:
             return self._app(environ, start_response)
         try:
-            ask = {"method": environ["REQUEST_METHOD"], "target": _target(environ), "headers": _headers(environ)}
-            body = self._body(environ) if self._verifier.needs_body(**ask) else None
-            environ["postern.capability"] = self._verifier.verify(
-                **ask,
-                body=body,
-                peer=environ.get("REMOTE_ADDR"),
-                scheme=environ.get("wsgi.url_scheme", "http"),
-            )
+            message: Message = {
+                "method": environ["REQUEST_METHOD"],
+                "target": _target(environ),
+                "headers": _headers(environ),
+                "peer": environ.get("REMOTE_ADDR"),
+                "scheme": environ.get("wsgi.url_scheme", "http"),
+            }
+            if self._verifier.needs_body(**message):
+                message["body"] = self._body(environ)
+            environ["postern.capability"] = self._verifier.verify(**message)
         except PosternError as error:
-            status, fields, answer = Problem.of_error(error).answer()
+            status, fields, answer = Problem.logged(error).answer()
             start_response(f"{status} {HTTPStatus(status).phrase}", fields)
             return [answer]
         return self._app(environ, start_response)
@@ -49,17 +53,15 @@ class CapabilityMiddleware:
         declared = environ.get("CONTENT_LENGTH")
         length = int(declared) if declared and declared.isdigit() else 0
         if length > self._body_bytes_max:
-            error = PosternError(f"a caveat asks what the body says, and at most {self._body_bytes_max} bytes of it are read")
-            error.kind, error.status = "body-too-large", 413  # type: ignore[attr-defined]
-            raise error
+            raise body_too_large(self._body_bytes_max)
         # WSGI promises bytes up to the declared length; a server that undoes chunking says so by `wsgi.input_terminated`.
         stream = environ["wsgi.input"]
         terminated = environ.get("wsgi.input_terminated", False)
-        body = stream.read(self._body_bytes_max + 1 if terminated and not length else length)
+        body: bytes = stream.read(self._body_bytes_max + 1 if terminated and not length else length)
         if len(body) > self._body_bytes_max:
-            error = PosternError(f"a caveat asks what the body says, and at most {self._body_bytes_max} bytes of it are read")
-            error.kind, error.status = "body-too-large", 413  # type: ignore[attr-defined]
-            raise error
+            raise body_too_large(self._body_bytes_max)
+        if len(body) < length:
+            raise body_broke_off()
         environ["wsgi.input"] = io.BytesIO(body)
         return body
 
@@ -75,10 +77,8 @@ def _headers(environ: Environ) -> List[Tuple[str, str]]:
 def _target(environ: Environ) -> str:
     # The target as it came, where the server keeps it; a decoded path cannot be told from another that decodes to it.
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
-    if raw:
+    if isinstance(raw, str) and raw:
         return raw
-    from urllib.parse import quote
-
     path = quote((environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/!$&'()*+,;=:@-._~")
     query = environ.get("QUERY_STRING", "")
     return f"{path or '/'}?{query}" if query else (path or "/")
