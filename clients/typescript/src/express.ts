@@ -9,14 +9,26 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import { readBody } from "./body.js";
-import { problemFields, problemOf } from "./problem.js";
+import { problemFields, problemOf, type Log } from "./problem.js";
 import type { Capability, Verifier } from "./verifier.js";
+
+declare global {
+  // Where the types of Express themselves put what middleware adds.
+  namespace Express {
+    interface Request {
+      /** What the message was verified for; absent on exempt paths. */
+      capability?: Capability;
+    }
+  }
+}
 
 export interface MiddlewareOptions {
   /** Paths that need no capability, such as a health check. */
   exempt?: readonly string[];
   /** Bytes of a body that is read because a caveat asks what it says. Every other body streams on untouched. */
   bodyBytesMax?: number;
+  /** Is told why messages cannot be verified at all, which no caller is. Default: `console.error`. */
+  log?: Log;
 }
 
 type Request = IncomingMessage & { originalUrl?: string; capability?: Capability };
@@ -24,7 +36,7 @@ type Response = ServerResponse & { locals?: Record<string, unknown> };
 
 /** Lets a message through only with a capability that allows this very message. Put it before parsers of bodies. */
 export function capabilities(verifier: Verifier, options: MiddlewareOptions = {}) {
-  const { exempt = [], bodyBytesMax = 1 << 20 } = options;
+  const { exempt = [], bodyBytesMax = 1 << 20, log = console.error } = options;
   return async (request: Request, response: Response, next: (error?: unknown) => void): Promise<void> => {
     // Behind a mount point Express cuts `url`; what was checked by the gateway is what came.
     const target = request.originalUrl ?? request.url ?? "/";
@@ -44,7 +56,7 @@ export function capabilities(verifier: Verifier, options: MiddlewareOptions = {}
       request.capability = capability;
       if (response.locals) response.locals["capability"] = capability;
     } catch (error) {
-      const problem = problemOf(error);
+      const problem = problemOf(error, log);
       response.writeHead(problem.status, problemFields(error)).end(JSON.stringify(problem));
       return;
     }

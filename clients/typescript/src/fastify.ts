@@ -11,7 +11,7 @@ import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 import { tooLarge } from "./body.js";
-import { problemFields, problemOf } from "./problem.js";
+import { problemFields, problemOf, type Log } from "./problem.js";
 import type { Capability, Verifier } from "./verifier.js";
 
 declare module "fastify" {
@@ -27,11 +27,13 @@ export interface PluginOptions {
   exempt?: readonly string[];
   /** Bytes of a body that is read because a caveat asks what it says. Every other body goes on untouched. */
   bodyBytesMax?: number;
+  /** Is told why messages cannot be verified at all, which no caller is. Default: the log of Fastify. */
+  log?: Log;
 }
 
 /** Lets a message through only with a capability that allows this very message. */
 export async function capabilities(app: FastifyInstance, options: PluginOptions): Promise<void> {
-  const { verifier, exempt = [], bodyBytesMax = 1 << 20 } = options;
+  const { verifier, exempt = [], bodyBytesMax = 1 << 20, log = app.log.error.bind(app.log) } = options;
   app.decorateRequest("capability", null);
 
   const verify = async (request: FastifyRequest, body?: Uint8Array): Promise<void> => {
@@ -47,7 +49,7 @@ export async function capabilities(app: FastifyInstance, options: PluginOptions)
   };
   const isExempt = (request: FastifyRequest): boolean => exempt.includes(request.originalUrl.split("?")[0]!);
   const refuse = (reply: FastifyReply, error: unknown): FastifyReply => {
-    const problem = problemOf(error);
+    const problem = problemOf(error, log);
     return reply.code(problem.status).headers(problemFields(error)).send(JSON.stringify(problem));
   };
 

@@ -30,11 +30,14 @@ export interface Problem {
 
 export const MEDIA_TYPE = "application/problem+json";
 
-/** The answer to what was thrown. What is not the caller's fault is a 503. */
-export function problemOf(error: unknown): Problem {
+export type Log = (error: unknown) => void;
+
+/** The answer to what was thrown. What is not the caller's fault is a 503, whose reason is for the log and not for the caller. */
+export function problemOf(error: unknown, log?: Log): Problem {
   if (error instanceof VerifyError) return error.problem;
+  log?.(error);
   const type = error instanceof PosternError ? error.kind : "unavailable";
-  const detail = error instanceof PosternError ? error.message : "The message cannot be verified now. Try again later.";
+  const detail = "The message cannot be verified now. Try again later.";
   return { type, title: "The message cannot be verified", status: 503, detail, retry: "safe" };
 }
 
