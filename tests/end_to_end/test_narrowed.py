@@ -2,18 +2,12 @@
 
 Beside it biscuit-python reads the same narrowed tokens, so that two implementations say what they are good for."""
 
-import contextlib
 import json
-import os
-import random
-import socket
-import subprocess
 
 import pytest
 
 from harness.backend import Recorder
-from harness.binary import ROOT, postern_path
-from harness.example import Axum, axum_path
+from harness.example import Axum
 from harness.gate import Gate
 from harness.narrowed import authorized
 from harness.ports import free_port, until
@@ -102,29 +96,3 @@ def test_rotation_flows_through_without_a_restart_anywhere():
             until(lambda: direct(gate, "/a", old).status == 401, "the service follows within its refresh", seconds=20)
             assert kind(direct(gate, "/a", old)) == (401, "revoked")
             assert gate.get("/orders/a", new).status == 200 and direct(gate, "/a", new).status == 200
-
-
-def free_range(count):
-    """The first of so many ports in a row that nobody listens on, below those that the system gives out."""
-    for base in random.sample(range(20_000, 30_000, count), 200):
-        with contextlib.ExitStack() as sockets:
-            try:
-                for port in range(base, base + count):
-                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return base
-    raise AssertionError("no ports are free")
-
-
-def test_the_examples_start_with_one_command_and_do_what_they_say():
-    environment = {
-        **os.environ,
-        "POSTERN_BIN": os.path.abspath(postern_path()),
-        "POSTERN_EXAMPLE_AXUM": os.path.abspath(axum_path()),
-        "POSTERN_EXAMPLES_PORT": str(free_range(10)),
-    }
-    command = [ROOT / "clients" / "examples" / "run", "--check"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "ok   orders through the gateway" in done.stdout
