@@ -75,6 +75,11 @@ pub use postern_capabilities::path::EncodedSlash;
 #[cfg(feature = "verify")]
 pub use postern_capabilities::verifier::{AuthorizationUse, Believed, VerifyError};
 
+/// The programs on the page are compiled, and the first one is run.
+#[cfg(all(doctest, feature = "axum", feature = "http-client"))]
+#[doc = include_str!("../README.md")]
+struct Page;
+
 /// Seconds since 1970, UTC. A clock before that reads as 0, which no `not-before` takes for later.
 #[cfg(any(feature = "verify", feature = "http-client"))]
 fn now() -> u64 {
