@@ -17,8 +17,7 @@ import requests
 from postern.httpx import CapabilityAuth
 from postern.requests import CapabilityAuth as RequestsAuth
 
-from harness.ports import until
-from harness.verifying import Front, python_service
+from harness.verifying import python_service
 
 
 def refused(ask):
@@ -272,102 +271,6 @@ def test_an_event_loop_goes_on_while_keys_are_fetched(key, document):
 
     asyncio.run(both())
     assert document.fetched == 2
-
-
-@pytest.fixture(scope="module")
-def fastapi(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("asgi")
-    front = Front(lambda at, port, url: python_service("asgi_service.py", at, url, port=port), folder)
-    yield front
-    front.stop()
-
-
-def test_a_fastapi_service_verifies_what_the_gateway_narrowed(fastapi):
-    token = fastapi.gate.mint("orders")
-    status, said = fastapi.ask(token, "/orders/42?page=2")
-    assert (status, said["path"], said["is_sealed"]) == (200, "42", True), said
-    narrowed = said["token"]
-    assert narrowed != token and fastapi.direct(narrowed, "/42?page=2")[0] == 200
-    # For another path, query or method it is worth nothing, and the gateway itself takes it for nothing.
-    for target, method in (("/43?page=2", "GET"), ("/42?page=3", "GET"), ("/42", "GET"), ("/42?page=2", "PUT")):
-        assert fastapi.direct(narrowed, target, method)[0] == 403, (target, method)
-    assert fastapi.ask(narrowed, "/orders/42?page=2")[0] == 403
-    assert fastapi.direct(None)[1]["type"] == "missing-capability"
-    assert fastapi.direct(None, "/health") == (200, "well")
-    assert fastapi.ask(token, method="POST", body=b"hello")[1]["body"] == "hello"
-
-
-def test_a_refusal_reads_word_for_word_as_the_gateways(fastapi):
-    """Whoever refuses, the gateway or the service behind it, a caller reads the same document and the same challenge."""
-    gate = fastapi.gate
-    verifier = postern.Verifier.of_gateway(gate.url, resource="orders")
-    full = gate.mint("orders")
-    search = gate.mint("orders", "--tool", "search")
-    expired = postern.attenuate(full, expires=datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc))
-    cases = [
-        (None, "GET", "/42", {}),
-        ("no token!", "GET", "/42", {}),
-        (full[:-20], "GET", "/42", {}),
-        (postern.mint(postern.SigningKey.generate(), "orders"), "GET", "/42", {}),
-        (expired, "GET", "/42", {}),
-        (gate.mint("orders", "--allow", "GET"), "PUT", "/42", {}),
-        (gate.mint("orders", "--path", "/1", "--query", "page=2"), "GET", "/42?page=3", {}),
-        (gate.mint("orders", "--query", "page=2"), "GET", "/42?a;b", {}),
-        (search, "POST", "/mcp", {"content-type": "text/plain"}),
-        (search, "POST", "/mcp", {"content-type": "application/json"}),
-        (full, "GET", "/a/../b", {}),
-        (full, "GET", "/42", {"postern-capability": full}),
-    ]
-    kinds = set()
-    for token, method, target, fields in cases:
-        fields = fields | (presented(token) if token else {})
-        body = b"{}" if method == "POST" else None
-        answer = gate.get("/orders" + target, method=method, fields=list(fields.items()), body=body)
-        error = refused(lambda: verifier.verify(method=method, target=target, headers=fields, body=body))
-        assert json.loads(error.problem) == answer.problem, (method, target)
-        assert error.www_authenticate == answer.value("www-authenticate"), (method, target)
-        problem = postern.Problem.of_error(error)
-        assert problem == replace(postern.Problem.of_response({"content-type": "application/problem+json"}, answer.body),
-                                  document=error.problem, www_authenticate=error.www_authenticate)
-        assert error.retry == problem.retry == "no"
-        kinds.add(problem.type)
-    assert kinds == {"missing-capability", "invalid-token", "truncated-token", "unknown-key", "expired", "not-found", "not-permitted",
-                     "bad-query", "bad-body", "bad-path", "two-tokens"}
-    stopped = postern.Problem.of_error(refused(lambda: verifier.verify(method="GET", target="/42", headers=presented(cases[6][0]))))
-    assert [caveat.check for caveat in stopped.caveats] == [0, 1] and "/1" in stopped.caveats[0].words
-
-
-def test_a_fastapi_service_follows_the_gateways_rotation(fastapi):
-    old = fastapi.gate.mint("orders")
-    assert fastapi.ask(old)[0] == 200
-    fastapi.gate.run("keys", "rotate").ok()
-    new = fastapi.gate.mint("orders")
-    assert fastapi.ask(new)[0] == 200, fastapi.ask(new)
-    assert fastapi.ask(old)[0] == 200
-    narrowed = fastapi.ask(old)[1]["token"]
-    keys = fastapi.gate.run("keys", "list", "--json").ok().json
-    retired = min(key["id"] for key in (keys["keys"] if isinstance(keys, dict) else keys))
-    fastapi.gate.run("keys", "retire", str(retired)).ok()
-    assert fastapi.ask(old)[0] == 401
-    until(lambda: fastapi.direct(narrowed)[0] == 401, "the service has heard of the retirement")
-    assert fastapi.ask(new)[0] == 200
-
-
-def test_a_body_is_read_where_a_caveat_asks_and_reaches_the_handler(tmp_path, key):
-    with python_service("asgi_service.py", tmp_path, str(key.public_key)) as service:
-        token = postern.mint(key, "orders", tool="search", arg="index=public")
-        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search", "arguments": {"index": "public"}}}
-        with httpx.Client(base_url=service.url, headers=presented(token)) as client:
-            answer = client.post("/mcp", json=call)
-            assert answer.status_code == 200 and json.loads(answer.json()["body"]) == call, answer.text
-            call["params"]["arguments"]["index"] = "private"
-            assert client.post("/mcp", json=call).status_code == 403
-            call["params"]["arguments"]["index"] = "public"
-            for fields in ({"mcp-method": "ping"}, {"mcp-name": "delete"}, {"mcp-param-index": "private"}):
-                answer = client.post("/mcp", json=call, headers=fields)
-                assert (answer.status_code, answer.json()["type"]) == (400, "bad-body"), answer.text
-            assert client.post("/mcp", json=call, headers={"mcp-method": "tools/call", "mcp-name": "search"}).status_code == 200
-            assert client.post("/mcp", content=b" " * (2 << 20), headers={"content-type": "application/json"}).status_code == 413
 
 
 def test_a_websocket_is_verified_before_it_is_accepted(tmp_path, key):

@@ -44,6 +44,11 @@ def python_service(script, folder, *args, port=None):
     return Service([sys.executable, SERVICES / script, port, *args], port, folder / f"{script}-{port}.log")
 
 
+def node_service(scripts, script, folder, *args, port=None):
+    port = port or free_port()
+    return Service(["node", scripts / script, port, *args], port, folder / f"{script}-{port}.log")
+
+
 class Front:
     """A gateway that narrows before a service which fetches its keys from that gateway: each needs the other's address."""
 

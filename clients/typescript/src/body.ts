@@ -31,18 +31,17 @@ export async function readBody(request: IncomingMessage, max: number): Promise<B
       take();
     });
   }
-  if (declared > max || length > max)
-    throw tooLarge(max);
+  if (declared > max || length > max) throw tooLarge(max);
   return Buffer.concat(parts);
 }
 
 /** More than is read of a body that a caveat asks about. */
 export function tooLarge(max: number): VerifyError {
   const detail = `A caveat asks what the body says, and at most ${max} bytes of it are read.`;
-  return new VerifyError(detail, { type: "body-too-large", title: "The body is too large", status: 413, detail });
+  return new VerifyError(detail, { type: "body-too-large", title: "The body is too large", status: 413, detail, retry: "no" });
 }
 
 function broken(): VerifyError {
   const detail = "The body broke off before its end.";
-  return new VerifyError(detail, { type: "malformed-request", title: "The request is not strict HTTP", status: 400, detail });
+  return new VerifyError(detail, { type: "malformed-request", title: "The request is not strict HTTP", status: 400, detail, retry: "no" });
 }

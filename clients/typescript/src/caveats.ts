@@ -1,6 +1,8 @@
 // Caveats as programs write them, and the command line's flags that they stand for. Node hands the flags to the addon, which
 // makes the checks; a page makes them itself (browser/checks.ts), from the same flags.
 
+import { PosternError } from "./errors.js";
+
 /** Restrictions on a token. All that are named must hold; where one has several values, any of them will do. */
 export interface Caveats {
   /** Until then: a time span such as `"10m"`, or a point in time. */
@@ -53,7 +55,7 @@ const moment = (value: string | Date, up = false): string => {
 const argument = (value: string | number | boolean): string => {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "number" && !Number.isSafeInteger(value))
-    throw new TypeError(`arg: ${value} is not a whole number that JavaScript holds exactly`);
+    throw new PosternError("invalid-caveat", `arg: ${value} is not a whole number that JavaScript holds exactly`);
   return String(value);
 };
 
@@ -80,7 +82,7 @@ export function flags(caveats: Caveats): Flag[] {
   return Object.entries(caveats).flatMap(([name, value]) => {
     const read = readers[name as keyof Caveats] as ((value: unknown) => Flag | undefined) | undefined;
     if (!Object.hasOwn(readers, name) || !read)
-      throw new TypeError(`there is no caveat ${JSON.stringify(name)}; there are ${Object.keys(readers).join(", ")}`);
+      throw new PosternError("invalid-caveat", `there is no caveat ${JSON.stringify(name)}; there are ${Object.keys(readers).join(", ")}`);
     const flag = value === undefined || value === null ? undefined : read(value);
     return flag ? [flag] : [];
   });

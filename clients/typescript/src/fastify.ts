@@ -50,7 +50,8 @@ export async function capabilities(app: FastifyInstance, options: PluginOptions)
   const isExempt = (request: FastifyRequest): boolean => exempt.includes(request.originalUrl.split("?")[0]!);
   const refuse = (reply: FastifyReply, error: unknown): FastifyReply => {
     const problem = problemOf(error, log);
-    return reply.code(problem.status).headers(problemFields(error)).send(JSON.stringify(problem));
+    // As bytes: to a text Fastify would add a character set, which this media type does not have.
+    return reply.code(problem.status).headers(problemFields(error)).send(Buffer.from(JSON.stringify(problem)));
   };
 
   // Before the body is read, so that what needs no body is refused without one.
@@ -94,8 +95,7 @@ async function collect(payload: Readable, max: number): Promise<Buffer> {
   let length = 0;
   for await (const part of payload as AsyncIterable<Buffer>) {
     length += part.length;
-    if (length > max)
-      throw tooLarge(max);
+    if (length > max) throw tooLarge(max);
     parts.push(part);
   }
   return Buffer.concat(parts);

@@ -109,11 +109,26 @@ export class KeyDocument {
     const { fetch } = this.#options;
     const response = await fetch(this.#url, { headers: { accept: "application/json" }, signal });
     if (!response.ok) throw new Error(`the answer is ${response.status}`);
-    const text = await response.text();
-    if (text.length > DOCUMENT_BYTES_MAX) throw new Error(`it has more than ${DOCUMENT_BYTES_MAX} bytes`);
+    const text = await bounded(response);
     this.#options.check(text);
     this.#text = text;
     this.#fetchedAt = this.#options.clock();
     this.#failure = undefined;
   }
+}
+
+/** The text of a response, of which no more is read than a document may have. */
+async function bounded(response: Response): Promise<string> {
+  const reader = response.body?.getReader();
+  const decoder = new TextDecoder();
+  let [text, length] = ["", 0];
+  for (let part = await reader?.read(); part?.value; part = await reader?.read()) {
+    length += part.value.length;
+    if (length > DOCUMENT_BYTES_MAX) {
+      await reader?.cancel();
+      throw new Error(`it has more than ${DOCUMENT_BYTES_MAX} bytes`);
+    }
+    text += decoder.decode(part.value, { stream: true });
+  }
+  return text + decoder.decode();
 }

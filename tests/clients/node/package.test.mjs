@@ -55,7 +55,8 @@ test("what cannot be used is a typed error", async () => {
   };
   for (const [kind, ask] of Object.entries(wrong)) assert.throws(ask, (error) => error instanceof PosternError && error.kind === kind, kind);
   assert.throws(() => new Verifier([], { resource: "orders" }), PosternError);
-  assert.throws(() => attenuate(mint(key, "orders"), { role: "admin" }), /there is no caveat/);
+  assert.throws(() => attenuate(mint(key, "orders"), { role: "admin" }), { kind: "invalid-caveat", message: /there is no caveat/ });
+  assert.throws(() => attenuate(mint(key, "orders"), { arg: { id: 1.5 } }), { kind: "invalid-caveat" });
   assert.ok(!show(key, { depth: 9, showHidden: true }).includes(key.toSecretText()) && !JSON.stringify(key).includes("private"));
 });
 

@@ -25,7 +25,7 @@ def body_broke_off() -> VerifyError:
 
 def _refusal(kind: str, status: int, title: str, detail: str) -> VerifyError:
     error = VerifyError(detail)
-    error.kind, error.status, error.www_authenticate = kind, status, None
+    error.kind, error.status, error.retry, error.www_authenticate = kind, status, "no", None
     error.problem = json.dumps({"type": kind, "title": title, "status": status, "detail": detail, "retry": "no"})
     return error
 

@@ -1,0 +1,83 @@
+"""Services in Python and in Node that verify for themselves: what holds for one framework holds for each."""
+
+import json
+
+import httpx
+import postern
+import pytest
+
+from harness.ports import until
+from harness.verifying import Front, node_service, python_service
+
+
+@pytest.fixture(scope="module", params=["asgi_service.py", "express_service.mjs", "fastify_service.mjs"])
+def start(request, scripts):
+    """Starts a service: in a folder, with its keys, on a port."""
+    script = request.param
+    if script.endswith(".py"):
+        return lambda folder, keys, port=None: python_service(script, folder, keys, port=port)
+    return lambda folder, keys, port=None: node_service(scripts, script, folder, keys, port=port)
+
+
+@pytest.fixture(scope="module")
+def front(start, tmp_path_factory):
+    """The service behind a gateway that narrows."""
+    front = Front(lambda folder, port, url: start(folder, url, port), tmp_path_factory.mktemp("front"))
+    yield front
+    front.stop()
+
+
+def test_a_service_verifies_what_the_gateway_narrowed(front):
+    token = front.gate.mint("orders")
+    status, said = front.ask(token, "/orders/42?page=2")
+    assert (status, said["path"], said["is_sealed"]) == (200, "42", True), said
+    narrowed = said["token"]
+    assert narrowed != token and front.direct(narrowed, "/42?page=2")[0] == 200
+    # For another path, query or method it is worth nothing, and the gateway itself takes it for nothing.
+    for target, method in (("/43?page=2", "GET"), ("/42?page=3", "GET"), ("/42", "GET"), ("/42?page=2", "PUT")):
+        assert front.direct(narrowed, target, method)[0] == 403, (target, method)
+    assert front.ask(narrowed, "/orders/42?page=2")[0] == 403
+    assert front.direct(None)[1]["type"] == "missing-capability"
+    assert front.direct(None, "/health") == (200, "well")
+    assert front.ask(token, method="POST", body=b"hello")[1]["body"] == "hello"
+
+
+def test_a_service_follows_the_gateways_rotation_without_a_restart(front):
+    """New key published: tokens of both are accepted. Old key retired: what it signed is refused, past the gateway too."""
+    process, old = front.service.process, front.gate.mint("orders")
+    assert front.ask(old)[0] == 200
+    front.gate.run("keys", "rotate").ok()
+    new = front.gate.mint("orders")
+    assert front.ask(new)[0] == 200, front.ask(new)
+    assert front.ask(old)[0] == 200 and front.direct(old)[0] == 200 and front.direct(new)[0] == 200
+    narrowed = front.ask(old)[1]["token"]
+    keys = front.gate.run("keys", "list", "--json").ok().json
+    retired = min(key["id"] for key in (keys["keys"] if isinstance(keys, dict) else keys))
+    front.gate.run("keys", "retire", str(retired)).ok()
+    assert front.ask(old)[0] == 401
+    until(lambda: front.direct(narrowed)[0] == 401, "the service has heard of the retirement")
+    assert front.direct(old)[1]["type"] == "revoked"
+    assert front.ask(new)[0] == 200 and process.poll() is None
+
+
+def test_a_body_is_read_where_a_caveat_asks_and_reaches_the_handler(start, tmp_path, key):
+    with start(tmp_path, str(key.public_key)) as service:
+        token = postern.mint(key, "orders", tool="search", arg="index=public")
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search", "arguments": {"index": "public"}}}
+        with httpx.Client(base_url=service.url, headers={"authorization": f"Bearer {token}"}) as client:
+
+            def refused(**more):
+                answer = client.post("/mcp", **more)
+                assert answer.headers["content-type"] == "application/problem+json", answer.text
+                return answer.status_code, answer.json()["type"]
+
+            answer = client.post("/mcp", json=call)
+            assert answer.status_code == 200 and json.loads(answer.json()["body"]) == call, answer.text
+            # Headers that repeat the body are compared with it, as by the gateway.
+            assert client.post("/mcp", json=call, headers={"mcp-method": "tools/call", "mcp-name": "search"}).status_code == 200
+            for fields in ({"mcp-method": "ping"}, {"mcp-name": "delete"}, {"mcp-param-index": "private"}):
+                assert refused(json=call, headers=fields) == (400, "bad-body"), fields
+            call["params"]["arguments"]["index"] = "private"
+            assert refused(json=call) == (403, "not-permitted")
+            large = {"content": b" " * (2 << 20), "headers": {"content-type": "application/json"}}
+            assert refused(**large) == (413, "body-too-large")
