@@ -30,6 +30,7 @@
 
 mod error;
 mod facts;
+mod options;
 pub mod received;
 #[cfg(test)]
 mod tests;
@@ -46,9 +47,11 @@ use crate::plans::{Inadmissible, PlanCache, RefusalCache};
 use crate::resource::ResourceName;
 use crate::revocation::{RevocationId, Standing};
 use crate::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
+use crate::web_keys::{KeyDocument, KeyDocumentError};
 
 pub use error::VerifyError;
 pub use facts::Facts;
+pub use options::{OptionError, Options};
 pub use received::{HttpVersion, Received, Request};
 
 /// Verified plans that are remembered, and bytes of token text with them, unless a backend says otherwise.
@@ -182,6 +185,21 @@ impl Verifier {
         self.standing.set_keys(keys);
     }
 
+    /// Replaces the keys by those of the gateway's key document. What it no longer lists is retired; where it says nothing new,
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// It is no key document, or its keys cannot follow the present ones. These stay.
+    pub fn follow_document(&self, document: &[u8], now: u64) -> Result<(), KeyDocumentError> {
+        let before = self.keys();
+        let keys = KeyDocument::parse(document)?.succeed(&before, now)?;
+        // Every capability looks again after a change, so there is one only where there is one.
+        if keys != before {
+            self.set_keys(keys);
+        }
+        Ok(())
+    }
+
     /// Revokes these ids, for every message from now on. A backend that can be reached past its gateway needs to be told.
     pub fn revoke(&self, ids: &[RevocationId]) {
         self.standing.revoke(ids);
@@ -271,6 +289,12 @@ impl Verifier {
             (Ok(_) | Err(VerifyError::Refusal(Refusal::BodyFactsRequired)), Some(Err(error))) => Err(error),
             (decided, _) => decided,
         }
+    }
+
+    /// Whether the presented token's caveats ask what the body says; `false` where the message is refused whatever it says.
+    pub fn needs_body<'r>(&self, request: Request<'r>, fields: impl IntoIterator<Item = (&'r [u8], &'r [u8])>) -> bool {
+        let received = self.receive(request, fields).ok();
+        received.and_then(|received| self.open(&received).ok()).is_some_and(|capability| capability.needs().body)
     }
 
     /// All three steps for a message whose body need not be read, or was.

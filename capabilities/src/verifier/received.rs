@@ -43,6 +43,15 @@ impl<'r> Request<'r> {
     pub fn new(method: &'r str, target: &'r str, peer: Option<IpAddr>) -> Self {
         Self { method, target, version: HttpVersion::Http1, scheme: Scheme::Http, peer }
     }
+
+    /// With the connection as servers of other languages describe it: the peer's address as text, and `http` or `https`.
+    pub fn with_connection(mut self, peer: Option<&str>, scheme: &str, version: HttpVersion) -> Self {
+        // A Unix socket's other end has no address, and some servers call it by a name.
+        self.peer = peer.and_then(|peer| peer.parse().ok());
+        self.scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+        self.version = version;
+        self
+    }
 }
 
 /// A request's token and facts. Has no way to be printed, since it holds the token.

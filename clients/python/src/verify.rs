@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use postern_capabilities::keys::{KeyId, KeyRing, KeyState};
-use postern_capabilities::message::Scheme;
-use postern_capabilities::path::EncodedSlash;
-use postern_capabilities::resource::ResourceName;
 use postern_capabilities::revocation::RevocationId;
 use postern_capabilities::token;
-use postern_capabilities::verifier::{self, AuthorizationUse, Believed, Facts, HttpVersion, Request};
+use postern_capabilities::verifier::{self, Facts, HttpVersion, Options, Request};
 use postern_capabilities::web_keys::KeyDocument;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -86,33 +83,15 @@ impl Verifier {
         authorization: &str,
         encoded_slash: &str,
     ) -> PyResult<Self> {
-        let resource = ResourceName::parse(resource).map_err(|error| refused("invalid-resource", &error))?;
-        let mut verifier = verifier::Verifier::new(resource, KeyRing::new()).with_leeway(leeway_seconds);
-        if let Some(steps) = budget {
-            verifier = verifier.with_budget(steps);
-        }
-        if !mount.is_empty() {
-            verifier = verifier.with_mount(mount).map_err(|error| refused("bad-path", &error))?;
-        }
-        if let Some(believed) = believed {
-            verifier = verifier.with_believed(believed_of(&believed.0)?);
-        }
-        let authorization = match authorization {
-            "capability" => AuthorizationUse::Capability,
-            "pass" => AuthorizationUse::Service,
-            _ => {
-                return Err(refused(
-                    "invalid-option",
-                    &"authorization is \"capability\" or \"pass\", as at the gateway",
-                ));
-            }
+        let options = Options {
+            leeway_seconds: Some(leeway_seconds),
+            budget,
+            mount: Some(mount),
+            believed: believed.as_ref().map(|texts| &texts.0[..]),
+            authorization: Some(authorization),
+            encoded_slash: Some(encoded_slash),
         };
-        let slash = match encoded_slash {
-            "refuse" => EncodedSlash::Refuse,
-            "pass" => EncodedSlash::Pass,
-            _ => return Err(refused("invalid-option", &"encoded_slash is \"refuse\" or \"pass\", as at the gateway")),
-        };
-        Ok(Self(verifier.with_authorization(authorization).with_encoded_slash(slash)))
+        options.verifier(resource).map(Self).map_err(|error| refused(error.kind(), &error))
     }
 
     /// Replaces the keys: triples of number, key, and whether it is retired.
@@ -135,10 +114,7 @@ impl Verifier {
 
     /// Replaces the keys by those of a gateway's key document. What it no longer lists is retired.
     fn set_key_document(&self, document: &[u8]) -> PyResult<()> {
-        let document = KeyDocument::parse(document).map_err(|error| refused(error.kind(), &error))?;
-        let ring = document.succeed(&self.0.keys(), now()).map_err(|error| refused(error.kind(), &error))?;
-        self.0.set_keys(ring);
-        Ok(())
+        self.0.follow_document(document, now()).map_err(|error| refused(error.kind(), &error))
     }
 
     /// Revokes these ids, 128 hexadecimal digits each.
@@ -150,10 +126,7 @@ impl Verifier {
 
     /// Whether the presented token's caveats ask what the body says. `False` where `verify` will refuse it anyway.
     fn needs_body(&self, py: Python<'_>, method: &str, target: &str, fields: Vec<(String, String)>) -> bool {
-        py.detach(|| {
-            let received = self.0.receive(Request::new(method, target, None), borrowed(&fields)).ok();
-            received.and_then(|received| self.0.open(&received).ok()).is_some_and(|capability| capability.needs().body)
-        })
+        py.detach(|| self.0.needs_body(Request::new(method, target, None), borrowed(&fields)))
     }
 
     /// Verifies the token in the fields for this message.
@@ -171,12 +144,8 @@ impl Verifier {
         http_2: bool,
         now: Option<u64>,
     ) -> PyResult<Capability> {
-        let request = Request {
-            version: if http_2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
-            scheme: if scheme == "https" { Scheme::Https } else { Scheme::Http },
-            // A Unix socket's other end has no address, and some servers call it by a name.
-            ..Request::new(method, target, peer.and_then(|peer| peer.parse().ok()))
-        };
+        let version = if http_2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
+        let request = Request::new(method, target, None).with_connection(peer, scheme, version);
         let now = now.unwrap_or_else(crate::holder::now);
         let body = body.as_ref().map(|body| body.as_bytes());
         let verified = py.detach(|| self.0.verify(&self.0.receive(request, borrowed(&fields))?, body, now));
@@ -192,17 +161,6 @@ impl Verifier {
 
 fn borrowed(fields: &[(String, String)]) -> impl Iterator<Item = (&[u8], &[u8])> {
     fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-}
-
-fn believed_of(texts: &[String]) -> PyResult<Believed> {
-    match texts {
-        [one] if one == "loopback" => Ok(Believed::Loopback),
-        [one] if one == "anyone" => Ok(Believed::Anyone),
-        networks => {
-            let networks: Result<Vec<_>, _> = networks.iter().map(|text| text.parse()).collect();
-            networks.map(Believed::From).map_err(|error| refused("invalid-option", &error))
-        }
-    }
 }
 
 /// The exception of a refusal, with the problem that a gateway would answer with.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use postern_capabilities::verifier::Verifier as Core;
-use postern_capabilities::web_keys::{KEY_DOCUMENT_BYTES_MAX, KEY_DOCUMENT_PATH, KeyDocument, KeyDocumentError};
+use postern_capabilities::web_keys::{KEY_DOCUMENT_BYTES_MAX, KEY_DOCUMENT_PATH, KeyDocumentError};
 
 use crate::error::Refused;
 use crate::http1::{Transport, TransportError};
@@ -139,13 +139,7 @@ impl Fetched {
             )?;
         match answer.status() {
             StatusCode::OK => {
-                let document = KeyDocument::parse(answer.body())?;
-                let before = self.core.keys();
-                let keys = document.succeed(&before, crate::now())?;
-                // Every capability looks again after a change, so there is one only where there is one.
-                if keys != before {
-                    self.core.set_keys(keys);
-                }
+                self.core.follow_document(answer.body(), crate::now())?;
             }
             StatusCode::NOT_MODIFIED => {}
             status => return Err(unavailable(format!("it answers with status {}", status.as_u16()))),

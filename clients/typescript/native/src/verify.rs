@@ -6,12 +6,9 @@ use napi::Result;
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use postern_capabilities::keys::{KeyId, KeyRing, KeyState};
-use postern_capabilities::message::Scheme;
-use postern_capabilities::path::EncodedSlash;
-use postern_capabilities::resource::ResourceName;
 use postern_capabilities::revocation::RevocationId;
 use postern_capabilities::token;
-use postern_capabilities::verifier::{self, AuthorizationUse, Believed, Facts, HttpVersion, Request};
+use postern_capabilities::verifier::{self, Facts, HttpVersion, Request};
 use postern_capabilities::web_keys::KeyDocument;
 
 use crate::error::{not_authorised, refused};
@@ -123,31 +120,16 @@ impl Verifier {
     /// Without keys it accepts nothing.
     #[napi(constructor)]
     pub fn new(resource: String, options: Option<Options>) -> Result<Self> {
-        let options = options.unwrap_or_default();
-        let resource = ResourceName::parse(&resource).map_err(|error| refused("invalid-resource", &error))?;
-        let mut verifier = verifier::Verifier::new(resource, KeyRing::new());
-        verifier = verifier.with_leeway(options.leeway_seconds.unwrap_or(0).into());
-        if let Some(steps) = options.budget {
-            verifier = verifier.with_budget(steps.into());
-        }
-        if let Some(mount) = options.mount {
-            verifier = verifier.with_mount(&mount).map_err(|error| refused("bad-path", &error))?;
-        }
-        if let Some(believed) = options.believed {
-            verifier = verifier.with_believed(believed_of(&believed)?);
-        }
-        let choice = |name: &str, given: Option<&str>| match given {
-            None | Some("capability" | "refuse") => Ok(false),
-            Some("pass") => Ok(true),
-            Some(_) => Err(refused("invalid-option", &format!("{name} is \"pass\" or left out, as at the gateway"))),
+        let told = options.unwrap_or_default();
+        let options = verifier::Options {
+            leeway_seconds: told.leeway_seconds.map(u64::from),
+            budget: told.budget.map(u64::from),
+            mount: told.mount.as_deref(),
+            believed: told.believed.as_deref(),
+            authorization: told.authorization.as_deref(),
+            encoded_slash: told.encoded_slash.as_deref(),
         };
-        if choice("authorization", options.authorization.as_deref())? {
-            verifier = verifier.with_authorization(AuthorizationUse::Service);
-        }
-        if choice("encodedSlash", options.encoded_slash.as_deref())? {
-            verifier = verifier.with_encoded_slash(EncodedSlash::Pass);
-        }
-        Ok(Self(verifier))
+        options.verifier(&resource).map(Self).map_err(|error| refused(error.kind(), &error))
     }
 
     /// Replaces the keys.
@@ -173,10 +155,7 @@ impl Verifier {
     /// Replaces the keys by those of a gateway's key document. What it no longer lists is retired.
     #[napi]
     pub fn set_key_document(&self, document: String) -> Result<()> {
-        let document = KeyDocument::parse(document.as_bytes()).map_err(|error| refused(error.kind(), &error))?;
-        let ring = document.succeed(&self.0.keys(), now()).map_err(|error| refused(error.kind(), &error))?;
-        self.0.set_keys(ring);
-        Ok(())
+        self.0.follow_document(document.as_bytes(), now()).map_err(|error| refused(error.kind(), &error))
     }
 
     /// Revokes these ids, 128 hexadecimal digits each.
@@ -190,19 +169,16 @@ impl Verifier {
     /// Whether the presented token's caveats ask what the body says. `false` where `verify` will refuse it anyway.
     #[napi]
     pub fn needs_body(&self, method: String, target: String, headers: Vec<String>) -> bool {
-        let received = self.0.receive(Request::new(&method, &target, None), fields(&headers)).ok();
-        received.and_then(|received| self.0.open(&received).ok()).is_some_and(|capability| capability.needs().body)
+        self.0.needs_body(Request::new(&method, &target, None), fields(&headers))
     }
 
     /// Verifies the token in a message's fields for this message.
     #[napi]
     pub fn verify(&self, message: Message) -> Result<Capability> {
-        let request = Request {
-            version: if message.is_http2 == Some(true) { HttpVersion::Http2 } else { HttpVersion::Http1 },
-            scheme: if message.scheme.as_deref() == Some("https") { Scheme::Https } else { Scheme::Http },
-            // A Unix socket's other end has no address.
-            ..Request::new(&message.method, &message.target, message.peer.as_deref().and_then(|peer| peer.parse().ok()))
-        };
+        let Message { method, target, peer, scheme, .. } = &message;
+        let version = if message.is_http2 == Some(true) { HttpVersion::Http2 } else { HttpVersion::Http1 };
+        let scheme = scheme.as_deref().unwrap_or("http");
+        let request = Request::new(method, target, None).with_connection(peer.as_deref(), scheme, version);
         // A number of JavaScript saturates; one before 1970 is 0, which no expiry takes for later.
         let now = message.now.map_or_else(now, |now| now as u64);
         let received = self.0.receive(request, fields(&message.headers));
@@ -220,17 +196,6 @@ impl Verifier {
 
 fn fields(headers: &[String]) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers.chunks_exact(2).map(|pair| (pair[0].as_bytes(), pair[1].as_bytes()))
-}
-
-fn believed_of(texts: &[String]) -> Result<Believed> {
-    match texts {
-        [one] if one == "loopback" => Ok(Believed::Loopback),
-        [one] if one == "anyone" => Ok(Believed::Anyone),
-        networks => {
-            let networks: std::result::Result<Vec<_>, _> = networks.iter().map(|text| text.parse()).collect();
-            networks.map(Believed::From).map_err(|error| refused("invalid-option", &error))
-        }
-    }
 }
 
 /// Throws where a key document cannot be used.
