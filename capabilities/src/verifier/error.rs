@@ -14,7 +14,7 @@ pub enum VerifyError {
     #[error("the request is not one that a gateway forwards: {0}")]
     Malformed(&'static str),
     /// The method is none.
-    #[error("the method is no operation: an HTTP method in upper case is")]
+    #[error("the method is no operation: write an HTTP method in upper case, such as GET")]
     Operation,
     /// The path can be read in several ways.
     #[error(transparent)]
@@ -23,7 +23,9 @@ pub enum VerifyError {
     #[error("the path is not in its canonical form, in which a gateway forwards it")]
     NotCanonical,
     /// The path does not begin with the prefix that the gateway is said to leave on it.
-    #[error("the path is not below the prefix under which this service is mounted")]
+    #[error(
+        "the path is not below the prefix that this service was told the gateway leaves on it; is `keep_prefix` on at the gateway?"
+    )]
     NotBelowMount,
     /// More than one token came.
     #[error(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use postern_capabilities::resource::{ResourceName, Right};
 use postern_capabilities::revocation::RevocationId;
-use postern_capabilities::verifier::Received;
+use postern_capabilities::verifier::{Received, Verifier as Core};
 
 /// A verified capability, by which this message is authorised. It holds no token text: whoever has it can present nothing.
 #[derive(Clone)]
@@ -16,7 +16,8 @@ pub struct Capability {
 
 struct Inner {
     capability: Arc<postern_capabilities::Capability>,
-    resource: ResourceName,
+    /// Whose decision it was; it knows the service's name.
+    verifier: Arc<Core>,
     path: Box<str>,
     host: Box<str>,
     client: Option<IpAddr>,
@@ -27,13 +28,13 @@ struct Inner {
 impl Capability {
     pub(crate) fn of(
         capability: Arc<postern_capabilities::Capability>,
-        resource: &ResourceName,
+        verifier: Arc<Core>,
         received: &Received<'_>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 capability,
-                resource: resource.clone(),
+                verifier,
                 path: received.path().into(),
                 host: received.host().into(),
                 client: received.client(),
@@ -50,7 +51,7 @@ impl Capability {
 
     /// Whether it holds a right to this operation on this service. Caveats may stop a message all the same.
     pub fn holds(&self, operation: &str) -> bool {
-        self.inner.capability.holds(self.inner.resource.as_str(), operation)
+        self.inner.capability.holds(self.resource().as_str(), operation)
     }
 
     /// A name for logs that is of no use to anybody else. It is another one for each message where the gateway narrows.
@@ -75,7 +76,7 @@ impl Capability {
 
     /// The service that it is for here.
     pub fn resource(&self) -> &ResourceName {
-        &self.inner.resource
+        self.inner.verifier.resource()
     }
 
     /// The path that was decided on.

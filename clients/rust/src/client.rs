@@ -10,18 +10,19 @@ use postern_capabilities::attenuate::{AttenuateError, attenuate};
 use postern_capabilities::caveat::Caveat;
 use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::resource::Operation;
+use postern_capabilities::text::TokenText;
 use zeroize::Zeroizing;
 
-use crate::http1::{Transport, TransportError};
 use crate::limits::{ANSWER_BYTES_MAX, ANSWER_TIMEOUT, NARROWED_SECONDS};
 use crate::problem::{Problem, Retry, is_idempotent};
+use crate::transport::{Transport, TransportError, Unreachable};
 
 /// Sends requests that carry a capability. Cheap to clone.
 ///
 /// It follows no redirect, so the capability goes nowhere but where the request does.
 #[derive(Clone)]
 pub struct Client {
-    token: Zeroizing<String>,
+    token: Option<Zeroizing<String>>,
     transport: Transport,
     narrowing: Option<String>,
     timeout: Duration,
@@ -32,8 +33,14 @@ impl Client {
     /// A client that presents this token.
     pub fn new(token: &str) -> Self {
         let bare = token.trim();
+        let bare = Zeroizing::new(bare.strip_prefix("biscuit:").unwrap_or(bare).to_owned());
+        Self { token: Some(bare), ..Self::without_capability() }
+    }
+
+    /// A client that presents nothing, for what a gateway hands out to everybody.
+    pub fn without_capability() -> Self {
         Self {
-            token: Zeroizing::new(bare.strip_prefix("biscuit:").unwrap_or(bare).to_owned()),
+            token: None,
             transport: Transport::default(),
             narrowing: None,
             timeout: ANSWER_TIMEOUT,
@@ -90,19 +97,18 @@ impl Client {
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
         let (mut head, body) = request.into_parts();
         let method = head.method.clone();
-        let token = match &self.narrowing {
-            Some(mount) => Zeroizing::new(self.narrowed(mount, &head)?),
-            None => self.token.clone(),
-        };
-        let bearer = Zeroizing::new(format!("Bearer {}", *token));
-        let mut value = HeaderValue::try_from(&*bearer)
-            .map_err(|_| SendError::Request("the token has characters that no token has".to_owned()))?;
-        value.set_sensitive(true);
-        head.headers.insert(AUTHORIZATION, value);
+        if let Some(token) = &self.token {
+            let presented = match &self.narrowing {
+                Some(mount) => bearer(narrowed(token, mount, &head)?.expose())?,
+                None => bearer(token)?,
+            };
+            head.headers.insert(AUTHORIZATION, presented);
+        }
         let request = Request::from_parts(head, Full::new(body));
         let answer = self.transport.send(request, self.timeout, self.answer_bytes_max).await;
         let answer = answer.map_err(|error| match error {
-            TransportError::Unreachable(reason) => SendError::Unreachable(reason),
+            TransportError::Url(reason) => SendError::Request(reason),
+            TransportError::Unreachable(why) => SendError::Unreachable(why),
             TransportError::Unknown(reason) => SendError::Unknown { method: method.to_string(), reason },
         })?;
         let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -111,31 +117,40 @@ impl Client {
             None => Ok(answer),
         }
     }
+}
 
-    /// The token, narrowed to this request.
-    fn narrowed(&self, mount: &str, head: &http::request::Parts) -> Result<String, SendError> {
-        let wrong = |what: String| SendError::Request(what);
-        let below = head.uri.path().strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        let below = below.ok_or_else(|| wrong(format!("{} is not below {mount}", head.uri.path())))?;
-        let path = canonical_path(if below.is_empty() { b"/" } else { below.as_bytes() }, EncodedSlash::Pass)
-            .map_err(|error| wrong(format!("no gateway takes this path: {error}")))?;
-        let quoted = postern_capabilities::language::quoted;
-        // One check for both, built of quoted literals: a path may hold `**`, which a pattern would not take literally.
-        let query = head.uri.query().unwrap_or_default();
-        let this = format!("check if path({}), query_string({})", quoted(&path), quoted(query));
-        let operation = Operation::parse(head.method.as_str()).map_err(|error| wrong(error.to_string()))?;
-        let mut caveats = vec![
-            Caveat::Expires(crate::now().saturating_add(NARROWED_SECONDS)),
-            Caveat::Method(vec![operation]),
-            Caveat::Check(this),
-        ];
-        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).or(head.uri.host());
-        if let Some(host) = host {
-            let bare = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(host, |(bare, _)| bare);
-            caveats.push(Caveat::Host(bare.to_ascii_lowercase()));
-        }
-        Ok(attenuate(&self.token, &caveats)?.expose().to_owned())
+/// The field that carries a token. Whatever prints it by accident is to print nothing.
+fn bearer(token: &str) -> Result<HeaderValue, SendError> {
+    let text = Zeroizing::new(format!("Bearer {token}"));
+    let mut value = HeaderValue::try_from(&*text)
+        .map_err(|_| SendError::Request("the token has characters that no token has; copy it anew".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The token, narrowed to this request.
+fn narrowed(token: &str, mount: &str, head: &http::request::Parts) -> Result<TokenText, SendError> {
+    let wrong = |what: String| SendError::Request(what);
+    let below = head.uri.path().strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below = below.ok_or_else(|| wrong(format!("{} is not below {mount}", head.uri.path())))?;
+    let path = canonical_path(if below.is_empty() { b"/" } else { below.as_bytes() }, EncodedSlash::Pass)
+        .map_err(|error| wrong(format!("no gateway takes this path: {error}")))?;
+    let quoted = postern_capabilities::language::quoted;
+    // One check for both, built of quoted literals: a path may hold `**`, which a pattern would not take literally.
+    let query = head.uri.query().unwrap_or_default();
+    let this = format!("check if path({}), query_string({})", quoted(&path), quoted(query));
+    let operation = Operation::parse(head.method.as_str()).map_err(|error| wrong(error.to_string()))?;
+    let mut caveats = vec![
+        Caveat::Expires(crate::now().saturating_add(NARROWED_SECONDS)),
+        Caveat::Method(vec![operation]),
+        Caveat::Check(this),
+    ];
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).or(head.uri.host());
+    if let Some(host) = host {
+        let bare = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(host, |(bare, _)| bare);
+        caveats.push(Caveat::Host(bare.to_ascii_lowercase()));
     }
+    Ok(attenuate(token, &caveats)?)
 }
 
 fn request(method: Method, url: &str, content_type: Option<&str>, body: Bytes) -> Result<Request<Bytes>, SendError> {
@@ -156,10 +171,13 @@ pub enum SendError {
     #[error("the token cannot be narrowed to the request: {0}")]
     Narrow(#[from] AttenuateError),
     /// There was no connection, so it was not sent.
-    #[error("no connection could be made, so nothing was sent: {0}")]
-    Unreachable(String),
+    #[error("nothing was sent: {0}")]
+    Unreachable(Unreachable),
     /// It was sent, and what became of it is unknown.
-    #[error("no usable answer came, and whether the request was acted upon is unknown: {reason}")]
+    #[error(
+        "no usable answer came ({reason}), and whether the request was acted upon is unknown; send it again if it may be \
+         done twice"
+    )]
     Unknown {
         /// The request's method.
         method: String,

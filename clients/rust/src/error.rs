@@ -68,15 +68,23 @@ pub enum SetupError {
     #[error(transparent)]
     Keys(#[from] KeyRingError),
     /// The file with the key cannot be read.
-    #[error("cannot read the public key in {path}: {error}")]
+    #[error("cannot read the public key in {path}: {error}; it is `root.pub` in the gateway's state folder")]
     File {
         /// Which file.
         path: String,
         /// What the system says.
         error: std::io::Error,
     },
+    /// The file holds no key that can be used.
+    #[error("the file {path} holds no public key that can be used: {error}")]
+    KeyInFile {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        error: KeyError,
+    },
     /// The mount prefix is no path.
-    #[error("the mount prefix cannot be used: {0}")]
+    #[error("the mount prefix is a path such as \"/orders\": {0}")]
     Mount(PathError),
     /// The gateway's keys cannot be had.
     #[cfg(feature = "http-client")]
@@ -89,7 +97,7 @@ impl SetupError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Resource(_) => "bad-resource",
-            Self::Key(_) | Self::Keys(_) => "bad-key",
+            Self::Key(_) | Self::Keys(_) | Self::KeyInFile { .. } => "bad-key",
             Self::File { .. } => "unreadable-key",
             Self::Mount(_) => "bad-path",
             #[cfg(feature = "http-client")]

@@ -15,8 +15,8 @@ use postern_capabilities::verifier::Verifier as Core;
 use postern_capabilities::web_keys::{KEY_DOCUMENT_BYTES_MAX, KEY_DOCUMENT_PATH, KeyDocumentError};
 
 use crate::error::Refused;
-use crate::http1::{Transport, TransportError};
 use crate::limits::FETCH_TIMEOUT;
+use crate::transport::{Transport, TransportError};
 
 /// How fetched keys are kept up to date.
 #[derive(Clone)]
@@ -134,15 +134,22 @@ impl Fetched {
         let request = request.body(Full::<Bytes>::default()).map_err(|_| FetchError::Url(self.document.to_string()))?;
         let unavailable = |reason: String| FetchError::Unavailable { document: self.document.to_string(), reason };
         let answer =
-            self.transport.send(request, FETCH_TIMEOUT, KEY_DOCUMENT_BYTES_MAX).await.map_err(
-                |(TransportError::Unreachable(reason) | TransportError::Unknown(reason))| unavailable(reason),
-            )?;
+            self.transport.send(request, FETCH_TIMEOUT, KEY_DOCUMENT_BYTES_MAX).await.map_err(|error| match error {
+                TransportError::Url(reason) | TransportError::Unknown(reason) => unavailable(reason),
+                TransportError::Unreachable(why) => unavailable(why.to_string()),
+            })?;
         match answer.status() {
             StatusCode::OK => {
-                self.core.follow_document(answer.body(), crate::now())?;
+                let followed = self.core.follow_document(answer.body(), crate::now());
+                followed.map_err(|error| FetchError::Document { document: self.document.to_string(), error })?;
             }
             StatusCode::NOT_MODIFIED => {}
-            status => return Err(unavailable(format!("it answers with status {}", status.as_u16()))),
+            status => {
+                let status = status.as_u16();
+                return Err(unavailable(format!(
+                    "it is answered with status {status}; is this a Postern gateway's address?"
+                )));
+            }
         }
         let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let max_age = text(header::CACHE_CONTROL).and_then(max_age).unwrap_or(self.refresh.fresh);
@@ -180,8 +187,13 @@ pub enum FetchError {
         reason: String,
     },
     /// What the gateway answers is no key document.
-    #[error(transparent)]
-    Document(#[from] KeyDocumentError),
+    #[error("what {document} answers cannot be used: {error}")]
+    Document {
+        /// Where it came from.
+        document: String,
+        /// What is wrong with it.
+        error: KeyDocumentError,
+    },
 }
 
 impl FetchError {
@@ -190,7 +202,7 @@ impl FetchError {
         match self {
             Self::Url(_) => "bad-url",
             Self::Unavailable { .. } => "keys-unavailable",
-            Self::Document(error) => error.kind(),
+            Self::Document { error, .. } => error.kind(),
         }
     }
 }

@@ -14,7 +14,9 @@ use http::header::{
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use postern_capabilities::authorize::Refusal;
 use postern_capabilities::problem::Problem;
+use postern_capabilities::verifier::VerifyError;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -104,8 +106,11 @@ impl CapabilityLayer {
         B: http_body::Body<Data = Bytes> + From<Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if let Some(capability) = self.verifier.first_look(head).await? {
-            return Ok((capability, body));
+        match self.verifier.verify_fresh(head, None).await {
+            Ok(capability) => return Ok((capability, body)),
+            // Nothing else stands in the way.
+            Err(Refused::Verify(VerifyError::Refusal(Refusal::BodyFactsRequired))) => {}
+            Err(refused) => return Err(refused),
         }
         let body = Limited::new(body, self.body_bytes_max).collect().await.map_err(|error| {
             match error.downcast_ref::<LengthLimitError>() {

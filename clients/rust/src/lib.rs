@@ -39,12 +39,12 @@ mod client;
 mod error;
 #[cfg(all(feature = "verify", feature = "http-client"))]
 mod fetched;
-#[cfg(feature = "http-client")]
-mod http1;
 #[cfg(feature = "tower")]
 mod layer;
 pub mod limits;
 mod problem;
+#[cfg(feature = "http-client")]
+mod transport;
 #[cfg(feature = "verify")]
 mod verifier;
 
@@ -63,11 +63,11 @@ pub use self::client::{Client, SendError};
 pub use self::error::{Refused, SetupError};
 #[cfg(all(feature = "verify", feature = "http-client"))]
 pub use self::fetched::{FetchError, Refresh};
-#[cfg(feature = "http-client")]
-pub use self::http1::Transport;
 #[cfg(feature = "tower")]
 pub use self::layer::{CapabilityLayer, CapabilityService, Peer};
 pub use self::problem::{Problem, Retry, StoppedBy};
+#[cfg(feature = "http-client")]
+pub use self::transport::{Transport, Unreachable};
 #[cfg(feature = "verify")]
 pub use self::verifier::{Setup, Verifier};
 #[cfg(feature = "verify")]

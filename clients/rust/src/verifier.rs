@@ -6,21 +6,19 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Version, header};
-#[cfg(feature = "tower")]
-use postern_capabilities::authorize::Refusal;
 use postern_capabilities::keys::{KeyRing, PublicKey};
 use postern_capabilities::message::Scheme;
 use postern_capabilities::path::EncodedSlash;
 use postern_capabilities::resource::ResourceName;
 use postern_capabilities::revocation::RevocationId;
+#[cfg(feature = "http-client")]
+use postern_capabilities::token::NotVerified;
 use postern_capabilities::verifier::{
     AuthorizationUse, Believed, HttpVersion, Received, Request, Verifier as Core, VerifyError,
 };
 
 use crate::capability::Capability;
-#[cfg(feature = "tower")]
-use crate::error::Refused;
-use crate::error::SetupError;
+use crate::error::{Refused, SetupError};
 #[cfg(feature = "http-client")]
 use crate::fetched::{Fetched, Refresh};
 
@@ -100,7 +98,9 @@ impl Setup {
         let path = path.as_ref();
         let unreadable = |error| SetupError::File { path: path.display().to_string(), error };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        self.key(&text)
+        let wrong = |error| SetupError::KeyInFile { path: path.display().to_string(), error };
+        let key: PublicKey = text.parse().map_err(wrong)?;
+        self.keys(KeyRing::unnumbered([key])?)
     }
 
     /// A verifier by these keys.
@@ -187,27 +187,27 @@ impl Verifier {
     pub fn verify_with_body(&self, head: &Parts, body: Option<&[u8]>) -> Result<Capability, VerifyError> {
         let received = self.received(head)?;
         let capability = self.core.verify(&received, body, crate::now())?;
-        Ok(Capability::of(capability, self.core.resource(), &received))
+        Ok(Capability::of(capability, Arc::clone(&self.core), &received))
     }
 
-    /// Decides a request as far as its head tells, by keys that are as fresh as they have to be: `None` where the body has to
-    /// be read, and nothing else stands in the way.
-    #[cfg(feature = "tower")]
-    pub(crate) async fn first_look(&self, head: &Parts) -> Result<Option<Capability>, Refused> {
+    /// Decides a request by keys that are as fresh as they have to be: those of a gateway are fetched first where they are
+    /// too old, or where the token names one that is not known yet. A `CapabilityLayer` does this.
+    ///
+    /// # Errors
+    /// The request is not authorised, or the keys cannot be had.
+    pub async fn verify_fresh(&self, head: &Parts, body: Option<&[u8]>) -> Result<Capability, Refused> {
         #[cfg(feature = "http-client")]
         if let Some(fetched) = &self.fetched {
             fetched.keep_fresh().await?;
-            if let Err(VerifyError::NotVerified(error)) = self.verify(head)
-                && error.kind() == "unknown-key"
-            {
-                fetched.look_again().await;
-            }
+            return match self.verify_with_body(head, body) {
+                Err(VerifyError::NotVerified(NotVerified::UnknownKey(_))) => {
+                    fetched.look_again().await;
+                    Ok(self.verify_with_body(head, body)?)
+                }
+                verdict => Ok(verdict?),
+            };
         }
-        match self.verify(head) {
-            Ok(capability) => Ok(Some(capability)),
-            Err(VerifyError::Refusal(Refusal::BodyFactsRequired)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.verify_with_body(head, body)?)
     }
 
     /// Fetches the keys now, where they are fetched.
