@@ -1,16 +1,19 @@
 //! Administration of a running gateway: where it is, with which capability, and what its answers mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::Args;
-use hyper::Method;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{Method, Request, Response};
+use postern_client::{Client, Problem, SendError, Transport, Unreachable};
 use postern_gateway::ledger::glance::in_use;
 use postern_gateway::state::{ADMIN_TOKEN, StateDir, read_secret_file};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::base_url::BaseUrl;
 use crate::cli::StateArg;
-use crate::http::{self, Answer, BaseUrl, Call, HttpError};
 use crate::output::{self, plain};
 use crate::stop::Stop;
 
@@ -18,6 +21,8 @@ use crate::stop::Stop;
 const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:7401";
 /// Where a running gateway notes its administration address, in the state folder.
 const ADDRESS_FILE: &str = "admin.address";
+/// What the commands call themselves.
+pub(crate) const AGENT: &str = concat!("postern/", env!("CARGO_PKG_VERSION"));
 
 /// How a command reaches the gateway.
 #[derive(Args, Clone, Default)]
@@ -29,6 +34,10 @@ pub(crate) struct AdminArgs {
     /// The capability for administration [default: admin.token in the state folder]
     #[arg(long, value_name = "FILE", help_heading = "Gateway", global = true)]
     pub(crate) admin_token_file: Option<PathBuf>,
+
+    /// For an https:// --admin: the certificate authorities that vouch for it, in PEM [default: those of the system]
+    #[arg(long, value_name = "FILE", help_heading = "Gateway", env = "POSTERN_ADMIN_CA", global = true)]
+    pub(crate) admin_ca: Option<PathBuf>,
 }
 
 impl AdminArgs {
@@ -52,7 +61,8 @@ impl AdminArgs {
                 ))
             })?,
         };
-        Ok(Reach::Gateway(AdminClient::new(&self.url(state), token)?))
+        let authorities = Authorities { option: "--admin-ca", file: self.admin_ca.as_deref() };
+        Ok(Reach::Gateway(AdminClient::new(&self.url(state), token, authorities)?))
     }
 
     /// Its URL.
@@ -91,7 +101,16 @@ pub(crate) fn forget_address(state: &StateDir) {
 /// A gateway's administration.
 pub(crate) struct AdminClient {
     url: BaseUrl,
-    token: Zeroizing<String>,
+    client: Client,
+    /// The option that names whom to trust, for the sentence that advises it.
+    authorities_option: &'static str,
+}
+
+/// Who vouches for an `https://` address: the file, and the option that names it.
+#[derive(Clone, Copy)]
+pub(crate) struct Authorities<'a> {
+    pub(crate) option: &'static str,
+    pub(crate) file: Option<&'a Path>,
 }
 
 /// Why administration did not do what was asked.
@@ -114,14 +133,17 @@ impl From<AdminError> for Stop {
 
 impl AdminClient {
     /// A gateway at this URL, and the capability to present there.
-    pub(crate) fn new(url: &str, token: Zeroizing<String>) -> Result<Self, Stop> {
+    pub(crate) fn new(url: &str, token: Zeroizing<String>, authorities: Authorities<'_>) -> Result<Self, Stop> {
         let url = BaseUrl::parse(url).map_err(Stop::usage)?;
-        if !url.is_loopback() {
+        if url.is_overheard() {
             output::note(&format!("note: {url} is another machine, and the capability travels there unencrypted"));
         }
-        // The carrier is `Bearer` and the bare text.
-        let bare = token.trim().trim_start_matches("biscuit:");
-        Ok(Self { url, token: Zeroizing::new(bare.to_owned()) })
+        let client = Client::new(&token);
+        let client = match authorities.file.filter(|_| url.is_https()) {
+            Some(file) => client.transport(trusting(file, authorities.option)?),
+            None => client,
+        };
+        Ok(Self { url, client, authorities_option: authorities.option })
     }
 
     /// Reads.
@@ -131,47 +153,73 @@ impl AdminClient {
 
     /// Asks for something to be done.
     pub(crate) async fn post(&self, target: &str, body: &Value) -> Result<Value, AdminError> {
-        self.call(Method::POST, target, Some(body.to_string().into_bytes())).await
+        self.call(Method::POST, target, Some(body.to_string().into())).await
     }
 
-    async fn call(&self, method: Method, target: &str, body: Option<Vec<u8>>) -> Result<Value, AdminError> {
+    async fn call(&self, method: Method, target: &str, body: Option<Bytes>) -> Result<Value, AdminError> {
         let asked = format!("{method} {target}");
-        let call = Call { method, target, token: Some(&self.token), body };
-        let answer = http::call(&self.url, call).await.map_err(|error| self.unanswered(&error))?;
-        self.read(&asked, &answer)
-    }
-
-    fn unanswered(&self, error: &HttpError) -> AdminError {
-        match error {
-            HttpError::NotListening(url) => AdminError::Failed(format!(
-                "the gateway at {url} does not answer: start it with `postern serve` or `postern proxy`, or say with --admin where it is"
-            )),
-            other => AdminError::Failed(other.to_string()),
+        let request = Request::builder().method(method).uri(format!("{}{target}", self.url)).header(USER_AGENT, AGENT);
+        let request = match &body {
+            Some(_) => request.header(CONTENT_TYPE, "application/json"),
+            None => request,
+        };
+        let request = request
+            .body(body.unwrap_or_default())
+            .map_err(|error| AdminError::Failed(format!("{asked} cannot be sent to {}: {error}", self.url)))?;
+        match self.client.send(request).await {
+            Ok(answer) => self.read(&asked, &answer),
+            Err(SendError::Problem { problem, .. }) => Err(self.refused(&asked, &problem)),
+            Err(error) => Err(AdminError::Failed(self.unanswered(&error))),
         }
     }
 
-    fn read(&self, asked: &str, answer: &Answer) -> Result<Value, AdminError> {
+    fn unanswered(&self, error: &SendError) -> String {
         let url = &self.url;
-        let status = answer.status;
-        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        if (200..300).contains(&status) {
-            return body.ok_or_else(|| {
-                AdminError::Failed(format!(
-                    "{url} answered {asked} with something that is not JSON; is it a Postern gateway?"
-                ))
-            });
+        match error {
+            SendError::Unreachable(Unreachable::NotListening(_)) => format!(
+                "the gateway at {url} does not answer: start it with `postern serve` or `postern proxy`, or say with --admin where it is"
+            ),
+            SendError::Unreachable(Unreachable::Untrusted { reason, .. }) => format!(
+                "the certificate that {url} shows is not accepted ({reason}), so it was sent nothing; if it is the right \
+                 gateway, name the authority that signed it with {}",
+                self.authorities_option
+            ),
+            SendError::Unreachable(other) => format!("the gateway at {url} cannot be reached: {other}"),
+            SendError::Unknown { reason, .. } => {
+                format!("{url} gave no usable answer ({reason}); whether it did what was asked is unknown")
+            }
+            other => other.to_string(),
         }
-        let text = |name: &str| body.as_ref().and_then(|body| body.get(name)).and_then(Value::as_str).map(plain);
-        let Some(kind) = text("type") else {
+    }
+
+    fn read(&self, asked: &str, answer: &Response<Bytes>) -> Result<Value, AdminError> {
+        let url = &self.url;
+        if !answer.status().is_success() {
+            let status = answer.status().as_u16();
             return Err(AdminError::Failed(format!(
                 "{url} answered {asked} with status {status} and no reason; is it the administration of a Postern gateway?"
             )));
-        };
-        let detail = text("detail").or_else(|| text("title")).unwrap_or_default();
-        let sentence = format!("the gateway at {url} refused {asked}: {detail} ({status} {kind})");
+        }
+        serde_json::from_slice(answer.body()).map_err(|_| {
+            AdminError::Failed(format!(
+                "{url} answered {asked} with something that is not JSON; is it a Postern gateway?"
+            ))
+        })
+    }
+
+    fn refused(&self, asked: &str, problem: &Problem) -> AdminError {
+        let Problem { status, kind, title, detail, .. } = problem;
+        let detail = plain(if detail.is_empty() { title } else { detail });
+        let sentence = format!("the gateway at {} refused {asked}: {detail} ({status} {})", self.url, plain(kind));
         match status {
-            400..500 => Err(AdminError::Refused(sentence)),
-            _ => Err(AdminError::Failed(sentence)),
+            400..500 => AdminError::Refused(sentence),
+            _ => AdminError::Failed(sentence),
         }
     }
+}
+
+fn trusting(file: &Path, option: &str) -> Result<Transport, Stop> {
+    let cannot = |error| Stop::failed(format!("{option} {}: {error}", file.display()));
+    let authorities = std::fs::read(file).map_err(cannot)?;
+    Transport::trusting(&authorities).map_err(cannot)
 }

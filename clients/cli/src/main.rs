@@ -16,11 +16,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod admin;
+mod base_url;
 mod caveat_args;
 mod cli;
 mod commands;
 mod hardening;
-mod http;
 mod message_args;
 mod output;
 mod serving;

@@ -37,7 +37,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.current_dir(self.folder.path());
         // What a developer has set must not decide a test.
-        for variable in ["POSTERN_STATE", "POSTERN_TOKEN", "POSTERN_ADMIN", "POSTERN_LOG"] {
+        for variable in ["POSTERN_STATE", "POSTERN_TOKEN", "POSTERN_ADMIN", "POSTERN_ADMIN_CA", "POSTERN_LOG"] {
             command.env_remove(variable);
         }
         command
@@ -299,7 +299,7 @@ fn what_is_mistyped_is_answered_with_a_sentence() {
         (2, &["revoke", "00ff"], "128"),
         (2, &["proxy", "localhost:3000"], "http://"),
         (2, &["proxy", "http://a", "http://b"], "name"),
-        (2, &["mint", "orders", "--via", "https://example.com"], "http://"),
+        (2, &["mint", "orders", "--via", "ftp://example.com"], "http://"),
         (2, &["frobnicate"], "frobnicate"),
         (3, &["mint", "orders", "--state", "nowhere"], "postern init"),
         (3, &["mint", "orders", "--out", "t"], "already"),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 use super::{block_on, now};
-use crate::admin::AdminClient;
+use crate::admin::{AdminClient, Authorities};
 use crate::caveat_args::CaveatArgs;
 use crate::cli::StateArg;
 use crate::stop::{Exit, Stop};
@@ -47,6 +47,10 @@ pub(crate) struct MintArgs {
     /// With --via: the capability that permits it [default: POSTERN_TOKEN, or admin.token in the state folder]
     #[arg(long, value_name = "FILE", help_heading = "Gateway", requires = "via")]
     token_file: Option<PathBuf>,
+
+    /// With an https:// --via: the certificate authorities that vouch for it, in PEM [default: those of the system]
+    #[arg(long, value_name = "FILE", help_heading = "Gateway", env = "POSTERN_ADMIN_CA")]
+    via_ca: Option<PathBuf>,
 
     #[command(flatten)]
     caveats: CaveatArgs,
@@ -129,7 +133,7 @@ async fn mint_via(
             })?,
         },
     };
-    let gateway = AdminClient::new(url, token)?;
+    let gateway = AdminClient::new(url, token, Authorities { option: "--via-ca", file: args.via_ca.as_deref() })?;
     let allow: Vec<&str> = operations.iter().map(Operation::as_str).collect();
     let body = json!({ "operations": allow, "caveats": args.caveats.to_json() });
     let answer = gateway.post(&format!("/capabilities/{resource}"), &body).await?;

@@ -13,6 +13,7 @@ use postern_capabilities::keys::SigningKey;
 use postern_capabilities::mint::mint;
 use postern_capabilities::resource::{Operation, ResourceName, Right};
 use postern_capabilities::text::TokenText;
+use postern_client::Transport;
 use postern_gateway::config::{AccessLog, Admin, Config, Resource, Upstream};
 use postern_gateway::gateway::Running;
 use postern_gateway::state::{ADMIN_TOKEN, StateDir};
@@ -21,8 +22,7 @@ use self::service::SampleService;
 use self::show::Show;
 use super::proxy::curl;
 use super::{block_on, init, now};
-use crate::admin::AdminClient;
-use crate::http::BaseUrl;
+use crate::admin::{AdminClient, Authorities};
 use crate::output::{self, Paint};
 use crate::serving::{self, Signals};
 use crate::stop::{Exit, Stop};
@@ -69,9 +69,11 @@ async fn demonstrate(args: &DemoArgs, state: &StateDir) -> Result<(), Stop> {
     let reader = minted(state, &key, &reading)?;
     introduce(&service, data, &running)?;
     let admin_token = state.token(ADMIN_TOKEN).map_err(Stop::failed)?;
+    let admin = format!("http://{}", running.admin_address());
     let show = Show {
-        gateway: BaseUrl::parse(&format!("http://{data}")).map_err(Stop::failed)?,
-        admin: AdminClient::new(&format!("http://{}", running.admin_address()), admin_token)?,
+        gateway: format!("http://{data}"),
+        transport: Transport::default(),
+        admin: AdminClient::new(&admin, admin_token, Authorities { option: "--admin-ca", file: None })?,
         full: &full,
         reader: &reader,
         now: now(),

@@ -1,20 +1,24 @@
 //! The demonstration's steps: real exchanges through the gateway, each with the answer that it must have.
 
-use hyper::Method;
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{Method, Request};
 use postern_capabilities::attenuate::attenuate;
 use postern_capabilities::caveat::Caveat;
 use postern_capabilities::text::TokenText;
 use postern_capabilities::token::Unverified;
-use serde_json::{Value, json};
+use postern_client::{Client, SendError, Transport};
+use serde_json::json;
 
-use crate::admin::AdminClient;
-use crate::http::{self, BaseUrl, Call};
+use crate::admin::{AGENT, AdminClient};
 use crate::output::{self, Paint, plain};
 use crate::stop::Stop;
 
 /// Everything that the steps work with.
 pub(super) struct Show<'a> {
-    pub(super) gateway: BaseUrl,
+    /// `http://host:port`
+    pub(super) gateway: String,
+    pub(super) transport: Transport,
     pub(super) admin: AdminClient,
     /// Everything on the resource.
     pub(super) full: &'a TokenText,
@@ -115,21 +119,23 @@ impl Show<'_> {
         let Exchange { method, path, with, status, kind } = wanted;
         let name = with.map_or_else(|| "no capability".to_owned(), |(_, name)| name.to_owned());
         output::line(&format!("    {} {path}   {}", paint.bold(method.as_str()), paint.dim(&format!("with {name}"))))?;
-        let call =
-            Call { method: method.clone(), target: path, token: with.map(|(token, _)| token.expose()), body: None };
-        let answer = http::call(&self.gateway, call).await.map_err(Stop::failed)?;
-        let body = String::from_utf8_lossy(&answer.body);
-        let problem: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
-        let text = |name: &str| problem.get(name).and_then(Value::as_str).map(plain).unwrap_or_default();
-        let code = answer.status.to_string();
-        let shown = match answer.status {
-            200..300 => format!("{} {}", paint.green(&code), plain(body.trim())),
-            _ => format!("{} {}: {}", paint.red(&code), text("type"), text("detail")),
+        let client = with.map_or_else(Client::without_capability, |(token, _)| Client::new(token.expose()));
+        let request = Request::builder().method(method.clone()).uri(format!("{}{path}", self.gateway));
+        let request = request.header(USER_AGENT, AGENT).body(Bytes::new()).map_err(Stop::failed)?;
+        let (got, problem) = match client.transport(self.transport.clone()).send(request).await {
+            Ok(answer) => {
+                let (code, body) = (answer.status().as_u16(), String::from_utf8_lossy(answer.body()));
+                output::line(&format!("      {} {}", paint.green(&code.to_string()), plain(body.trim())))?;
+                (code, None)
+            }
+            Err(SendError::Problem { problem, .. }) => {
+                let (code, why) = (problem.status.to_string(), plain(&problem.kind));
+                output::line(&format!("      {} {why}: {}", paint.red(&code), plain(&problem.detail)))?;
+                (problem.status, Some(problem.kind))
+            }
+            Err(error) => return Err(Stop::failed(error)),
         };
-        output::line(&format!("      {shown}"))?;
-        let is_as_wanted =
-            answer.status == status && kind.is_none_or(|kind| text("type").rsplit('/').next() == Some(kind));
-        if is_as_wanted {
+        if got == status && problem.as_deref() == kind {
             return Ok(());
         }
         let wanted = kind.map_or_else(|| status.to_string(), |kind| format!("{status} {kind}"));
