@@ -222,6 +222,23 @@ impl Problem {
             ),
         )
     }
+
+    /// A body that a caveat reads did not come whole. Nothing was acted upon.
+    pub fn body_broken() -> Self {
+        Self::new(400, "malformed-request", "The request is not strict HTTP", "the body could not be read to its end")
+            .advice("Nothing was done; send it again, whole.")
+            .retry(Retry::Safe)
+    }
+
+    /// A backend has no keys to verify by. Why, is for its log.
+    pub fn keys_unavailable() -> Self {
+        Self::new(
+            503,
+            "unavailable",
+            "The service cannot verify now",
+            "The gateway's keys cannot be had at the moment. Nothing was done; try again later.",
+        )
+    }
 }
 
 const UNREADABLE_TOKEN: &str = "The token cannot be read";

@@ -6,7 +6,7 @@ import httpx
 import postern
 import pytest
 
-from harness.ports import until
+from harness.ports import free_port, until
 from harness.verifying import Front, node_service, python_service
 
 
@@ -81,3 +81,13 @@ def test_a_body_is_read_where_a_caveat_asks_and_reaches_the_handler(start, tmp_p
             assert refused(json=call) == (403, "not-permitted")
             large = {"content": b" " * (2 << 20), "headers": {"content-type": "application/json"}}
             assert refused(**large) == (413, "body-too-large")
+
+
+def test_without_keys_a_service_says_that_it_cannot_verify_and_only_its_log_says_why(start, tmp_path, key):
+    gateway = f"http://127.0.0.1:{free_port()}"
+    with start(tmp_path, gateway) as service:
+        answer = httpx.get(service.url + "/42", headers={"authorization": f"Bearer {postern.mint(key, 'orders')}"})
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert (answer.json()["type"], answer.json()["retry"], answer.headers["retry-after"]) == ("unavailable", "safe", "1")
+        assert gateway not in answer.text and until(lambda: gateway in service.log.read_text(), "the log says why")
+        assert httpx.get(service.url + "/health").status_code == 200

@@ -37,6 +37,28 @@ pub(crate) fn not_authorised(reason: &dyn Display, problem: &Problem) -> PyErr {
     })
 }
 
+/// The exception of a body that is longer than what is read of one that a caveat asks about.
+#[pyfunction]
+pub(crate) fn body_too_large(py: Python<'_>, bytes_max: u64) -> Py<PyAny> {
+    refusal(py, &Problem::body_too_large_to_read(bytes_max))
+}
+
+/// The exception of a body that broke off.
+#[pyfunction]
+pub(crate) fn body_broken(py: Python<'_>) -> Py<PyAny> {
+    refusal(py, &Problem::body_broken())
+}
+
+/// The problem document of a service that has no keys.
+#[pyfunction]
+pub(crate) fn keys_unavailable() -> String {
+    Problem::keys_unavailable().body()
+}
+
+fn refusal(py: Python<'_>, problem: &Problem) -> Py<PyAny> {
+    not_authorised(&problem.detail, problem).into_value(py).into_any()
+}
+
 fn with(error: PyErr, set: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<()>) -> PyErr {
     Python::attach(|py| set(error.value(py).as_any()).err()).unwrap_or(error)
 }

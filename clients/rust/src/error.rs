@@ -2,7 +2,7 @@
 
 use postern_capabilities::keys::{KeyError, KeyRingError};
 use postern_capabilities::path::PathError;
-use postern_capabilities::problem::{Problem as Answer, Retry};
+use postern_capabilities::problem::Problem as Answer;
 use postern_capabilities::resource::ResourceNameError;
 use postern_capabilities::verifier::VerifyError;
 
@@ -41,16 +41,9 @@ impl Refused {
     pub fn problem(&self) -> Answer {
         match self {
             Self::Verify(error) => error.problem(),
-            Self::KeysUnavailable(_) => Answer::new(
-                503,
-                self.kind(),
-                "The service cannot verify now",
-                "The gateway's keys cannot be had at the moment. Nothing was done; try again later.",
-            ),
+            Self::KeysUnavailable(_) => Answer::keys_unavailable(),
             Self::BodyTooLarge { max } => Answer::body_too_large_to_read(u64::try_from(*max).unwrap_or(u64::MAX)),
-            Self::BodyBroken => Answer::new(400, self.kind(), "The request is not strict HTTP", self.to_string())
-                .advice("Nothing was done; send it again, whole.")
-                .retry(Retry::Safe),
+            Self::BodyBroken => Answer::body_broken(),
         }
     }
 }

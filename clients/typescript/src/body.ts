@@ -2,7 +2,7 @@
 
 import type { IncomingMessage } from "node:http";
 
-import { VerifyError } from "./errors.js";
+import { bodyBroken, bodyTooLarge } from "./refusal.js";
 
 /** Reads a body whole, within a bound, and puts it back into the stream for whoever reads next. */
 export async function readBody(request: IncomingMessage, max: number): Promise<Buffer> {
@@ -19,7 +19,7 @@ export async function readBody(request: IncomingMessage, max: number): Promise<B
         }
         if (length > max || request.complete) finish();
       };
-      const fail = (): void => finish(broken());
+      const fail = (): void => finish(bodyBroken());
       const finish = (error?: Error): void => {
         request.off("readable", take).off("error", fail).off("aborted", fail);
         // At once: a tick later the stream would have said that it is over.
@@ -31,17 +31,6 @@ export async function readBody(request: IncomingMessage, max: number): Promise<B
       take();
     });
   }
-  if (declared > max || length > max) throw tooLarge(max);
+  if (declared > max || length > max) throw bodyTooLarge(max);
   return Buffer.concat(parts);
-}
-
-/** More than is read of a body that a caveat asks about. */
-export function tooLarge(max: number): VerifyError {
-  const detail = `A caveat asks what the body says, and at most ${max} bytes of it are read.`;
-  return new VerifyError(detail, { type: "body-too-large", title: "The body is too large", status: 413, detail, retry: "no" });
-}
-
-function broken(): VerifyError {
-  const detail = "The body broke off before its end.";
-  return new VerifyError(detail, { type: "malformed-request", title: "The request is not strict HTTP", status: 400, detail, retry: "no" });
 }

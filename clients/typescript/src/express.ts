@@ -9,7 +9,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import { readBody } from "./body.js";
-import { problemFields, problemOf, type Log } from "./problem.js";
+import { problemFields, problemOf, type Log } from "./refusal.js";
 import type { Capability, Verifier } from "./verifier.js";
 
 declare global {

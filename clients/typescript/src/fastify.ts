@@ -10,8 +10,7 @@ import { Readable } from "node:stream";
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
-import { tooLarge } from "./body.js";
-import { problemFields, problemOf, type Log } from "./problem.js";
+import { bodyTooLarge, problemFields, problemOf, type Log } from "./refusal.js";
 import type { Capability, Verifier } from "./verifier.js";
 
 declare module "fastify" {
@@ -95,7 +94,7 @@ async function collect(payload: Readable, max: number): Promise<Buffer> {
   let length = 0;
   for await (const part of payload as AsyncIterable<Buffer>) {
     length += part.length;
-    if (length > max) throw tooLarge(max);
+    if (length > max) throw bodyTooLarge(max);
     parts.push(part);
   }
   return Buffer.concat(parts);

@@ -9,10 +9,12 @@
 import { call, native } from "./addon.js";
 import { flags, type Caveats } from "./caveats.js";
 import type { Finding, Inspection } from "./inspection.js";
+import { NUMBER_MAX, known, whole } from "./options.js";
 
 export { PosternError, VerifyError } from "./errors.js";
 export { KeyDocument, KEY_DOCUMENT_PATH, type KeyDocumentOptions } from "./keys.js";
-export { problemIn, problemOf, problemFields, type FailedCaveat, type Problem } from "./problem.js";
+export { problemIn, type FailedCaveat, type Problem } from "./problem.js";
+export { problemOf, problemFields, type Log } from "./refusal.js";
 export { Verifier, type Capability, type HeaderFields, type NumberedKey, type Received, type VerifierOptions } from "./verifier.js";
 export type { Caveats } from "./caveats.js";
 export type { Block, Content, Finding, Inspection, SignatureState } from "./inspection.js";
@@ -52,6 +54,8 @@ export interface Mint {
 
 /** Mints a capability: a right to each resource, under caveats. */
 export function mint(key: SigningKey, resources: string | readonly string[], options: Mint = {}, caveats: Caveats = {}): string {
+  known(options, { allow: true, keyId: true });
+  whole("keyId", options.keyId, NUMBER_MAX);
   const operations = options.allow === undefined ? ["*"] : [options.allow].flat();
   const rights = [resources].flat().flatMap((resource) => operations.map((operation) => ({ resource, operation })));
   return call(() => native.mint(key.toSecretText(), options.keyId ?? 1, rights, flags(caveats)));
@@ -65,6 +69,7 @@ export function attenuate(token: string, caveats: Caveats): string {
 /** Narrows a token to one request: this method, path below the resource and query string, for `seconds`. */
 export function narrow(token: string, request: { method: string; path: string; query?: string; seconds?: number }): string {
   const { method, path, query = "", seconds = 60 } = request;
+  whole("seconds", seconds, NUMBER_MAX);
   return call(() => native.narrow(token, method, path, query, seconds));
 }
 

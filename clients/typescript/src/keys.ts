@@ -42,6 +42,7 @@ export class KeyDocument {
       throw new PosternError("invalid-url", `${String(gateway)} is not the URL of a gateway; write http://… or https://…`);
     if (url.pathname === "/") url.pathname = KEY_DOCUMENT_PATH;
     this.#url = url.href;
+    const told = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = {
       maxAgeSeconds: 60,
       staleMaxSeconds: 600,
@@ -50,7 +51,7 @@ export class KeyDocument {
       check: () => {},
       fetch: globalThis.fetch,
       clock: () => performance.now(),
-      ...options,
+      ...told,
     };
   }
 

@@ -25,9 +25,10 @@ export type Narrow = (
 /** A `fetch` that carries a capability to one resource, and to nothing else. */
 export function carrying(options: CarriedOptions, narrow: Narrow): typeof globalThis.fetch {
   const { token, field = "authorization", seconds = 60, fetch = globalThis.fetch } = options;
-  const base = new URL(options.resource);
-  if (!["http:", "https:"].includes(base.protocol) || base.search || base.hash)
-    throw new PosternError("invalid-url", `${base.href} is not where a resource is mounted; write a URL such as http://gateway:7400/orders`);
+  if (typeof token !== "string" || token === "") throw new PosternError("missing-capability", "there is no token to carry");
+  const base = URL.canParse(options.resource) ? new URL(options.resource) : undefined;
+  if (!base || !["http:", "https:"].includes(base.protocol) || base.search || base.hash)
+    throw new PosternError("invalid-url", `${String(options.resource)} is not where a resource is mounted; write a URL such as http://gateway:7400/orders`);
   const mount = base.pathname.replace(/\/+$/, "");
 
   return async (input, init) => {

@@ -1,7 +1,5 @@
 // Refusals as RFC 9457 problems, as the gateway writes them.
 
-import { PosternError, VerifyError } from "./errors.js";
-
 /** A caveat that stopped a message. */
 export interface FailedCaveat {
   /** The block that carries it; 0 is the authority. */
@@ -29,25 +27,6 @@ export interface Problem {
 }
 
 export const MEDIA_TYPE = "application/problem+json";
-
-export type Log = (error: unknown) => void;
-
-/** The answer to what was thrown. What is not the caller's fault is a 503, whose reason is for the log and not for the caller. */
-export function problemOf(error: unknown, log?: Log): Problem {
-  if (error instanceof VerifyError) return error.problem;
-  log?.(error);
-  const type = error instanceof PosternError ? error.kind : "unavailable";
-  const detail = "The message cannot be verified now. Try again later.";
-  return { type, title: "The message cannot be verified", status: 503, detail, retry: "safe" };
-}
-
-/** The fields of that answer. */
-export function problemFields(error: unknown): Record<string, string> {
-  const fields: Record<string, string> = { "content-type": MEDIA_TYPE, "cache-control": "no-store" };
-  if (!(error instanceof VerifyError)) fields["retry-after"] = "1";
-  else if (error.challenge !== undefined) fields["www-authenticate"] = error.challenge;
-  return fields;
-}
 
 /** Reads a problem from a response, whose body is consumed only then; `undefined` where it is none. */
 export async function problemIn(response: Response): Promise<Problem | undefined> {

@@ -5,6 +5,10 @@ import { readFileSync } from "node:fs";
 import { call, native, type NativeCapability } from "./addon.js";
 import { PosternError, VerifyError } from "./errors.js";
 import { KeyDocument, type KeyDocumentOptions } from "./keys.js";
+import { NUMBER_MAX, known, whole } from "./options.js";
+
+/** More would keep expired tokens alive rather than forgive a clock. */
+const LEEWAY_SECONDS_MAX = 300;
 
 /** Fields of a message: Node's `rawHeaders`, an object, `Headers`, or pairs. */
 export type HeaderFields =
@@ -72,6 +76,12 @@ export interface VerifierOptions {
   budget?: number;
 }
 
+/** All names of options: those of the key document go to `ofGateway` together with the verifier's own. */
+const OPTIONS: { [Name in keyof Required<VerifierOptions & KeyDocumentOptions>]: true } = {
+  resource: true, leewaySeconds: true, revoked: true, mount: true, believed: true, authorization: true, encodedSlash: true, budget: true,
+  maxAgeSeconds: true, staleMaxSeconds: true, minIntervalSeconds: true, timeoutSeconds: true, check: true, fetch: true, clock: true,
+};
+
 /** Decides whether a message is authorised. Make one for each backend and share it: it remembers verified tokens. */
 export class Verifier {
   readonly #inner: InstanceType<typeof native.Verifier>;
@@ -79,17 +89,20 @@ export class Verifier {
   #text: string | undefined;
 
   constructor(keys: KeyDocument | readonly string[] | readonly NumberedKey[] | Readonly<Record<number, string>>, options: VerifierOptions) {
+    known(options, OPTIONS);
+    whole("leewaySeconds", options.leewaySeconds, LEEWAY_SECONDS_MAX);
+    whole("budget", options.budget, NUMBER_MAX);
     const { resource, believed, leewaySeconds, mount, authorization, encodedSlash, budget } = options;
     const told = { believed: believed === undefined ? undefined : [believed].flat(), leewaySeconds, mount, authorization, encodedSlash, budget };
     this.#inner = call(() => new native.Verifier(resource, told as ConstructorParameters<typeof native.Verifier>[1]));
     if (keys instanceof KeyDocument) {
       keys.checkedBy((document) => call(() => native.checkKeyDocument(document)));
       this.#source = keys;
+    } else if (Object.keys(keys).length === 0) {
+      throw new PosternError("invalid-key", "at least one public key is needed; nothing is verified without keys");
     } else if (!Array.isArray(keys)) {
       const numbered = Object.entries(keys).map(([id, key]) => ({ id: Number(id), key: String(key), isRetired: false }));
       call(() => this.#inner.setKeys(numbered));
-    } else if (keys.length === 0) {
-      throw new PosternError("invalid-key", "at least one public key is needed; nothing is verified without keys");
     } else if (typeof keys[0] === "string") {
       call(() => this.#inner.setUnnumberedKeys([...(keys as readonly string[])]));
     } else {

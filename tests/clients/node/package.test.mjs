@@ -54,7 +54,13 @@ test("what cannot be used is a typed error", async () => {
     "invalid-option": () => new Verifier([key.publicKey], { resource: "orders", authorization: "yes" }),
   };
   for (const [kind, ask] of Object.entries(wrong)) assert.throws(ask, (error) => error instanceof PosternError && error.kind === kind, kind);
-  assert.throws(() => new Verifier([], { resource: "orders" }), PosternError);
+  for (const keys of [[], {}, key]) assert.throws(() => new Verifier(keys, { resource: "orders" }), { kind: "invalid-key" });
+  for (const wrong of [{ leewaySeconds: -1 }, { leewaySeconds: 301 }, { leewaySeconds: "5" }, { budget: -1 }, { leeway_seconds: 5 }])
+    assert.throws(() => new Verifier([key.publicKey], { resource: "orders", ...wrong }), { kind: "invalid-option" }, show(wrong));
+  assert.throws(() => narrow(mint(key, "orders"), { method: "GET", path: "/", seconds: -1 }), { kind: "invalid-option" });
+  assert.throws(() => mint(key, "orders", { keyId: -1 }), { kind: "invalid-option" });
+  assert.throws(() => withCapability({ token: undefined, resource: "http://gateway.example" }), { kind: "missing-capability" });
+  assert.throws(() => withCapability({ token: mint(key, "orders"), resource: "/orders" }), { kind: "invalid-url" });
   assert.throws(() => attenuate(mint(key, "orders"), { role: "admin" }), { kind: "invalid-caveat", message: /there is no caveat/ });
   assert.throws(() => attenuate(mint(key, "orders"), { arg: { id: 1.5 } }), { kind: "invalid-caveat" });
   assert.ok(!show(key, { depth: 9, showHidden: true }).includes(key.toSecretText()) && !JSON.stringify(key).includes("private"));

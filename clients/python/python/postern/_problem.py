@@ -7,27 +7,9 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, List, Mapping, Optional, Tuple
 
-from ._postern import PosternError, VerifyError
+from ._postern import PosternError, VerifyError, keys_unavailable
 
 MEDIA_TYPE = "application/problem+json"
-
-
-def body_too_large(bytes_max: int) -> VerifyError:
-    """More came than is read of a body that a caveat asks about."""
-    detail = f"A caveat asks what the body says, and at most {bytes_max} bytes of it are read."
-    return _refusal("body-too-large", 413, "The body is too large", detail)
-
-
-def body_broke_off() -> VerifyError:
-    """The other side left before its body was complete."""
-    return _refusal("malformed-request", 400, "The request is not strict HTTP", "The body broke off before its end.")
-
-
-def _refusal(kind: str, status: int, title: str, detail: str) -> VerifyError:
-    error = VerifyError(detail)
-    error.kind, error.status, error.retry, error.www_authenticate = kind, status, "no", None
-    error.problem = json.dumps({"type": kind, "title": title, "status": status, "detail": detail, "retry": "no"})
-    return error
 
 
 @dataclass(frozen=True)
@@ -68,10 +50,9 @@ class Problem:
     def of_error(cls, error: PosternError) -> "Problem":
         """The answer to an exception of this package. What is not the caller's fault is a 503, whose reason is for the log."""
         if isinstance(error, VerifyError):
-            said = cls._read(json.loads(error.problem))
-            return replace(said, document=error.problem, www_authenticate=error.www_authenticate)
-        kind, detail = getattr(error, "kind", "unavailable"), "The message cannot be verified now. Try again later."
-        return cls(kind, 503, "The message cannot be verified", detail, "safe")
+            return replace(cls._read(json.loads(error.problem)), document=error.problem, www_authenticate=error.www_authenticate)
+        document = keys_unavailable()
+        return replace(cls._read(json.loads(document)), document=document)
 
     @classmethod
     def logged(cls, error: PosternError) -> "Problem":

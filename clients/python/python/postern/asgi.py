@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any, Awaitable, Callable, Container, List, MutableMapping, Optional
 
-from ._postern import PosternError
-from ._problem import Problem, body_broke_off, body_too_large
+from ._postern import PosternError, body_broken, body_too_large
+from ._problem import Problem
 from ._verifier import Message as Received
 from ._verifier import Verifier
 
@@ -62,7 +62,7 @@ class CapabilityMiddleware:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise body_broke_off()
+                raise body_broken()
             part = message.get("body", b"")
             length += len(part)
             if length > self._body_bytes_max:

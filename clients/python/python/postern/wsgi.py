@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import Any, Callable, Container, Dict, Iterable, List, Tuple
 from urllib.parse import quote
 
-from ._postern import PosternError
-from ._problem import Problem, body_broke_off, body_too_large
+from ._postern import PosternError, body_broken, body_too_large
+from ._problem import Problem
 from ._verifier import Message, Verifier
 
 Environ = Dict[str, Any]
@@ -61,7 +61,7 @@ class CapabilityMiddleware:
         if len(body) > self._body_bytes_max:
             raise body_too_large(self._body_bytes_max)
         if len(body) < length:
-            raise body_broke_off()
+            raise body_broken()
         environ["wsgi.input"] = io.BytesIO(body)
         return body
 

@@ -1,0 +1,20 @@
+// Options of programs that have no types: a name that is not known is an error, never skipped, and so is a number that would
+// become another one on its way into compiled code.
+
+import { PosternError } from "./errors.js";
+
+/** Refuses every member that is none of these. */
+export function known(options: object, names: Readonly<Record<string, true>>): void {
+  for (const name of Object.keys(options))
+    if (!Object.hasOwn(names, name))
+      throw new PosternError("invalid-option", `there is no option ${JSON.stringify(name)}; there are ${Object.keys(names).join(", ")}`);
+}
+
+/** Refuses what is no whole number from 0 to `most`. */
+export function whole(name: string, value: number | undefined, most: number): void {
+  if (value !== undefined && !(Number.isInteger(value) && value >= 0 && value <= most))
+    throw new PosternError("invalid-option", `${name} is a whole number from 0 to ${most}, and not ${String(value)}`);
+}
+
+/** The most that compiled code takes, where nothing else bounds a number. */
+export const NUMBER_MAX = 2 ** 32 - 1;
