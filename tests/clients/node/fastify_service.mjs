@@ -6,7 +6,7 @@ import { capabilities } from "postern/fastify";
 const [port, keys] = process.argv.slice(2);
 const fresh = { maxAgeSeconds: 0.2, minIntervalSeconds: 0 };
 const verifier = keys.startsWith("http") ? Verifier.ofGateway(keys, { resource: "orders", ...fresh }) : Verifier.ofKeys(keys, { resource: "orders" });
-const app = Fastify({ bodyLimit: 4 << 20 });
+const app = Fastify({ bodyLimit: 4 << 20, logger: { level: "error" } });
 await app.register(capabilities, { verifier, exempt: ["/health"] });
 app.removeAllContentTypeParsers();
 app.addContentTypeParser("*", { parseAs: "string" }, (_, body, done) => done(null, body));
