@@ -109,6 +109,10 @@ def test_the_clients_hand_on_less_than_they_have_and_say_why_they_are_refused(na
 
 
 def test_no_program_on_a_page_is_left_out():
-    """Every program is one of those above, but for the one of pages in browsers (`test_browser.py`)."""
+    """Every program is one of those above, but for two for browsers: their page is `page/` (`test_browser.py`)."""
     assert sum(language == "python" for language, _ in FENCE.findall(page("python"))) == 4
-    assert sum(language == "js" for language, _ in FENCE.findall(page("typescript"))) == 5
+    programs = [text for language, text in FENCE.findall(page("typescript")) if language == "js"]
+    assert len(programs) == 6 and sum("postern/browser" in text for text in programs) == 1
+    (config,) = [text for text in programs if "postern/vite" in text]
+    built = (ROOT / "clients" / "typescript" / "page" / "vite.config.js").read_text()
+    assert all(line.rstrip(" });") in built for line in config.splitlines()), "the page is built with what is written there"
