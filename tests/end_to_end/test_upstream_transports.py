@@ -91,7 +91,7 @@ def peers(folder, authority):
     temps = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "big.bin").write_bytes(bytes(range(256)) * 8192)
     site = f'root {folder}; location /status {{ return 200 "$server_protocol $ssl_protocol $ssl_server_name $ssl_client_s_dn"; }}'
-    tls = f"ssl_certificate {cert}; ssl_certificate_key {key};"
+    tls = f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {cert}; ssl_certificate_key {key};"
     config.write_text(f"""daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
         {"user root;" if os.geteuid() == 0 else ""} events {{ worker_connections 256; }}
         http {{ access_log off; {temps}
