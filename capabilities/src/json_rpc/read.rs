@@ -3,6 +3,7 @@
 //! `serde_json` does JSON; this walks what it finds, keeps the place where it is as a JSON Pointer below `params`, and
 //! notes what the facts are made of. It looks at every member at every level, known or not.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -175,15 +176,15 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
                     });
                 }
                 "params" => {
-                    map.next_value_seed(Walk { reader, depth, place: Place::Root })?;
+                    map.next_value_seed(Walk { reader, depth, level: 0, place: Place::Root })?;
                 }
                 "result" => {
                     reader.call.has_result = true;
-                    map.next_value_seed(Walk { reader, depth, place: Place::Elsewhere })?;
+                    map.next_value_seed(Walk { reader, depth, level: 0, place: Place::Elsewhere })?;
                 }
                 "error" => {
                     reader.call.has_error = true;
-                    map.next_value_seed(Walk { reader, depth, place: Place::Elsewhere })?;
+                    map.next_value_seed(Walk { reader, depth, level: 0, place: Place::Elsewhere })?;
                 }
                 other => return Err(reader.fail(BodyError::UnknownMember(quoted(other)))),
             }
@@ -353,6 +354,8 @@ struct Walk<'r, 'a> {
     reader: &'r mut Reader<'a>,
     /// How many objects and lists it stands in.
     depth: usize,
+    /// How many of them are `params` or below it.
+    level: usize,
     place: Place,
 }
 
@@ -360,7 +363,7 @@ impl<'a> Walk<'_, 'a> {
     /// A value below this one.
     fn below(&mut self, place: Place) -> Walk<'_, 'a> {
         let place = if self.place == Place::Elsewhere { Place::Elsewhere } else { place };
-        Walk { reader: self.reader, depth: self.depth + 1, place }
+        Walk { reader: self.reader, depth: self.depth + 1, level: self.level + 1, place }
     }
 
     fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
@@ -396,24 +399,24 @@ impl<'a> Walk<'_, 'a> {
             Value::Bool(truth) => Some(ArgValue::Bool(truth)),
             Value::Null | Value::Number | Value::Text(_) | Value::Composite => None,
         };
+        let is_member_of = |level| self.place == Place::Member && self.level == level;
         if let Some(of_tool) = path.strip_prefix(ARGUMENTS).filter(|rest| rest.starts_with('/')) {
-            call.of_tool.add(of_tool, self.place, names, fact.clone());
+            call.of_tool.add(name_of(of_tool, is_member_of(2)), names, fact.clone());
         }
-        call.of_params.add(path, self.place, names, fact);
+        call.of_params.add(name_of(path, is_member_of(1)), names, fact);
         Ok(())
     }
 }
 
 impl Arguments {
-    fn add(&mut self, pointer: &str, place: Place, names: &ArgumentNames<'_>, value: Option<ArgValue>) {
-        let name = name_of(pointer, place);
+    fn add(&mut self, name: Cow<'_, str>, names: &ArgumentNames<'_>, value: Option<ArgValue>) {
         if !names.contains(&name) {
             return;
         }
         match value {
             // One more than there may be is enough to refuse the call.
             Some(value) if name.len() <= TEXT_BYTES_MAX && self.stated.len() <= ARGUMENTS_MAX => {
-                self.stated.push((name, value));
+                self.stated.push((name.into_owned(), value));
             }
             Some(_) if name.len() <= TEXT_BYTES_MAX => {}
             _ => _ = self.unstated.get_or_insert_with(|| quoted(&name)),
@@ -421,12 +424,14 @@ impl Arguments {
     }
 }
 
-/// The name of an argument at this pointer.
-fn name_of(pointer: &str, place: Place) -> String {
-    match pointer.get(1..).filter(|token| place == Place::Member && !token.contains('/')) {
+/// The name of an argument at this pointer, which is or is not a member of the parameters themselves. What is further down
+/// is not copied, nor looked through: its pointer may be most of the body, and a body may have as many values there.
+fn name_of(pointer: &str, is_direct: bool) -> Cow<'_, str> {
+    match pointer.get(1..).filter(|token| is_direct && !token.starts_with("~1")) {
         // The last slash first, or `~01` would become one.
-        Some(token) if !token.starts_with("~1") => token.replace("~1", "/").replace("~0", "~"),
-        _ => pointer.to_owned(),
+        Some(token) if token.contains('~') => Cow::Owned(token.replace("~1", "/").replace("~0", "~")),
+        Some(token) => Cow::Borrowed(token),
+        None => Cow::Borrowed(pointer),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::TARGETS;
 
 /// Good messages, to be spoiled.
-const SEEDS: [&[u8]; 9] = [
+const SEEDS: [&[u8]; 14] = [
     b"GET /orders/42?page=2 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer x\r\nAccept: */*\r\n\r\n",
     b"POST /a HTTP/1.1\r\nHost: a:80\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
     b"PUT http://a/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close, X-Gone\r\nX-Gone: 1\r\n\r\n",
@@ -14,10 +14,15 @@ const SEEDS: [&[u8]; 9] = [
     b"HTTP/1.0 304 Not Modified\r\nETag: \"a\"\r\n\r\n",
     b"\x015\r\nhello\r\n00A;name=\"value\"\r\n0123456789\r\n0\r\nSum: 1\r\n\r\n",
     b"\x08hello world",
+    br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{"table":"orders","filter":{"owner":7,"a/b":[true,"x"]},"/x":"y"}}}"#,
+    br#"[{"jsonrpc":"2.0","id":"a","method":"resources/read","params":{"uri":"file:///a","n":-1}},{"jsonrpc":"2.0","method":"note"}]"#,
+    br#"{"jsonrpc":"2.0","id":null,"method":"sum","params":[1,9007199254740991,"\u00e9\n",null,{},[],1.5e3]}"#,
+    br#"{"jsonrpc":"2.0","id":3,"result":{"deep":[[[[{"a":{"b":[1]}}]]]]}}"#,
+    br#"{"jsonrpc":"2.0","id":-3,"error":{"code":-32601,"message":"none"}}"#,
 ];
 
 /// What attackers put into messages.
-const WORDS: [&[u8]; 24] = [
+const WORDS: [&[u8]; 46] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -42,6 +47,28 @@ const WORDS: [&[u8]; 24] = [
     b"http://",
     b"GET / HTTP/1.1\r\n",
     b",",
+    b"{}",
+    b"[]",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b"null",
+    b"-0",
+    b"1e400",
+    b"9007199254740992",
+    b"18446744073709551616",
+    b"\\u0000",
+    b"\\ud800",
+    b"\\u0041",
+    b"~1",
+    b"~01",
+    b"/",
+    b"\"a\":1,\"A\":2,",
+    b"\"jsonrpc\":\"2.0\",",
+    b"\"arguments\":",
+    b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
 /// A small generator of good enough numbers (xorshift64*), so that a seed repeats a run.

@@ -4,7 +4,9 @@
 //! other answer under another split, nothing dangerous in what was accepted, and the same reading again after writing.
 
 pub mod driver;
+mod json;
 
+pub use json::json_rpc;
 use postern_gateway::head::{Field, Framing, Head, ResponseHead, Spans};
 use postern_gateway::http1::framing::{Decoder, Encoder, FramingError, Piece};
 use postern_gateway::limits::Limits;
@@ -13,7 +15,8 @@ use postern_gateway::limits::Limits;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 3] = [("head", head), ("response", response), ("body", body)];
+pub const TARGETS: [(&str, Target); 4] =
+    [("head", head), ("response", response), ("body", body), ("json_rpc", json_rpc)];
 
 fn clean(field: &Field<'_>) {
     assert!(!field.name.is_empty() && field.name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':'));
