@@ -95,13 +95,17 @@ def test_malformed_pseudo_headers(site, changed):
     refused(site, plain(site, **{"path": PATH, **changed}))
 
 
-def test_a_fragment_does_not_reach_the_service(site):
-    """The library that parses a `:path` cuts it off before anyone can refuse it; what is left is checked and forwarded."""
+@pytest.mark.parametrize("fragment", ["#", "#/../forbidden", "#?a=1"])
+def test_a_fragment_is_cut_before_the_check(site, fragment):
+    """The HTTP/2 library cuts `#` and what follows off and keeps it nowhere, so that it cannot be refused as on HTTP/1.
+    What is left is what is checked, and what is forwarded."""
     site.service.clear()
     with H2Wire(site.gate.port) as wire:
-        wire.headers(1, plain(site, path=PATH + "#/../forbidden")).outcome(1)
+        assert wire.headers(1, plain(site, path=PATH + fragment)).outcome(1).status == 200
+        elsewhere = site.gate.attenuate(site.token, "--path", "/forbidden")
+        assert wire.headers(3, pseudo(token=elsewhere, path=PATH + fragment)).outcome(3).status == 403
     seen, everything = site.settle()
-    assert [r.target for r in seen] in ([], ["/allowed"]) and b"#" not in everything
+    assert [r.target for r in seen] == ["/allowed"] and b"#" not in everything
 
 
 def test_pseudo_headers_twice_unknown_late_or_for_responses(site):

@@ -5,6 +5,10 @@
 //! looks at it, and goes up as a request that the gateway writes itself. Nothing is remembered on a connection: each
 //! stream presents its own capability.
 //!
+//! One thing is lost before it is seen here: `h2` hands `:path` over as a URI of the `http` crate, which cuts a fragment
+//! off (`/a#b` becomes `/a`), and keeps the text itself nowhere. So a path with a `#`, which HTTP/1 refuses with 400, is on
+//! HTTP/2 the path before it: that one is checked, and that one is forwarded.
+//!
 //! * this file: a connection's life; [`activity`]: whether anything goes on on it, and whether its other end still lives
 //! * [`stream`]: one stream's way through [`receive`](crate::request::receive); [`held`]: where its body decides
 //! * [`exchange`]: a permitted message and its upstream, both directions at once ([`upload`], [`download`]),
