@@ -62,8 +62,9 @@ impl Budget {
     }
 
     fn hold(self: &Arc<Self>, bytes: usize) -> Share {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-        Share { budget: Some(Arc::clone(self)), bytes }
+        let mut share = Share::of(self);
+        share.hold(bytes);
+        share
     }
 
     /// How many bytes are taken.
@@ -126,14 +127,22 @@ impl Share {
         true
     }
 
+    /// Is of so many bytes from now on, more or fewer than before, also beyond the bound: for what is held already, or was
+    /// granted to somebody who may fill it at any moment.
+    pub fn hold(&mut self, bytes: usize) {
+        if let Some(budget) = &self.budget {
+            match bytes.checked_sub(self.bytes) {
+                Some(0) => {}
+                Some(more) => _ = budget.used.fetch_add(more, Ordering::Relaxed),
+                None => _ = budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+            }
+        }
+        self.bytes = bytes;
+    }
+
     /// Gives all of it back.
     pub fn clear(&mut self) {
-        if self.bytes > 0
-            && let Some(budget) = &self.budget
-        {
-            budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        }
-        self.bytes = 0;
+        self.hold(0);
     }
 }
 
@@ -162,6 +171,10 @@ mod tests {
         assert!(budget.is_strained());
         budget.set_max(50);
         assert!(budget.take(1).is_none() && budget.take(0).is_some());
+        first.hold(20);
+        assert_eq!(budget.used(), 20);
+        first.hold(120);
+        assert!(budget.is_used_up(), "what is held is counted even where there was no room for it");
         first.clear();
         assert!(!budget.is_strained() && budget.take(50).is_some());
         drop(first);

@@ -33,7 +33,8 @@ pub(crate) struct H2Call {
 
     sending: Option<SendStream<Bytes>>,
     output: BytesMut,
-    /// Of the memory that all connections may take together, for an output beyond the base.
+    budget: Arc<Budget>,
+    /// Of that budget, for an output beyond the base.
     share: Share,
     /// What the head declared and was not written yet.
     undelivered: Option<u64>,
@@ -100,6 +101,7 @@ impl H2Call {
             to_head,
             sending,
             output: BytesMut::new(),
+            budget: Arc::clone(budget),
             share: Share::of(budget),
             undelivered,
             end: if has_no_body { End::Sent } else { End::Open },
@@ -254,6 +256,9 @@ impl H2Call {
         self.head = None;
         let State::Body(body) = &mut self.state else { return Poll::Ready(Err(Failure::Closed)) };
         self.piece = Bytes::new();
+        if let Link::Http2(slot) = &mut self.upstream.link {
+            slot.flows();
+        }
         // What was handed out is with the client, or in its bounded output: the service may send as much again.
         let _ = body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
         loop {
@@ -262,6 +267,10 @@ impl H2Call {
                 Some(Ok(data)) => {
                     self.unreleased = data.len();
                     self.piece = data;
+                    // Until more is asked for nobody takes what the service goes on to send.
+                    if let Link::Http2(slot) = &mut self.upstream.link {
+                        slot.waits(&self.budget);
+                    }
                     return Poll::Ready(Ok(Body::Data));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.failure(&error))),

@@ -4,6 +4,12 @@
 //! HTTP/2 at all, and nothing was sent that would have to be sent again. It takes no more streams once the service said
 //! GOAWAY, and it ends when it has had none for a while, or when it has fallen silent under streams that wait: on a PING
 //! that is not answered, or when a message ran out of time and not a byte had come since it was sent.
+//!
+//! What a service has sent and nobody has taken lies in the library's buffers, behind the windows that were granted to it:
+//! a stream's, and the connection's for all streams together. How much of it that is does not show while an answer waits
+//! for a client that reads slowly, so for each such answer its whole window counts against the budget of all connections,
+//! and for all of one connection no more than the connection's. Nothing else bounds it, and nothing has to: an answer that
+//! is read as it comes leaves nothing there.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -11,6 +17,7 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -22,6 +29,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 use super::connections::Connections;
+use crate::budget::{Budget, Share};
 use crate::limits::{H2_SEND_BUFFER_BYTES, Limits};
 use crate::upstream::transport::Stream;
 
@@ -37,6 +45,9 @@ pub(super) struct Live {
     reads: Rc<Cell<u64>>,
     /// It is dead, by what a stream saw of it.
     is_dead: Cell<bool>,
+    /// How many of its streams have an answer that waits for its client, and what their windows can hold.
+    waiting: Cell<usize>,
+    windows: RefCell<Option<Share>>,
     /// For the task that drives it: the last stream is gone, or it is dead.
     news: Notify,
 }
@@ -63,7 +74,14 @@ impl Live {
         }
         self.active.set(self.active.get() + 1);
         let is_reused = self.has_served.replace(true);
-        Some(Slot { live: Rc::clone(self), sender, is_reused, reads: self.reads.get(), since: Instant::now() })
+        Some(Slot {
+            live: Rc::clone(self),
+            sender,
+            is_reused,
+            reads: self.reads.get(),
+            since: Instant::now(),
+            is_waiting: false,
+        })
     }
 
     /// Whether it takes streams at all.
@@ -74,6 +92,15 @@ impl Live {
     /// Takes no more streams; those that are under way go on.
     pub(super) fn retire(&self) {
         self.sender.borrow_mut().take();
+    }
+
+    /// So many streams have an answer that waits: counts what the service can have sent on them.
+    fn count_waiting(&self, waiting: usize) {
+        self.waiting.set(waiting);
+        let of_streams = waiting.saturating_mul(self.limits.h2_stream_window_bytes as usize);
+        if let Some(windows) = &mut *self.windows.borrow_mut() {
+            windows.hold(of_streams.min(self.limits.h2_connection_window_bytes as usize));
+        }
     }
 }
 
@@ -86,9 +113,26 @@ pub struct Slot {
     /// What had been read from the connection when the slot was taken, and when that was.
     reads: u64,
     since: Instant,
+    /// Whether the answer waits for its client.
+    is_waiting: bool,
 }
 
 impl Slot {
+    /// The answer waits for its client from now on: what its window can hold is counted.
+    pub(super) fn waits(&mut self, budget: &Arc<Budget>) {
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            self.live.windows.borrow_mut().get_or_insert_with(|| Share::of(budget));
+            self.live.count_waiting(self.live.waiting.get() + 1);
+        }
+    }
+
+    /// It does not wait any more.
+    pub(super) fn flows(&mut self) {
+        if std::mem::replace(&mut self.is_waiting, false) {
+            self.live.count_waiting(self.live.waiting.get().saturating_sub(1));
+        }
+    }
+
     /// Whether the connection has served a message before: then it may have been closed unseen.
     pub fn is_reused(&self) -> bool {
         self.is_reused
@@ -108,6 +152,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.flows();
         let active = self.live.active.get().saturating_sub(1);
         self.live.active.set(active);
         if active == 0 {
@@ -148,6 +193,8 @@ pub(super) async fn establish(
         idle_since: Cell::new(Instant::now()),
         reads,
         is_dead: Cell::new(false),
+        waiting: Cell::new(0),
+        windows: RefCell::default(),
         news: Notify::new(),
     });
     let pings = connection.ping_pong();

@@ -386,3 +386,32 @@ async fn an_idle_connection_says_goodbye() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_an_answer_may_hold_is_counted_while_it_waits_for_its_client() {
+    for (stream, connection, counted) in [(65_535, 1 << 20, 65_535), (1 << 20, 65_535, 65_535)] {
+        local(async {
+            let windows =
+                Limits { h2_stream_window_bytes: stream, h2_connection_window_bytes: connection, ..Limits::default() };
+            let (world, budget, builder) = (World::with(windows).await, Budget::new(1 << 20), server::Builder::new());
+            let (upstream, serving) = tokio::join!(world.open(), world.serve(&builder));
+            let mut call = Call::new(Rc::clone(&world.limits), &budget);
+            call.begin(upstream.expect("connected"), GET, Framing::None, false);
+            let (_, mut respond) = accept(serving).await;
+            let mut sending = respond.send_response(status(200), false).expect("begun");
+            assert_eq!((response(&mut call).await, budget.used()), (Ok(200), 0));
+            for _ in 0..2 {
+                sending.send_data(Bytes::from_static(b"some"), false).expect("sent");
+                assert_eq!(poll_fn(|cx| call.poll_body(cx)).await, Ok(Body::Data));
+                assert_eq!(budget.used(), counted, "a piece is out, and the service may send more");
+                let waiting = poll_fn(|cx| std::task::Poll::Ready(call.poll_body(cx).is_pending())).await;
+                assert_eq!((waiting, budget.used()), (true, 0), "it is the service that is waited for");
+            }
+            sending.send_data(Bytes::from_static(b"last"), true).expect("sent");
+            assert_eq!(poll_fn(|cx| call.poll_body(cx)).await, Ok(Body::Data));
+            drop(call);
+            assert_eq!(budget.used(), 0, "an exchange that is gone holds nothing");
+        })
+        .await;
+    }
+}
