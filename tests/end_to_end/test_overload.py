@@ -18,11 +18,6 @@ BODY = bytes(range(256)) * 65536  # 16 MiB: more than all the kernel's buffers b
 LARGE = answer(body=BODY)
 
 
-def resident_mib(gate):
-    status = open(f"/proc/{gate.process.pid}/status").read()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
-
-
 def series(gate, name):
     return float(re.search(rf"^{re.escape(name)} (\S+)$", gate.metrics(), re.M).group(1))
 
@@ -63,7 +58,7 @@ def test_slow_readers_of_large_answers_are_bounded_and_new_messages_are_told_to_
     with Gate({"orders": large}, limits) as gate:
         token = gate.mint("orders")
         assert gate.get("/orders/small", token).status == 200
-        before = resident_mib(gate)
+        before = gate.resident_mib()
         readers = []
         while not (strained := series(gate, "postern_buffered_bytes") > budget * 3 / 4) and len(readers) < 200:
             for _ in range(5):
@@ -82,7 +77,7 @@ def test_slow_readers_of_large_answers_are_bounded_and_new_messages_are_told_to_
         assert series(gate, 'postern_shed_total{reason="memory"}') >= statuses.count(503)
         assert series(gate, "postern_buffered_bytes") <= budget
         # The budget, the base of each connection, and what an allocator keeps.
-        assert resident_mib(gate) - before < 1 + 0.05 * len(readers) + 24
+        assert gate.resident_mib() - before < 1 + 0.05 * len(readers) + 24
         # Administration is not shed: an operator can look and revoke.
         assert gate.admin("GET", "/health/ready").status == 200
         # Those that were let in get all of it, however slowly.
@@ -103,7 +98,7 @@ def test_uploads_to_a_service_that_does_not_read_are_held_back(large):
         limits = {"buffered_bytes_max": budget, "copy_buffer_bytes": "1MiB", "body_stall_timeout": "5s"}
         with Gate({"orders": url, "small": large}, limits) as gate:
             token, other = gate.mint("orders"), gate.mint("small")
-            before = resident_mib(gate)
+            before = gate.resident_mib()
             clients = []
             for _ in range(60):
                 wire = Wire(gate.port, timeout=10)
@@ -124,7 +119,7 @@ def test_uploads_to_a_service_that_does_not_read_are_held_back(large):
 
             until(push, "the gateway takes everything", seconds=30)
             assert series(gate, "postern_buffered_bytes") <= budget
-            assert resident_mib(gate) - before < 40
+            assert gate.resident_mib() - before < 40
             reply = gate.get("/small/x", other)
             assert reply.status in (200, 503)
             for wire in clients:

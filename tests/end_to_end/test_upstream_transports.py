@@ -221,9 +221,8 @@ def test_many_calls_share_connections(before):
 
 @pytest.fixture(scope="module")
 def broken():
-    service = H2Service()
-    yield service
-    service.close()
+    with H2Service() as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

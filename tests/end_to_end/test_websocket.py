@@ -13,24 +13,8 @@ from harness.certificates import Authority
 from harness.gate import Gate
 from harness.ports import until
 from harness.websocket import HANDSHAKE, KEY, SWITCHED, Echo, Uvicorn, accept, answering, close_of, echoes, opened
+from harness.websocket import echo, gate, token  # noqa: F401  (fixtures)
 from harness.wire import request
-
-
-@pytest.fixture(scope="module")
-def echo():
-    with Echo(select_subprotocol=lambda _, offered: "chat" if "chat" in offered else None) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def gate(echo):
-    with Gate({"orders": echo}) as gate:
-        yield gate
-
-
-@pytest.fixture(scope="module")
-def token(gate):
-    return gate.mint("orders")
 
 
 def test_messages_pass_both_ways(gate, echo, token):

@@ -7,76 +7,23 @@ import signal
 import pytest
 from h2.settings import SettingCodes
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 from harness.backend import Recorder, answer
 from harness.gate import Gate
 from harness.h2client import H2Client
 from harness.h2wire import H2Wire, pseudo
 from harness.ports import until
-from harness.websocket import Echo, answering, close_of, echoes, opened
+from harness.websocket import Socket, answering, close_of, echoes, opened
+from harness.websocket import echo, gate, token  # noqa: F401  (fixtures)
 
 SWITCHED = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Accept: wrong"]
-
-
-@pytest.fixture(scope="module")
-def echo():
-    with Echo(select_subprotocol=lambda _, offered: "chat" if "chat" in offered else None) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def gate(echo):
-    with Gate({"orders": echo}) as gate:
-        yield gate
-
-
-@pytest.fixture(scope="module")
-def token(gate):
-    return gate.mint("orders")
 
 
 @pytest.fixture
 def client(gate, token):
     with H2Client(gate.port, token) as client:
         yield client
-
-
-class Socket:
-    """A WebSocket on one stream."""
-
-    def __init__(self, client, path="/orders/chat", fields=(), protocol="websocket", **more):
-        self.client, self.frames = client, Connection(ConnectionType.CLIENT)
-        fields = [("sec-websocket-version", "13"), *fields]
-        self.stream = client.open("CONNECT", path, fields, end=False, protocol=protocol, **more)
-        self.reply = client.replies[self.stream]
-        assert client.until(lambda: self.reply.status or self.reply.over), "no answer"
-        self.taken = 0
-
-    def send(self, data):
-        event = TextMessage(data) if isinstance(data, str) else BytesMessage(data)
-        self.client.send(self.stream, self.frames.send(event))
-
-    def event(self):
-        """The next message (its parts joined), close or pong; None where the stream ends without one."""
-        whole = None
-        while True:
-            for event in self.frames.events():
-                if not isinstance(event, Message):
-                    return event
-                whole = event.data if whole is None else whole + event.data
-                if event.message_finished:
-                    return whole
-            new = self.reply.body[self.taken :]
-            if new:
-                self.taken += len(new)
-                self.frames.receive_data(bytes(new))
-            elif self.reply.over or not self.client.step():
-                return None
-
-    def echoes(self, data="still there"):
-        self.send(data)
-        return self.event() == data
 
 
 def test_the_setting_invites(client):

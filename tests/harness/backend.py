@@ -220,18 +220,19 @@ class Recorder:
         self.stop()
 
 
-class Scripted:
-    """A service that speaks nonsense: after each request head it runs `script(sock, head)` and closes."""
+class Listening:
+    """Listens, and gives each connection to `serve(sock)` in a thread of its own."""
 
-    def __init__(self, script):
-        self.script, self.heads = script, []
+    SCHEME = "http"
+
+    def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.SCHEME}://127.0.0.1:{self.port}"
 
     def _accept(self):
         while True:
@@ -239,9 +240,26 @@ class Scripted:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
-    def _serve(self, sock):
+    def stop(self):
+        close_listener(self.listener)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Scripted(Listening):
+    """A service that speaks nonsense: after each request head it runs `script(sock, head)` and closes."""
+
+    def __init__(self, script):
+        self.script, self.heads = script, []
+        super().__init__()
+
+    def serve(self, sock):
         try:
             head = b""
             while b"\r\n\r\n" not in head:
@@ -255,12 +273,3 @@ class Scripted:
             pass
         finally:
             sock.close()
-
-    def stop(self):
-        close_listener(self.listener)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()

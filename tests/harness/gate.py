@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -149,6 +150,11 @@ class Gate:
     @property
     def log(self):
         return self.process.output.decode("utf-8", "replace")
+
+    def resident_mib(self):
+        """The memory that the process holds at this moment."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
 
     @property
     def admin_token(self):

@@ -1,18 +1,20 @@
 """An HTTP/2 service, frame by frame: answers as no library would send them.
 
-Each stream's header block is given to `respond(connection, stream, fields)`; what came before and after is kept.
+Each stream's header block is given to `respond(connection, stream, fields)`, its DATA to `receive(connection, stream, data,
+is_last)`; what came before and after is kept.
 """
 
 import socket
-import threading
 
 from hpack import Decoder, Encoder
 from hpack.struct import NeverIndexedHeaderTuple
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, PushPromiseFrame, RstStreamFrame, SettingsFrame
 
+from .backend import Listening
 from .h2wire import PREFACE, as_bytes
 
 OK = [(":status", "200")]
+ENABLE_CONNECT_PROTOCOL = 8
 
 
 class Connection:
@@ -76,34 +78,26 @@ class Connection:
         return taken
 
 
-class H2Service:
+class H2Service(Listening):
     """Listens, and answers by script."""
 
+    SCHEME = "h2c"
+
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.url = f"h2c://127.0.0.1:{self.port}"
         self.connections, self.accepted = [], 0
         self.clear()
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     def clear(self):
         """Forgets what came, and answers as a good service does from now on."""
         self.greet = lambda connection: connection.frame(SettingsFrame(0))
         self.respond = lambda connection, stream, fields: connection.answer(stream)
+        self.receive = lambda connection, stream, data, is_last: None
         self.requests = []
         for connection in self.connections:
             connection.resets = {}
 
-    def _accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock):
+    def serve(self, sock):
         self.accepted += 1
         connection = Connection(sock, self.accepted)
         self.connections.append(connection)
@@ -123,6 +117,8 @@ class H2Service:
         elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
             connection.pings += 1
             connection.frame(PingFrame(0, opaque_data=frame.opaque_data), "ACK")
+        elif isinstance(frame, DataFrame):
+            self.receive(connection, frame.stream_id, frame.data, "END_STREAM" in frame.flags)
         elif isinstance(frame, RstStreamFrame):
             connection.resets[frame.stream_id] = frame.error_code
         elif isinstance(frame, HeadersFrame):
@@ -130,8 +126,8 @@ class H2Service:
             self.requests.append(fields)
             self.respond(connection, frame.stream_id, fields)
 
-    def close(self):
-        self.listener.close()
+    def stop(self):
+        super().stop()
         for connection in self.connections:
             connection.close()
 

@@ -19,7 +19,7 @@ use crate::head::{Fields, ResponseFraming, ResponseHead};
 use crate::lease::{EventStream, Fallen};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::upstream::call::{Body, Call, Failure};
-use crate::upstream::pool::{Attempts, Upstream};
+use crate::upstream::pool::{Attempts, Need, Upstream};
 
 /// Input that a client may pile up while its request is being answered.
 const PIPELINED_BYTES_MAX: usize = 4 * 1024;
@@ -86,6 +86,12 @@ pub(super) struct Exchange<W: Way> {
     open: Option<OpenStream>,
     /// The capability fell, and this is why the exchange ends.
     fallen: Option<Fallen>,
+}
+
+impl<W: Way> Exchange<W> {
+    fn need(&self) -> Need {
+        Need::of(self.order.is_repeatable, self.order.switch.as_deref())
+    }
 }
 
 impl<C, W> Connection<C, W>
@@ -177,7 +183,7 @@ where
     /// A connection for the exchange: mostly a kept one, that is at hand.
     async fn connect(&mut self, exchange: &Exchange<W>) -> Result<Upstream, Outcome> {
         let group = W::upstreams(&exchange.order.route);
-        if let Some(kept) = self.way.pool().ready(group, &exchange.attempts, exchange.order.is_repeatable) {
+        if let Some(kept) = self.way.pool().ready(group, &exchange.attempts, exchange.need()) {
             self.way.telemetry().upstream_reused();
             return Ok(kept);
         }
@@ -207,7 +213,7 @@ where
     /// Waits for a connection, in line if need be, as long as the capability holds and the client is there.
     async fn open(&mut self, x: &Exchange<W>) -> Result<Upstream, Outcome> {
         let pool = self.way.pool();
-        let opening = pool.open(W::upstreams(&x.order.route), &x.attempts, x.order.is_repeatable);
+        let opening = pool.open(W::upstreams(&x.order.route), &x.attempts, x.need());
         let mut opening = pin!(opening);
         // The wait has its own bounds.
         self.deadline.unset();
@@ -520,10 +526,10 @@ where
             }
             return Ok(());
         }
-        if let (101, Some(switch)) = (head.status(), &x.order.switch) {
-            switch.verify(&head).map_err(Failure::BadSwitch)?;
-            let framing = (Delimiter::Switch, After::KeepAlive);
-            self.way.respond(&mut x.ticket, &head, framing, false, out);
+        if let Some(switch) = &x.order.switch
+            && switch.is_granted(&head).map_err(Failure::BadSwitch)?
+        {
+            self.way.switch(&mut x.ticket, &head, switch, out);
             x.down = Down::Complete;
             x.has_switched = true;
             return Ok(());
@@ -544,7 +550,7 @@ where
             (ResponseFraming::None, _) => Down::Complete,
             (_, Delimiter::Length(length)) => Down::Body(Encoder::Length(length)),
             (_, Delimiter::Chunked) => Down::Body(Encoder::Chunked),
-            (_, Delimiter::Close | Delimiter::Absent | Delimiter::Switch) => Down::Body(Encoder::UntilClose),
+            (_, Delimiter::Close | Delimiter::Absent) => Down::Body(Encoder::UntilClose),
         };
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::forward::hygiene::{passes_down, passes_up};
 use crate::request::resource::Resource;
+use crate::request::switch::Switch;
 use crate::request::ticket::Ticket;
 use crate::request::{Peer, Received, receive, respond};
 use crate::telemetry::{Protocol, WorkerTelemetry};
@@ -129,6 +130,12 @@ impl Way for Gateway {
         ticket.answered();
         respond::compose_head(out, head, framing, http_1_0, ticket.cross.as_deref());
         ticket.responded(&self.worker, head.status());
+    }
+
+    fn switch(&self, ticket: &mut Ticket, head: &ResponseHead<'_>, switch: &Switch, out: &mut Vec<u8>) {
+        ticket.answered();
+        respond::compose_switch(out, head, switch, ticket.cross.as_deref());
+        ticket.responded(&self.worker, 101);
     }
 
     fn fail(&self, ticket: &mut Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>) {

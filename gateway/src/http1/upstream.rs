@@ -13,6 +13,7 @@ use crate::head::{Field, Fields, Framing, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
 use crate::upstream::call::{Body, Failure};
 use crate::upstream::pool::{Link, Upstream};
+use crate::upstream::switched::Switched;
 
 /// One exchange on an upstream connection. The room that it takes is kept for the next exchange; the connection is not.
 #[derive(Debug)]
@@ -98,12 +99,15 @@ impl Http1Call {
     }
 
     /// The connection after a 101, and what the upstream has sent behind it.
-    pub(crate) fn switched(&mut self) -> Option<(Upstream, Vec<u8>)> {
+    pub(crate) fn switched(&mut self) -> Option<(Switched, Vec<u8>)> {
         self.settle();
         let first = self.input.filled().to_vec();
         self.input.clear();
         self.output.clear();
-        self.upstream.take().filter(|_| self.may_switch).map(|upstream| (upstream, first))
+        match self.upstream.take().filter(|_| self.may_switch)?.into_parts() {
+            (place, Link::Http1(stream)) => Some((Switched::connection(stream, place), first)),
+            (_, Link::Http2(_)) => None,
+        }
     }
 
     /// Ends the exchange. The connection comes back only if nothing of the exchange is left on it; otherwise it closes.

@@ -125,6 +125,8 @@ pub trait Way {
         http_1_0: bool,
         out: &mut Vec<u8>,
     );
+    /// Writes the head of the answer by which the upstream switches protocols.
+    fn switch(&self, ticket: &mut Self::Ticket, head: &ResponseHead<'_>, switch: &Switch, out: &mut Vec<u8>);
     /// Writes the answer to a fault.
     fn fail(&self, ticket: &mut Self::Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>);
     /// The exchange broke off after its final response had begun.

@@ -32,7 +32,7 @@ use crate::request::forward::UpstreamHead;
 use crate::request::ticket::Ticket;
 use crate::telemetry::StreamKind;
 use crate::upstream::call::{Call, Failure};
-use crate::upstream::pool::{Attempts, Unreachable, Upstream};
+use crate::upstream::pool::{Attempts, Need, Unreachable, Upstream};
 use crate::worker::Worker;
 
 /// The reason under which an exchange is counted whose client left before its end.
@@ -131,10 +131,11 @@ impl Exchange {
         let worker = Rc::clone(&self.worker);
         let resource = Rc::clone(&self.admitted.resource);
         let (group, repeatable) = (&resource.upstreams, self.admitted.repeatable);
+        let need = Need::of(repeatable, self.admitted.switch.as_deref());
         let limits = worker.limits();
         let call = RefCell::new(Call::new(Rc::clone(&limits), &worker.budget));
         let ended = loop {
-            let upstream = self.connected(worker.pool.open(group, attempts, repeatable), reply).await?;
+            let upstream = self.connected(worker.pool.open(group, attempts, need), reply).await?;
             self.ticket.forwarded(upstream.label());
             let ended = self.attempt(&call, upstream, reply).await;
             let Err(Failed::Upstream(failure)) = &ended else { break ended };

@@ -1,17 +1,15 @@
-//! A client's stream as bytes both ways: what extended CONNECT makes of it (RFC 8441). DATA is bytes, END_STREAM an end.
-//!
-//! A window opens by what was read from the pipe, and what is written waits for the client's window, so neither side of a
-//! tunnel runs ahead of the other by more than `h2` holds for any stream.
+//! A client's [`stream`] as bytes both ways: what extended CONNECT makes of it (RFC 8441).
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::reply::{Gone, Sender};
+use crate::tunnel::stream;
 
 /// Both directions of a stream.
 pub(super) struct Pipe<'b> {
@@ -35,17 +33,7 @@ impl<'b> Pipe<'b> {
 impl AsyncRead for Pipe<'_> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        while me.waiting.is_empty() {
-            match ready!(me.body.poll_data(cx)) {
-                Some(Ok(data)) => me.waiting = data,
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error))),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let read = me.waiting.split_to(room.remaining().min(me.waiting.len()));
-        room.put_slice(&read);
-        let _ = me.body.flow_control().release_capacity(read.len());
-        Poll::Ready(Ok(()))
+        stream::poll_read(me.body, &mut me.waiting, cx, room)
     }
 }
 

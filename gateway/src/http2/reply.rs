@@ -15,6 +15,7 @@ use http::{HeaderMap, Response};
 use tokio::time::timeout;
 
 use crate::limits::Limits;
+use crate::tunnel::stream;
 
 /// How long a client that does not read can put off the end of its stream.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(30);
@@ -95,9 +96,8 @@ impl Sender {
     /// Sends data, stretch by stretch as the client makes room; `moved` is called for each. The body is whole with the last.
     pub(super) async fn send(&mut self, mut data: Bytes, is_last: bool, moved: impl Fn()) -> Result<(), Gone> {
         while !data.is_empty() {
-            self.stream.reserve_capacity(data.len());
-            let room = poll_fn(|cx| self.poll_room(cx)).await?;
-            let stretch = data.split_to(room.min(data.len()));
+            let room = poll_fn(|cx| self.poll_room(data.len(), cx)).await?;
+            let stretch = data.split_to(room);
             self.put(stretch, is_last && data.is_empty())?;
             moved();
         }
@@ -109,8 +109,7 @@ impl Sender {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.stream.reserve_capacity(data.len());
-        let room = ready!(self.poll_room(cx))?.min(data.len());
+        let room = ready!(self.poll_room(data.len(), cx))?;
         self.put(Bytes::copy_from_slice(&data[..room]), false)?;
         Poll::Ready(Ok(room))
     }
@@ -120,18 +119,8 @@ impl Sender {
         if self.is_over { Ok(()) } else { self.put(Bytes::new(), true) }
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
-        loop {
-            match self.stream.capacity() {
-                // Capacity says how much it is when it grows, not how much there is already.
-                0 => match self.stream.poll_capacity(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Gone)),
-                },
-                room => return Poll::Ready(Ok(room)),
-            }
-        }
+    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
+        stream::poll_room(&mut self.stream, wanted, cx).map_err(|_| Gone)
     }
 
     /// Hands DATA to the connection. A body that is not as long as its head says is not ended, but broken off.

@@ -1,7 +1,7 @@
 //! Extended CONNECT (RFC 8441): a WebSocket, or another protocol that the resource names, over one stream.
 //!
-//! The upstream is asked over HTTP/1.1, with `Upgrade`; its 101 becomes the 200 that opens the stream for bytes. Any answer
-//! that does not switch is passed on as the refusal that it is, but for a success, which the client would take for the
+//! The upstream is asked over HTTP/1.1, with `Upgrade`, or over HTTP/2 by the same method; its 101, or its success, becomes the
+//! 200 that opens the stream for bytes. Any answer that does not switch is passed on as the refusal that it is, but for a success, which the client would take for the
 //! other protocol.
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,6 @@ use crate::http1::switched::Watch;
 use crate::telemetry::StreamKind;
 use crate::tunnel::{self, Ending};
 use crate::upstream::call::{Call, Failure};
-use crate::upstream::pool::Link;
 
 impl Exchange {
     /// Asks the upstream, over a call that has begun, to switch protocols, and runs the tunnel if it does.
@@ -73,12 +72,11 @@ impl Exchange {
 
     /// Whether the upstream has switched as it was asked to.
     fn has_switched(&self, begun: &Begun, call: &RefCell<Call>) -> Result<bool, Failed> {
-        if begun.head.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let call = call.borrow();
-            let (Some(head), Some(switch)) = (call.response(), &self.admitted.switch) else {
-                return Err(Failure::Switched.into());
-            };
-            switch.verify(&head).map_err(Failure::BadSwitch)?;
+        let call = call.borrow();
+        let (Some(head), Some(switch)) = (call.response(), &self.admitted.switch) else {
+            return Err(Failure::Closed.into());
+        };
+        if switch.is_granted(&head).map_err(Failure::BadSwitch)? {
             return Ok(true);
         }
         if begun.head.status().is_success() {
@@ -92,7 +90,6 @@ impl Exchange {
         let worker = Rc::clone(&self.worker);
         let limits = worker.limits();
         let Some((mut upstream, down)) = call.borrow_mut().switched() else { return Err(Failure::Closed.into()) };
-        let Link::Http1(stream) = &mut upstream.link else { return Err(Failure::Closed.into()) };
         let is_websocket = self.admitted.switch.as_ref().is_some_and(|switch| switch.is_websocket());
         let sender = reply.begin(head, None).map_err(|_| Failed::Gone)?;
         let mut client = Pipe::of(&mut self.body, sender);
@@ -101,7 +98,7 @@ impl Exchange {
         let (deadline, lease) = (worker.http1.deadline(), Some(&self.admitted.lease));
         let is_draining = || is_websocket && worker.http1.is_draining();
         let mut watch = Watch::new(lease, &deadline, &limits, &is_draining);
-        let ended = tunnel::run(&mut client, stream, begun, |cx, pace| watch.poll(cx, pace)).await;
+        let ended = tunnel::run(&mut client, &mut upstream, begun, |cx, pace| watch.poll(cx, pace)).await;
         // Where the end was said this does nothing.
         client.into_sender().abort(Reason::CANCEL);
         (self.ticket.bytes_in, self.ticket.bytes_out) = (ended.bytes_up, ended.bytes_down);

@@ -66,6 +66,8 @@ pub enum Refused {
     RequestTimeout,
     /// No connection to the upstream could be made.
     UpstreamUnreachable(Cow<'static, str>),
+    /// The service speaks HTTP/2 and nothing else can be spoken there.
+    UpstreamCannotSwitch,
     /// Every address of the service has as much to do as it may, and no place became free in time.
     UpstreamBusy,
     /// Every address of the service fails its health checks.
@@ -103,6 +105,7 @@ impl From<&Failure> for Refused {
             Failure::Unsendable(_) => Self::UpstreamUnreachable(
                 format!("Between the gateway and the service {failure}. Nothing was sent to the service.").into(),
             ),
+            Failure::NoSwitching => Self::UpstreamCannotSwitch,
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
             Failure::Overload => Self::NoRoomForAnswer,
@@ -200,6 +203,16 @@ impl Refused {
                  it again if it may be done twice.",
             ),
             Self::UpstreamUnreachable(what) => Problem::new(502, "upstream-unreachable", "The service cannot be reached", what.clone()).retry(Retry::Safe),
+            Self::UpstreamCannotSwitch => Problem::new(
+                502,
+                "upstream-cannot-switch",
+                "The service does not switch protocols",
+                "The service speaks HTTP/2 and has not enabled extended CONNECT there (RFC 8441), so that no WebSocket, nor any \
+                 other protocol, can be opened. Nothing was sent to it. Whoever runs the service can enable that (it is the \
+                 setting SETTINGS_ENABLE_CONNECT_PROTOCOL), or have it offer HTTP/1.1: by ALPN behind `https://`, else behind \
+                 `http://` in the resource's `upstream`.",
+            )
+            .retry(Retry::No),
             Self::UpstreamBusy => Problem::new(
                 503,
                 "upstream-busy",

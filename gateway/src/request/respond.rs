@@ -10,7 +10,8 @@ use postern_capabilities::problem::Problem;
 use super::cors::Cross;
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
-use crate::head::{Known, ResponseHead, Version};
+use super::switch::Switch;
+use crate::head::{ResponseHead, Version};
 
 /// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,6 @@ pub enum Delimiter {
     Chunked,
     /// The end of the connection.
     Close,
-    /// None: the connection is no longer HTTP (101).
-    Switch,
 }
 
 /// Whether the connection stays open after a response.
@@ -62,10 +61,6 @@ pub fn compose_head(
         Delimiter::Absent | Delimiter::Close => {}
         Delimiter::Length(length) => line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         Delimiter::Chunked => line(out, b"transfer-encoding", b"chunked"),
-        Delimiter::Switch => {
-            line(out, b"connection", b"upgrade");
-            line(out, b"upgrade", head.value(Known::Upgrade).unwrap_or_default());
-        }
     }
     match after {
         // HTTP/1.0 clients close unless told; HTTP/1.1 clients stay unless told.
@@ -73,6 +68,20 @@ pub fn compose_head(
         After::KeepAlive => {}
         After::Close => line(out, b"connection", b"close"),
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head by which an HTTP/1 client's connection is no longer HTTP, however the upstream said that it switches.
+pub fn compose_switch(out: &mut Vec<u8>, head: &ResponseHead<'_>, switch: &Switch, cross: Option<&Cross>) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for field in head.fields().filter(passes_down).filter(|field| !Switch::says(field)) {
+        if cross.is_none() || Cross::passes(&field) {
+            line(out, field.name, field.value);
+        }
+    }
+    cross_lines(out, cross);
+    line(out, b"via", via(head).as_bytes());
+    switch.agree(|name, value| line(out, name, value));
     out.extend_from_slice(b"\r\n");
 }
 

@@ -1,8 +1,11 @@
-//! A switch to another protocol: what the client asks for, and whether the upstream's 101 is the answer to that.
+//! A switch to another protocol: what the client asks for, and whether the upstream's answer is the answer to that.
 //!
 //! Only protocols that the resource names are asked for on a client's behalf; any other offer ends here, as RFC 9110 section
 //! 7.8 lets it. A WebSocket's handshake (RFC 6455 section 4) is checked on both sides: an upstream that agrees to something
 //! else than what was asked, or to nothing that was asked, gets no tunnel.
+//!
+//! Either side may speak HTTP/1.1, where a 101 switches, and a key proves that its reader knew what was asked, or HTTP/2
+//! (RFC 8441), where a success does, and neither key nor proof is said: each client is answered in its own way.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -15,6 +18,11 @@ use crate::head::{Field, Head, Known, ResponseHead, Version};
 
 /// The protocol that is spoken by browsers.
 pub const WEBSOCKET: &str = "websocket";
+
+/// The field in which a service proves that it has read the key.
+const ACCEPT: &str = "sec-websocket-accept";
+
+const WITH_A_BODY: &str = "it switched protocols with a body";
 
 /// A switch that is asked for with the message.
 #[derive(Debug)]
@@ -68,8 +76,41 @@ impl Switch {
         }
     }
 
-    /// Whether a 101 is the answer to what was asked; the error says what is wrong with it.
-    pub fn verify(&self, head: &ResponseHead<'_>) -> Result<(), &'static str> {
+    /// Calls `field` with each field of the 101 to a client of HTTP/1.1, besides those of the upstream's that pass by
+    /// themselves.
+    pub fn agree(&self, mut field: impl FnMut(&[u8], &[u8])) {
+        field(b"connection", b"upgrade");
+        field(b"upgrade", self.protocol.as_bytes());
+        if let Some(handshake) = &self.websocket {
+            field(ACCEPT.as_bytes(), accept(&handshake.key).as_bytes());
+        }
+    }
+
+    /// Whether a field of the upstream's is one that [`Self::agree`] says in its place.
+    pub fn says(field: &Field<'_>) -> bool {
+        is_named(field, Known::Other, ACCEPT)
+    }
+
+    /// Whether an answer switches to what was asked for; the error says what is wrong with one that switches otherwise.
+    pub fn is_granted(&self, head: &ResponseHead<'_>) -> Result<bool, &'static str> {
+        let verified = match (head.version(), head.status()) {
+            (Version::Http2, 200..=299) => self.verify_stream(head),
+            (Version::Http10 | Version::Http11, 101) => self.verify(head),
+            _ => return Ok(false),
+        };
+        verified.map(|()| true)
+    }
+
+    /// Looks at a success that answers extended CONNECT. That it is about the protocol that was asked for goes without saying.
+    fn verify_stream(&self, head: &ResponseHead<'_>) -> Result<(), &'static str> {
+        if head.has(Known::ContentLength) {
+            return Err(WITH_A_BODY);
+        }
+        self.websocket.as_ref().map_or(Ok(()), |handshake| handshake.verify_agreed(head))
+    }
+
+    /// Looks at a 101.
+    fn verify(&self, head: &ResponseHead<'_>) -> Result<(), &'static str> {
         let mut upgrades = head.fields().filter(|field| is_named(field, Known::Upgrade, "upgrade"));
         let is_ours = |field: Field<'_>| field.value.eq_ignore_ascii_case(self.protocol.as_bytes());
         if !upgrades.next().is_some_and(is_ours) || upgrades.next().is_some() {
@@ -80,7 +121,7 @@ impl Switch {
             return Err("it switched protocols without saying so in `Connection`");
         }
         if head.has(Known::ContentLength) || head.has(Known::TransferEncoding) {
-            return Err("it switched protocols with a body");
+            return Err(WITH_A_BODY);
         }
         self.websocket.as_ref().map_or(Ok(()), |handshake| handshake.verify(head))
     }
@@ -110,10 +151,15 @@ impl Handshake {
     }
 
     fn verify(&self, head: &ResponseHead<'_>) -> Result<(), &'static str> {
-        let accepts: Vec<_> = values(head.fields(), "sec-websocket-accept").collect();
+        let accepts: Vec<_> = values(head.fields(), ACCEPT).collect();
         if accepts != [accept(&self.key).as_bytes()] {
             return Err("it opened a WebSocket with a wrong `Sec-WebSocket-Accept`");
         }
+        self.verify_agreed(head)
+    }
+
+    /// Looks at what was agreed on, which is said alike over either version.
+    fn verify_agreed(&self, head: &ResponseHead<'_>) -> Result<(), &'static str> {
         let mut chosen = head.fields().filter(|field| field.known == Known::SecWebSocketProtocol).map(|f| f.value);
         let is_offered = |chosen: &[u8]| self.subprotocols.iter().any(|offered| **offered == *chosen);
         if !chosen.next().is_none_or(is_offered) || chosen.next().is_some() {
@@ -159,7 +205,7 @@ mod tests {
 
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
-    const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    const PROOF: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
     fn asked(line: &str, upgrade: &str, fields: &str) -> Result<Option<Switch>, Refused> {
         let bytes = format!("{line} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n{fields}\r\n");
@@ -174,7 +220,7 @@ mod tests {
         let bytes = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n");
         let mut spans = Spans::new();
         let head = ResponseHead::read(bytes.as_bytes(), "GET", &mut spans, &Limits::default());
-        switch.verify(&head.expect("strict").expect("complete"))
+        switch.is_granted(&head.expect("strict").expect("complete")).map(|is_granted| assert!(is_granted))
     }
 
     #[test]
@@ -207,21 +253,21 @@ mod tests {
         let more =
             "Sec-WebSocket-Protocol: chat, bearer.abc, v2\r\nSec-WebSocket-Extensions: permessage-deflate; x=1\r\n";
         let switch = asked("GET /", "websocket", &format!("{KEY}{VERSION}{more}")).expect("asked").expect("named");
-        let good = format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{ACCEPT}");
+        let good = format!("Connection: Upgrade\r\nUpgrade: websocket\r\n{PROOF}");
         for fields in [
             good.clone(),
             format!("{good}Sec-WebSocket-Protocol: v2\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"),
-            format!("connection: keep-alive, upgrade\r\nupgrade: WebSocket\r\n{ACCEPT}"),
+            format!("connection: keep-alive, upgrade\r\nupgrade: WebSocket\r\n{PROOF}"),
         ] {
             assert_eq!(verified(&switch, &fields), Ok(()), "{fields}");
         }
         for fields in [
-            format!("Connection: Upgrade\r\nUpgrade: foo\r\n{ACCEPT}"),
-            format!("Connection: Upgrade\r\n{ACCEPT}"),
-            format!("Upgrade: websocket\r\n{ACCEPT}"),
+            format!("Connection: Upgrade\r\nUpgrade: foo\r\n{PROOF}"),
+            format!("Connection: Upgrade\r\n{PROOF}"),
+            format!("Upgrade: websocket\r\n{PROOF}"),
             format!("{good}Upgrade: h2c\r\n"),
             format!("{good}Content-Length: 0\r\n"),
-            format!("{good}{ACCEPT}"),
+            format!("{good}{PROOF}"),
             "Connection: Upgrade\r\nUpgrade: websocket\r\n".to_owned(),
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOO=\r\n"
                 .to_owned(),

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::config;
 use crate::state::{StateError, read_secret_file};
-use crate::upstream::tls::{ClientTls, ClientTlsError};
+use crate::upstream::tls::{ClientTls, ClientTlsError, Offer};
 
 /// The table of the configuration in which TLS to the collector is set.
 const TLS_TABLE: &str = "telemetry.tls";
@@ -63,7 +63,7 @@ impl Destination {
     pub fn new(settings: &config::Telemetry) -> Result<Self, DestinationError> {
         let headers = settings.headers.as_deref().map_or_else(|| Ok(HeaderMap::new()), headers)?;
         let collector = &settings.otlp;
-        let tls = collector.is_tls.then(|| ClientTls::http1(&collector.host, &settings.tls, TLS_TABLE)).transpose()?;
+        let tls = collector.is_tls.then(|| ClientTls::to(&[&collector.host], &settings.tls, TLS_TABLE)).transpose()?;
         Ok(Self { settings: settings.clone(), headers, tls })
     }
 
@@ -86,7 +86,7 @@ impl Destination {
         match &self.tls {
             None => speak(TokioIo::new(stream), driver).await,
             Some(tls) => {
-                let (stream, _) = tls.connect(host, stream).await.map_err(|error| error.to_string())?;
+                let (stream, _) = tls.connect(host, stream, Offer::Http1).await.map_err(|error| error.to_string())?;
                 speak(TokioIo::new(stream), driver).await
             }
         }

@@ -1,13 +1,14 @@
 //! A connection that has switched protocols: bytes both ways, for as long as its capability stands.
 //!
-//! Whatever is made of two halves that can be read and written can be tunnelled: an HTTP/1 client's connection, a stream of
-//! HTTP/2. Bytes are read into room that is there for the moment of reading and handed on at once, so a tunnel that is
+//! Whatever is made of two halves that can be read and written can be tunnelled, on either side: an HTTP/1 connection, a
+//! [`stream`] of HTTP/2. Bytes are read into room that is there for the moment of reading and handed on at once, so a tunnel that is
 //! silent holds no buffer, and one whose receiver is slow holds at most one reading of each direction; then its sender is not
 //! read. An end of one direction is passed on, and the other one goes on.
 //!
 //! In a WebSocket the frames' boundaries are followed ([`websocket`]), so that it ends with a Close frame that says why.
 //! Any other protocol is opaque: it is cut.
 
+pub(crate) mod stream;
 pub mod websocket;
 
 use std::future::poll_fn;
@@ -172,6 +173,11 @@ impl Flow {
         self.at = 0;
     }
 
+    /// Whether a WebSocket's last frame was taken.
+    fn has_closed(&self) -> bool {
+        self.frames.is_some_and(Frames::has_closed)
+    }
+
     fn is_waiting(&self) -> bool {
         !self.waiting.is_empty() || self.has_ended
     }
@@ -212,7 +218,7 @@ impl Flow {
         self.waiting = frame;
         self.at = 0;
         poll_fn(|cx| self.poll_hand_on(cx, to, &mut false)).await?;
-        poll_fn(|cx| Pin::new(&mut *to).poll_flush(cx)).await?;
+        // Which flushes. A stream can say its end with its last bytes.
         poll_fn(|cx| Pin::new(&mut *to).poll_shutdown(cx)).await
     }
 }
@@ -250,7 +256,12 @@ where
         }
         let mut has_moved = false;
         let upwards = up.poll(cx, client, upstream, &mut has_moved);
-        let downwards = down.poll(cx, upstream, client, &mut has_moved);
+        let mut downwards = down.poll(cx, upstream, client, &mut has_moved);
+        if up.has_closed() && down.has_closed() && !down.has_ended {
+            // It is for the service to hang up now (RFC 6455 section 7.1.1). Not every one does, over HTTP/2 above all.
+            down.has_ended = true;
+            downwards = down.poll(cx, upstream, client, &mut has_moved);
+        }
         match (upwards, downwards) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
                 Poll::Ready(None)
@@ -283,7 +294,7 @@ async fn end_websocket<C, U>(
 {
     let (code, reason) = ending.close();
     // Nothing of the client goes up any more: a frame that is half there is not completed.
-    if up.frames.is_some_and(Frames::is_between) && up.waiting.is_empty() && !up.has_ended {
+    if up.frames.is_some_and(Frames::is_between) && up.waiting.is_empty() && !up.has_ended && !up.has_closed() {
         let frame = close_frame(code, reason, Some(rand::random()));
         let _ = timeout(FRAME_GRACE, up.close(upstream, frame)).await;
     }
@@ -455,6 +466,21 @@ mod tests {
                 })
                 .await;
         }
+    }
+
+    #[tokio::test]
+    async fn after_a_close_of_either_side_nobody_waits_for_a_service_that_does_not_hang_up() {
+        LocalSet::new()
+            .run_until(async {
+                let mut world = tunnel(websocket());
+                world.upstream.write_all(b"\x88\x02\x03\xe8").await.expect("written");
+                world.client.write_all(b"\x88\x82mask\x6e\x89").await.expect("written");
+                assert_eq!(rest(&mut world.client).await, b"\x88\x02\x03\xe8");
+                world.client.shutdown().await.expect("closed");
+                assert_eq!(rest(&mut world.upstream).await, b"\x88\x82mask\x6e\x89");
+                assert_eq!(world.ended.await.expect("ended").by, None);
+            })
+            .await;
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
 //! Where WebSocket frames begin and end (RFC 6455 section 5.2), so that a last frame can be put between two others.
 //!
-//! Only the headers are followed, and only for their lengths: what a frame carries, whether it is masked as it should be,
-//! and what it means to either end is for the ends.
+//! Only the headers are followed, and only for their lengths and for the last frame of a direction, a Close (section 5.5.1):
+//! what else a frame carries, whether it is masked as it should be, and what it means to either end is for the ends.
 
 /// How far into its frames one direction has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     state: State,
+    /// Whether the frame that is under way, or was last, is a Close.
+    is_close: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,11 @@ impl Frames {
         self.state == State::Between
     }
 
+    /// Whether a whole Close was the last frame: then nothing may follow it.
+    pub fn has_closed(self) -> bool {
+        self.is_close && self.is_between()
+    }
+
     /// Bytes have passed.
     pub fn pass(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
@@ -50,7 +57,10 @@ impl Frames {
     fn step(&mut self, data: &[u8]) -> usize {
         let byte = data[0];
         let (state, taken) = match self.state {
-            State::Between => (State::Second, 1),
+            State::Between => {
+                self.is_close = byte & 0x0F == CLOSE;
+                (State::Second, 1)
+            }
             State::Second => {
                 let is_masked = byte & 0x80 != 0;
                 let state = match byte & 0x7F {
@@ -87,6 +97,9 @@ fn after_length(length: u64, is_masked: bool) -> State {
 fn payload(missing: u64) -> State {
     if missing == 0 { State::Between } else { State::Payload { missing } }
 }
+
+/// The opcode of a Close frame (section 5.2).
+const CLOSE: u8 = 0x8;
 
 /// The message violates the policy of who takes it (RFC 6455 section 7.4.1): its capability has fallen.
 pub const POLICY_VIOLATION: u16 = 1008;

@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::filtered::Filtered;
 use super::h2::H2Call;
 use super::pool::{Link, Unreachable, Upstream};
+use super::switched::Switched;
 use crate::budget::Budget;
 use crate::head::{Field, Fields, Framing, HeadError, ResponseHead};
 use crate::http1::framing::FramingError;
@@ -54,6 +55,9 @@ pub enum Failure {
     /// The upstream broke the rules of HTTP/2.
     #[error("the upstream's HTTP/2 is broken: {0}")]
     Http2(h2::Reason),
+    /// The upstream speaks HTTP/2 and takes no extended CONNECT there.
+    #[error("the upstream speaks HTTP/2 and has not enabled extended CONNECT (RFC 8441)")]
+    NoSwitching,
     /// The permitted head cannot be said in HTTP/2.
     #[error("the request cannot be sent over HTTP/2: {0}")]
     Unsendable(&'static str),
@@ -95,6 +99,7 @@ impl Failure {
             | Self::Unhealthy
             | Self::Shortage
             | Self::Unprocessed
+            | Self::NoSwitching
             | Self::Unsendable(_) => true,
             Self::Closed
             | Self::Reset(_)
@@ -110,10 +115,13 @@ impl Failure {
         }
     }
 
-    /// Whether it says something of the address that the message was at. What the gateway itself lacks or cannot say does
-    /// not, nor what a resource asks of answers to some callers.
+    /// Whether it says something of how the address does for other messages. What the gateway itself lacks or cannot say does
+    /// not, nor what a resource asks of answers to some callers, nor that only HTTP is spoken there.
     fn is_to_blame(&self) -> bool {
-        !matches!(self, Self::Shortage | Self::Overload | Self::Unsendable(_) | Self::Unfilterable(_))
+        !matches!(
+            self,
+            Self::Shortage | Self::Overload | Self::Unsendable(_) | Self::NoSwitching | Self::Unfilterable(_)
+        )
     }
 }
 
@@ -187,16 +195,21 @@ impl Call {
         }
     }
 
-    /// The request that was begun asks for another protocol: a 101 is an answer to it, the last one. HTTP/2 has none.
+    /// The request that was begun asks for another protocol: a 101 is an answer to it, the last one; over HTTP/2, which has
+    /// none, a success is.
     pub fn expect_switch(&mut self) {
-        if self.h2.is_none() {
-            self.http1.expect_switch();
+        match &mut self.h2 {
+            None => self.http1.expect_switch(),
+            Some(h2) => h2.expect_switch(),
         }
     }
 
-    /// The connection after a 101, and what the upstream has sent behind it.
-    pub fn switched(&mut self) -> Option<(Upstream, Vec<u8>)> {
-        self.http1.switched()
+    /// The connection, or the stream, after the switch, and what the upstream has sent behind its answer.
+    pub fn switched(&mut self) -> Option<(Switched, Vec<u8>)> {
+        match self.h2.take() {
+            None => self.http1.switched(),
+            Some(h2) => h2.switched().map(|switched| (switched, Vec::new())),
+        }
     }
 
     /// Ends the exchange. The connection comes back only if it is this exchange's own and nothing of it is left there;

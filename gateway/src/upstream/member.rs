@@ -15,9 +15,11 @@ use super::board::{Roster, Seat, Sighting, lock};
 use super::endpoint::Endpoint;
 use super::h2::connections::{Connected, Connections};
 use super::health::{Ejection, EjectionPolicy};
-use super::pool::{Link, Unreachable};
+use super::pool::{Link, Need, Unreachable};
 use super::queue::Queue;
+use super::tls::{self, Offer};
 use super::transport::{self, Stream};
+use crate::config::UpstreamScheme;
 use crate::current::Current;
 use crate::limits::{Limits, is_exhaustion};
 
@@ -132,8 +134,9 @@ impl Member {
     }
 
     /// A kept connection that is still open and silent; by the system's word where the message cannot be sent twice.
-    pub(super) fn take(&self, must_be_alive: bool) -> Option<Link> {
+    pub(super) fn take(&self, need: Need) -> Option<Link> {
         if self.endpoint.may_speak_h2()
+            && need != Need::Switch
             && let Some(slot) = self.shared.slot()
         {
             return Some(Link::Http2(slot));
@@ -143,7 +146,7 @@ impl Member {
         // The one used last is the one most likely to be open; older ones age out.
         while let Some(Idle { mut stream, since }) = idle.pop() {
             let is_fresh = since.elapsed() < max;
-            if is_fresh && stream.is_silent() && (!must_be_alive || stream.is_alive()) {
+            if is_fresh && stream.is_silent() && (need == Need::Repeatable || stream.is_alive()) {
                 return Some(Link::Http1(stream));
             }
         }
@@ -151,7 +154,7 @@ impl Member {
     }
 
     /// A new connection, or a slot on one that another message is just making.
-    pub(super) async fn connect(&self) -> Result<Link, Unreachable> {
+    pub(super) async fn connect(&self, need: Need) -> Result<Link, Unreachable> {
         let address = || Rc::clone(&self.label);
         // Connections that wait count too: one of them makes room for a new one.
         if self.idle.borrow().len() + self.in_flight.get() as usize
@@ -161,12 +164,24 @@ impl Member {
         }
         let addresses = self.seat.address();
         let limits = self.limits.get();
-        let dial = transport::connect(&self.endpoint, addresses.as_slice());
+        let dial = |offer| transport::connect(&self.endpoint, addresses.as_slice(), offer);
         let connecting = async {
-            if !self.endpoint.may_speak_h2() {
-                return Ok(Connected::Http1(dial.await?.stream));
+            match (self.endpoint.scheme(), need) {
+                (UpstreamScheme::Http | UpstreamScheme::Unix, _) => {
+                    Ok(Connected::Http1(dial(Offer::Any).await?.stream))
+                }
+                (UpstreamScheme::Https, Need::Switch) => match dial(Offer::Http1).await {
+                    // It speaks HTTP/2 alone. That is not remembered: it may speak more the next time.
+                    Err(error) if tls::has_no_common_protocol(&error) => {
+                        self.shared.connect_alone(&limits, dial(Offer::Any)).await
+                    }
+                    dialled => Ok(Connected::Http1(dialled?.stream)),
+                },
+                (UpstreamScheme::H2c, Need::Switch) => self.shared.connect_alone(&limits, dial(Offer::Any)).await,
+                (UpstreamScheme::Https | UpstreamScheme::H2c, _) => {
+                    self.shared.connect(&limits, dial(Offer::Any)).await
+                }
             }
-            self.shared.connect(&limits, dial).await
         };
         match timeout(limits.upstream_connect_timeout, connecting).await {
             Err(_) => Err(Unreachable::Timeout { address: address() }),
@@ -180,6 +195,10 @@ impl Member {
     /// Keeps a connection for the next message; one that is shared keeps itself.
     pub(super) fn put(&self, link: Link) {
         let Link::Http1(stream) = link else { return };
+        // One that was made apart, for a switch that was declined, would take messages away from HTTP/2.
+        if self.endpoint.may_speak_h2() && !self.shared.speaks_http1() {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.limits.get().upstream_idle_connections_max && !self.is_retired.get() {
             idle.push(Idle { stream, since: Instant::now() });
@@ -225,7 +244,7 @@ impl Member {
 
     /// Tries a connection, before any message is sent that way again.
     pub(super) async fn probe(self: Rc<Self>) {
-        let connected = self.connect().await;
+        let connected = self.connect(Need::Repeatable).await;
         if let Err(Unreachable::Shortage(_)) = connected {
             return self.ejection.borrow_mut().postponed(Instant::now());
         }

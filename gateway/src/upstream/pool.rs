@@ -25,6 +25,7 @@ use super::member::{Member, Place};
 use super::transport::Stream;
 use crate::current::Current;
 use crate::limits::Limits;
+use crate::request::switch::Switch;
 
 /// The groups of one worker, and with them all connections that wait for a message.
 pub struct Pool {
@@ -50,6 +51,28 @@ pub enum Link {
     Http1(Stream),
     /// A slot for one stream on a connection that others share.
     Http2(Slot),
+}
+
+/// What a message needs of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Any that is there: the message may be sent again where a connection turns out to be dead.
+    Repeatable,
+    /// One that is alive by the system's word: the message cannot be sent twice.
+    Once,
+    /// One that can switch to another protocol, shared with nobody: HTTP/1.1, or HTTP/2 where nothing else is spoken.
+    Switch,
+}
+
+impl Need {
+    /// What a message needs that `is_repeatable` or not, and may ask for a switch.
+    pub fn of(is_repeatable: bool, switch: Option<&Switch>) -> Self {
+        match (switch, is_repeatable) {
+            (Some(_), _) => Self::Switch,
+            (None, true) => Self::Repeatable,
+            (None, false) => Self::Once,
+        }
+    }
 }
 
 /// Where one message has been.
@@ -147,11 +170,10 @@ impl Pool {
         });
     }
 
-    /// A kept connection for a message's first attempt, if that is all it takes. `repeatable`: it may be sent again where a
-    /// connection turns out to be dead.
-    pub fn ready(&self, group: &Group, attempts: &Attempts, repeatable: bool) -> Option<Upstream> {
+    /// A kept connection for a message's first attempt, if that is all it takes.
+    pub fn ready(&self, group: &Group, attempts: &Attempts, need: Need) -> Option<Upstream> {
         let Pick::Place(place) = group.pick(attempts) else { return None };
-        let link = place.member().take(!repeatable)?;
+        let link = place.member().take(need)?;
         attempts.count();
         Some(Upstream { place, link, is_reused: true })
     }
@@ -163,7 +185,7 @@ impl Pool {
     ///
     /// # Errors
     /// What the last attempt said, or why there was none.
-    pub async fn open(&self, group: &Group, attempts: &Attempts, repeatable: bool) -> Result<Upstream, Unreachable> {
+    pub async fn open(&self, group: &Group, attempts: &Attempts, need: Need) -> Result<Upstream, Unreachable> {
         let limits = self.limits.get();
         let mut last = Unreachable::NoUpstream;
         while attempts.made.get() < limits.upstream_attempts_max {
@@ -180,11 +202,11 @@ impl Pool {
             attempts.count();
             let member = Rc::clone(place.member());
             if !attempts.is_replay()
-                && let Some(link) = member.take(!repeatable)
+                && let Some(link) = member.take(need)
             {
                 return Ok(Upstream { place, link, is_reused: true });
             }
-            match member.connect().await {
+            match member.connect(need).await {
                 Ok(link) => {
                     let is_reused = matches!(&link, Link::Http2(slot) if slot.is_reused());
                     return Ok(Upstream { place, link, is_reused });
@@ -233,6 +255,11 @@ impl Pool {
 }
 
 impl Upstream {
+    /// The place and the connection, for whoever keeps both beyond the exchange.
+    pub(crate) fn into_parts(self) -> (Place, Link) {
+        (self.place, self.link)
+    }
+
     /// The configured upstream that it leads to.
     pub fn endpoint(&self) -> &Rc<Endpoint> {
         self.place.member().endpoint()

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::board::Seat;
 use super::endpoint::Endpoint;
 use super::h2;
+use super::tls::Offer;
 use super::transport::{self, Dialled};
 use crate::config::{HealthCheck, Resource};
 use crate::head::Spans;
@@ -57,7 +58,7 @@ impl Probe {
 
     async fn connect_and_ask(&self, seat: &Seat, limits: &Limits) -> Option<Result<u16, String>> {
         let address = seat.address();
-        match transport::connect(&self.endpoint, address.as_slice()).await {
+        match transport::connect(&self.endpoint, address.as_slice(), Offer::Any).await {
             Ok(connected) => Some(self.ask(connected, limits).await),
             Err(error) if is_exhaustion(&error) => None,
             Err(error) => Some(Err(format!("no connection for its health check can be made: {error}"))),

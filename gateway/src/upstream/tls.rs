@@ -2,7 +2,7 @@
 //!
 //! A service's certificate is always verified, for its name and its authority; there is no switch that turns that off.
 //! Authorities are the system's, or the ones that `upstream_tls.ca` names in their place. By ALPN the service picks HTTP/2
-//! or HTTP/1.1.
+//! or HTTP/1.1; a message that would switch to another protocol offers HTTP/1.1 alone, since that is what switches.
 
 use std::fmt;
 use std::io;
@@ -20,17 +20,35 @@ use tokio_rustls::client::TlsStream;
 use crate::config::{Upstream, UpstreamPlace, UpstreamScheme, UpstreamTls};
 use crate::tls::{TlsError, certificates_in, private_key_in};
 
-/// What ALPN calls HTTP/2.
+/// What ALPN calls HTTP/2, and HTTP/1.1.
 const H2: &[u8] = b"h2";
-/// What ALPN calls HTTP/1.1.
-const HTTP11: &[u8] = b"http/1.1";
+const HTTP1: &[u8] = b"http/1.1";
 
 /// The table in which a resource's settings stand, as sentences name it.
 const UPSTREAM_TLS: &str = "upstream_tls";
 
+/// What is offered to a service by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/2, or HTTP/1.1.
+    Any,
+    /// HTTP/1.1.
+    Http1,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "HTTP/2 and no HTTP/1.1",
+            Self::Http1 => "HTTP/1.1",
+        })
+    }
+}
+
 /// What a resource's TLS connections are made with.
 pub struct ClientTls {
-    config: Arc<ClientConfig>,
+    any: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
     /// Where the settings stand, for whoever has to correct them.
     table: &'static str,
     /// The name that is asked for and verified, where it is not the URL's host.
@@ -101,23 +119,14 @@ impl ClientTls {
         if hosts.is_empty() {
             return Ok(None);
         }
-        Self::offering(&[H2, HTTP11], &hosts, settings, UPSTREAM_TLS).map(|tls| Some(Arc::new(tls)))
+        Self::to(&hosts, settings, UPSTREAM_TLS).map(|tls| Some(Arc::new(tls)))
     }
 
-    /// The same for one service that is spoken to in HTTP/1.1 alone; `table` is where its settings stand.
+    /// The same for the services at `hosts`; `table` is where their settings stand.
     ///
     /// # Errors
     /// Which file is wrong, and what to do.
-    pub fn http1(host: &str, settings: &UpstreamTls, table: &'static str) -> Result<Self, ClientTlsError> {
-        Self::offering(&[HTTP11], &[host], settings, table)
-    }
-
-    fn offering(
-        protocols: &[&[u8]],
-        hosts: &[&str],
-        settings: &UpstreamTls,
-        table: &'static str,
-    ) -> Result<Self, ClientTlsError> {
+    pub fn to(hosts: &[&str], settings: &UpstreamTls, table: &'static str) -> Result<Self, ClientTlsError> {
         let server_name = settings.server_name.as_deref().map(|name| server_name(name, table)).transpose()?;
         if server_name.is_none() {
             for host in hosts {
@@ -151,10 +160,14 @@ impl ClientTls {
                 builder.with_client_auth_cert(chain, key).map_err(no_pair)?
             }
         };
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        config.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
         config.enable_early_data = false;
+        // Roots, identity and sessions are shared.
+        let mut http1 = config.clone();
+        http1.alpn_protocols = vec![HTTP1.to_vec()];
         digest.update(settings.server_name.as_deref().unwrap_or_default());
-        Ok(Self { config: Arc::new(config), table, server_name, digest: digest.finalize().into() })
+        let digest = digest.finalize().into();
+        Ok(Self { any: Arc::new(config), http1: Arc::new(http1), table, server_name, digest })
     }
 
     /// Whether the settings and their files said the same to both.
@@ -166,25 +179,39 @@ impl ClientTls {
     ///
     /// # Errors
     /// What is wrong with the service, as a clause, with what to do.
-    pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, bool)> {
+    pub async fn connect(
+        &self,
+        host: &str,
+        stream: TcpStream,
+        offer: Offer,
+    ) -> io::Result<(TlsStream<TcpStream>, bool)> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => server_name(host, self.table).map_err(io::Error::other)?,
         };
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(name, stream).await.map_err(|error| self.explained(error, host))?;
+        let config = match offer {
+            Offer::Any => &self.any,
+            Offer::Http1 => &self.http1,
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
+        let stream = connector.connect(name, stream).await.map_err(|error| self.explained(error, host, offer))?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
         Ok((stream, is_h2))
     }
 
     /// Why a handshake failed, so that whoever reads the log knows what to do.
-    fn explained(&self, error: io::Error, host: &str) -> io::Error {
+    fn explained(&self, error: io::Error, host: &str, offer: Offer) -> io::Error {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
             let said = "it ended the connection in the middle of the TLS handshake";
             return io::Error::new(error.kind(), format!("{said} ({error})"));
         };
         tracing::debug!(host, error = %tls, "a TLS handshake with an upstream failed");
-        io::Error::other(self.why(tls))
+        match tls {
+            Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
+                io::Error::other(NoCommonProtocol(offer))
+            }
+            _ => io::Error::other(self.why(tls)),
+        }
     }
 
     /// What an error of TLS means, as a clause, with what to do. Some come only after the handshake: with TLS 1.3 that a
@@ -202,11 +229,6 @@ impl ClientTls {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => format!("its certificate is for another name ({error}); write the right one in {table}.server_name"),
             Error::InvalidCertificate(wrong) => format!("its certificate cannot be accepted: {wrong}"),
-            Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
-                let both = self.config.alpn_protocols.len() > 1;
-                if both { "it offers neither HTTP/2 nor HTTP/1.1 (ALPN)" } else { "it does not offer HTTP/1.1 (ALPN)" }
-                    .to_owned()
-            }
             Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
                 format!("it refuses the handshake ({error}); if it asks for a certificate, name one in {table}.cert")
             }
@@ -218,6 +240,16 @@ impl ClientTls {
             _ => format!("TLS failed: {error}"),
         }
     }
+}
+
+/// The service speaks none of the protocols that were offered.
+#[derive(Debug, thiserror::Error)]
+#[error("it speaks no {} there, by its word in the handshake (ALPN); name the port where it does", self.0)]
+struct NoCommonProtocol(Offer);
+
+/// Whether a connection failed because the service speaks none of the protocols that were offered.
+pub fn has_no_common_protocol(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NoCommonProtocol>())
 }
 
 fn host(upstream: &Upstream) -> Option<&str> {

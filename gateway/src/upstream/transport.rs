@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Endpoint;
+use super::tls::Offer;
 use crate::config::UpstreamScheme;
 use crate::limits::keep_alive;
 
@@ -47,11 +48,12 @@ pub async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Connects to an endpoint at the first of `addresses` that accepts; a Unix socket is its own address.
+/// Connects to an endpoint at the first of `addresses` that accepts; a Unix socket is its own address. `offer` is for
+/// endpoints that have a choice.
 ///
 /// # Errors
 /// What the system says about the last attempt.
-pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr]) -> io::Result<Dialled> {
+pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr], offer: Offer) -> io::Result<Dialled> {
     if let Some(path) = endpoint.socket_path() {
         return Ok(Dialled { stream: Stream::Unix(UnixStream::connect(path).await?), is_h2: false });
     }
@@ -60,7 +62,7 @@ pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr]) -> io::Resul
         let (Some(tls), Some((host, _))) = (endpoint.tls(), endpoint.host_and_port()) else {
             return Err(io::Error::other("the endpoint was made without its TLS settings"));
         };
-        let (stream, is_h2) = tls.connect(host, stream).await?;
+        let (stream, is_h2) = tls.connect(host, stream, offer).await?;
         return Ok(Dialled { stream: Stream::Tls(Box::new(stream)), is_h2 });
     }
     Ok(Dialled { stream: Stream::Tcp(stream), is_h2: endpoint.scheme() == UpstreamScheme::H2c })
@@ -184,7 +186,7 @@ mod tests {
         let endpoint = Endpoint::new(&Upstream::parse(&format!("unix:{}", path.display())).expect("valid"), None);
         assert_eq!(**endpoint.name(), *format!("unix:{}", path.display()));
         let addresses = resolve(&endpoint).await.expect("nothing to resolve");
-        let mut stream = connect(&endpoint, &addresses).await.expect("connected").stream;
+        let mut stream = connect(&endpoint, &addresses, Offer::Any).await.expect("connected").stream;
         let (mut peer, _) = listener.accept().await.expect("accepted");
         assert!(stream.is_silent() && stream.is_alive());
         stream.write_all(b"ping").await.expect("written");

@@ -24,6 +24,7 @@ use crate::head::{Field, Framing, Head, Known, ResponseHead};
 use crate::lease::Fallen;
 use crate::limits::Limits;
 use crate::listener::Leaving;
+use crate::request::switch::Switch;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
 use crate::upstream::group::Group;
 use crate::upstream::pool::Pool;
@@ -151,7 +152,7 @@ impl Way for TestWay {
         out.extend_from_slice(format!("HTTP/1.1 {} X\r\n", head.status()).as_bytes());
         head.fields().filter(passes).for_each(|field| line(out, field.name, field.value));
         match framing.0 {
-            Delimiter::Absent | Delimiter::Close | Delimiter::Switch => {}
+            Delimiter::Absent | Delimiter::Close => {}
             Delimiter::Length(length) => line(out, b"content-length", length.to_string().as_bytes()),
             Delimiter::Chunked => line(out, b"transfer-encoding", b"chunked"),
         }
@@ -159,6 +160,10 @@ impl Way for TestWay {
             line(out, b"connection", b"close");
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    fn switch(&self, ticket: &mut String, head: &ResponseHead<'_>, _: &Switch, out: &mut Vec<u8>) {
+        self.respond(ticket, head, (Delimiter::Absent, After::KeepAlive), false, out);
     }
 
     fn fail(&self, ticket: &mut String, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>) {

@@ -23,6 +23,7 @@ use crate::http1::framing::FramingError;
 use crate::limits::Limits;
 use crate::upstream::call::{Body, Failure};
 use crate::upstream::pool::{Link, Upstream};
+use crate::upstream::switched::{Pipe, Switched};
 
 /// One exchange, which is one stream.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(crate) struct H2Call {
     limits: Rc<Limits>,
     upstream: Upstream,
     to_head: bool,
+    may_switch: bool,
 
     sending: Option<SendStream<Bytes>>,
     output: BytesMut,
@@ -99,6 +101,7 @@ impl H2Call {
             limits,
             upstream,
             to_head,
+            may_switch: false,
             sending,
             output: BytesMut::new(),
             budget: Arc::clone(budget),
@@ -114,6 +117,22 @@ impl H2Call {
             head: None,
             piece: Bytes::new(),
             unreleased: 0,
+        }
+    }
+
+    /// A success is a switch to the protocol that was asked for, if it was.
+    pub(crate) fn expect_switch(&mut self) {
+        self.may_switch = true;
+    }
+
+    /// The stream after the switch.
+    pub(crate) fn switched(self) -> Option<Switched> {
+        let (place, link) = self.upstream.into_parts();
+        match (self.may_switch, self.state, self.sending, link) {
+            (true, State::Body(receiving), Some(sending), Link::Http2(slot)) => {
+                Some(Switched::stream(Pipe::of(sending, receiving, slot), place))
+            }
+            _ => None,
         }
     }
 
@@ -328,8 +347,15 @@ fn open(
 ) -> Result<(ResponseFuture, SendStream<Bytes>), Failure> {
     let request = request::request(head, upstream.endpoint().uri_scheme())?;
     let Link::Http2(slot) = &mut upstream.link else { return Err(Failure::Unsendable("the connection is HTTP/1.1")) };
+    let is_switch = request::is_switch(&request);
+    if is_switch && !has_no_body {
+        return Err(Failure::Unsendable("it would switch protocols with a body"));
+    }
+    if is_switch && !slot.sender.is_extended_connect_protocol_enabled() {
+        return Err(Failure::NoSwitching);
+    }
     // The connection may have ended since the slot was taken: nothing was sent.
-    slot.sender.send_request(request, has_no_body).map_err(|error| {
+    slot.sender.send_request(request, has_no_body && !is_switch).map_err(|error| {
         tracing::debug!(%error, "a stream to an upstream cannot be opened");
         Failure::Unprocessed
     })

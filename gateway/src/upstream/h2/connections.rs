@@ -1,7 +1,7 @@
 //! The HTTP/2 connections of one worker to one endpoint.
 //!
 //! Messages share a connection for as long as it has room for another stream; then there is one more. While one is being
-//! made the others wait for it: a crowd that arrives at once makes one connection, not one each.
+//! made the others wait for it: a crowd that arrives at once makes one connection, not one each. Tunnels share none.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -23,6 +23,8 @@ pub struct Connections {
     speaks_http1: Cell<bool>,
     news: Notify,
 }
+
+const GOAWAY_AT_ONCE: &str = "it said GOAWAY before it took a message";
 
 /// What came of connecting.
 #[derive(Debug)]
@@ -71,9 +73,34 @@ impl Connections {
             return Ok(Connected::Http1(dialled.stream));
         }
         let live = establish(dialled.stream, limits, self).await?;
-        let slot = live.slot().ok_or_else(|| io::Error::other("it said GOAWAY before it took a message"))?;
+        let slot = live.slot().ok_or_else(|| io::Error::other(GOAWAY_AT_ONCE))?;
         self.live.borrow_mut().push(live);
         Ok(Connected::Http2(slot))
+    }
+
+    /// A slot on a connection that nobody else gets one on, made with `dial`: for a tunnel. Its other end may not read for
+    /// hours, with as much of the connection's window as it likes to keep, and how a service ends it is nobody else's matter.
+    ///
+    /// # Errors
+    /// What `dial` says, or what came back in place of HTTP/2.
+    pub async fn connect_alone(
+        self: &Rc<Self>,
+        limits: &Rc<Limits>,
+        dial: impl Future<Output = io::Result<Dialled>>,
+    ) -> io::Result<Connected> {
+        let dialled = dial.await?;
+        if !dialled.is_h2 {
+            return Ok(Connected::Http1(dialled.stream));
+        }
+        let live = establish(dialled.stream, limits, self).await?;
+        let slot = live.slot().ok_or_else(|| io::Error::other(GOAWAY_AT_ONCE))?;
+        live.retire();
+        Ok(Connected::Http2(slot))
+    }
+
+    /// Whether the endpoint chose HTTP/1.1 the last time that it was given the choice.
+    pub fn speaks_http1(&self) -> bool {
+        self.speaks_http1.get()
     }
 
     /// Takes no more streams; the connections end with those that are under way.

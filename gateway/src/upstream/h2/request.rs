@@ -4,6 +4,7 @@
 //! each byte of them checked before), so taking them apart again leaves nothing to interpretation, and what was permitted
 //! is what goes up (law 4). What belongs to an HTTP/1 connection stays behind (RFC 9113 section 8.2.2).
 
+use h2::ext::Protocol;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
@@ -12,21 +13,25 @@ use crate::head::field::classify;
 use crate::head::{Field, Known};
 use crate::upstream::call::Failure;
 
-/// Takes a serialised head apart.
+/// Takes a serialised head apart. One that asks for a switch becomes extended CONNECT (RFC 8441 section 4), which is what
+/// `GET` with `Upgrade` is in HTTP/1.1; a key, which only proves that HTTP/1.1 was understood, stays behind.
 pub(super) fn request(head: &[u8], scheme: Scheme) -> Result<Request<()>, Failure> {
     let mut lines = lines(head);
     let (method, target) = lines.next().and_then(request_line).ok_or(Failure::Unsendable("its first line"))?;
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method).map_err(|_| Failure::Unsendable("its method"))?;
     *request.version_mut() = Version::HTTP_2;
-    let mut authority = None;
+    let (mut authority, mut protocol) = (None, None);
     for line in lines {
         let (name, value) = field_line(line).ok_or(Failure::Unsendable("a field line"))?;
         match classify(name) {
             Known::Host => authority = Some(value),
-            Known::Upgrade => return Err(Failure::Unsendable("it would switch protocols")),
+            Known::Upgrade => protocol = Some(value),
             _ => append(request.headers_mut(), name, value)?,
         }
+    }
+    if let Some(protocol) = protocol {
+        switch(&mut request, protocol)?;
     }
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(scheme);
@@ -35,6 +40,23 @@ pub(super) fn request(head: &[u8], scheme: Scheme) -> Result<Request<()>, Failur
     parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Failure::Unsendable("its target"))?);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Failure::Unsendable("its target"))?;
     Ok(request)
+}
+
+fn switch(request: &mut Request<()>, protocol: &[u8]) -> Result<(), Failure> {
+    let protocol = std::str::from_utf8(protocol).map_err(|_| Failure::Unsendable("the protocol that it asks for"))?;
+    // There is room for one method.
+    if request.method() != Method::GET {
+        return Err(Failure::Unsendable("it would switch protocols with another method than GET"));
+    }
+    *request.method_mut() = Method::CONNECT;
+    request.headers_mut().remove("sec-websocket-key");
+    request.extensions_mut().insert(Protocol::from(protocol));
+    Ok(())
+}
+
+/// Whether a request is extended CONNECT.
+pub(super) fn is_switch(request: &Request<()>) -> bool {
+    request.extensions().get::<Protocol>().is_some()
 }
 
 /// Trailers as HTTP/2 sends them.
@@ -101,9 +123,24 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_is_extended_connect() {
+        let head = b"GET /chat?room=1 HTTP/1.1\r\nhost: a\r\nsec-websocket-version: 13\r\nsec-websocket-key: abc\r\n\
+            connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-protocol: chat\r\n\r\n";
+        let request = request(head, Scheme::HTTPS).expect("sendable");
+        assert_eq!(
+            (request.method(), request.uri().to_string()),
+            (&Method::CONNECT, "https://a/chat?room=1".to_owned())
+        );
+        assert_eq!(request.extensions().get::<Protocol>().map(Protocol::as_str), Some("websocket"));
+        let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["sec-websocket-version", "sec-websocket-protocol"]);
+    }
+
+    #[test]
     fn what_http2_cannot_say_is_not_sent() {
-        let upgrade = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-        assert_eq!(request(upgrade, Scheme::HTTP).err(), Some(Failure::Unsendable("it would switch protocols")));
+        let upgrade = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\n";
+        let refused = request(upgrade, Scheme::HTTP).err();
+        assert_eq!(refused, Some(Failure::Unsendable("it would switch protocols with another method than GET")));
         assert!(request(b"GET / HTTP/1.1\r\n\r\n", Scheme::HTTP).is_err(), "a request without a host");
         assert!(request(b"GET /\r\nhost: a\r\n\r\n", Scheme::HTTP).is_err(), "a line without a version");
     }

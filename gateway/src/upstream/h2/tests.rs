@@ -19,7 +19,7 @@ use crate::http1::framing::FramingError;
 use crate::limits::Limits;
 use crate::upstream::call::{Body, Call, Failure};
 use crate::upstream::group::Group;
-use crate::upstream::pool::{Attempts, Pool, Unreachable, Upstream};
+use crate::upstream::pool::{Attempts, Need, Pool, Unreachable, Upstream};
 
 const GET: &[u8] = b"GET /a?b HTTP/1.1\r\nhost: service.example\r\nte: trailers\r\nconnection: TE\r\n\r\n";
 const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -53,7 +53,7 @@ impl World {
     }
 
     async fn open(&self) -> Result<Upstream, Unreachable> {
-        self.pool.open(&self.group, &Attempts::default(), true).await
+        self.pool.open(&self.group, &Attempts::default(), Need::Repeatable).await
     }
 
     async fn serve(&self, builder: &server::Builder) -> Serving {

@@ -25,7 +25,7 @@ fn pool(limits: Limits) -> Pool {
 
 impl Pool {
     async fn opened(&self, group: &Group) -> Result<Upstream, Unreachable> {
-        self.open(group, &Attempts::default(), true).await
+        self.open(group, &Attempts::default(), Need::Repeatable).await
     }
 }
 
@@ -34,14 +34,14 @@ async fn a_clean_connection_is_used_again() {
     let (listener, address) = service().await;
     let pool = pool(Limits::default());
     let group = pool.group_for_tests(&[&address]);
-    assert!(pool.ready(&group, &Attempts::default(), true).is_none(), "nothing is at hand");
+    assert!(pool.ready(&group, &Attempts::default(), Need::Repeatable).is_none(), "nothing is at hand");
     let first = pool.opened(&group).await.expect("connected");
     let _peer = listener.accept().await.expect("accepted");
     let port = first.stream().local_port();
     assert!(!first.is_reused);
     pool.put(first);
-    for repeatable in [true, false] {
-        let again = pool.ready(&group, &Attempts::default(), repeatable).expect("kept");
+    for need in [Need::Repeatable, Need::Once, Need::Switch] {
+        let again = pool.ready(&group, &Attempts::default(), need).expect("kept");
         assert!(again.is_reused);
         assert_eq!(again.stream().local_port(), port);
         assert_eq!((pool.idle(), group.members()[0].in_flight()), (0, 1));
@@ -66,7 +66,7 @@ async fn a_connection_that_spoke_or_closed_meanwhile_is_not_used() {
         }
         upstream.stream().readable().await.expect("the news arrived");
         pool.put(upstream);
-        assert!(pool.ready(&group, &Attempts::default(), true).is_none());
+        assert!(pool.ready(&group, &Attempts::default(), Need::Repeatable).is_none());
     }
 }
 
@@ -197,7 +197,7 @@ async fn messages_wait_in_line_for_a_place_and_no_longer_than_they_may() {
         },
         async {
             let attempts = Attempts::default();
-            let mut waiting = std::pin::pin!(pool.open(&group, &attempts, true));
+            let mut waiting = std::pin::pin!(pool.open(&group, &attempts, Need::Repeatable));
             let gone = tokio::time::timeout(Duration::from_millis(1), &mut waiting).await;
             assert!(gone.is_err() && attempts.is_queued());
         },
@@ -254,7 +254,7 @@ async fn a_message_that_may_be_repeated_goes_elsewhere_over_a_fresh_connection()
     let attempts = Attempts::default();
     let mut been = Vec::new();
     for attempt in 1..=limits.upstream_attempts_max {
-        let Ok(upstream) = pool.open(&group, &attempts, true).await else { break };
+        let Ok(upstream) = pool.open(&group, &attempts, Need::Repeatable).await else { break };
         assert_eq!(upstream.is_reused, attempt == 1, "only the first over a kept one");
         been.push(Rc::clone(upstream.label()));
         if !attempts.may_repeat(&upstream, &Failure::Closed, &group, &limits) {
@@ -265,7 +265,7 @@ async fn a_message_that_may_be_repeated_goes_elsewhere_over_a_fresh_connection()
     assert!(been[0] != been[1] && been[1] != been[2], "{been:?}");
     let lonely = pool.group_for_tests(&[&first]);
     let attempts = Attempts::default();
-    let fresh = pool.open(&lonely, &attempts, true).await.expect("up");
+    let fresh = pool.open(&lonely, &attempts, Need::Repeatable).await.expect("up");
     let is_worth_it = attempts.may_repeat(&fresh, &Failure::Closed, &lonely, &limits);
     assert!(!is_worth_it, "a fresh connection to the only address says enough");
 }
@@ -278,7 +278,7 @@ async fn what_may_have_been_done_is_not_forgotten_over_an_attempt_that_did_not_h
     let group = pool.group_for_tests(&[&first, &second]);
     for (died, then) in [(Failure::Unprocessed, Failure::Unhealthy), (Failure::Closed, Failure::Closed)] {
         let attempts = Attempts::default();
-        let upstream = pool.open(&group, &attempts, true).await.expect("up");
+        let upstream = pool.open(&group, &attempts, Need::Repeatable).await.expect("up");
         assert_eq!(attempts.sum_up(Failure::Unhealthy), Failure::Unhealthy, "nothing was sent yet");
         assert!(attempts.may_repeat(&upstream, &died, &group, &limits));
         assert_eq!(attempts.sum_up(Failure::Unhealthy), then, "after {died:?}");
