@@ -104,35 +104,35 @@ impl<'r> Fields<'r> {
                 continue;
             };
             if place.replace(value.trim_ascii()).is_some() {
-                return Err(twice);
+                return Err(twice.map_or(VerifyError::TwoTokens, VerifyError::Malformed));
             }
         }
         Ok(found)
     }
 
-    /// Where a field goes, and what it is to come twice. By length first: most fields are none of these.
-    fn place(&mut self, name: &[u8]) -> Option<(&mut Option<&'r [u8]>, VerifyError)> {
-        let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
-        let twice = VerifyError::Malformed;
+    /// Where a field goes, and what is wrong with it where it comes twice: `None` where that is a second token. By length first:
+    /// most fields are none of these. Servers mostly hand names on in lower case.
+    fn place(&mut self, name: &[u8]) -> Option<(&mut Option<&'r [u8]>, Option<&'static str>)> {
+        let is = |wanted: &[u8]| name == wanted || name.eq_ignore_ascii_case(wanted);
         Some(match name.len() {
-            4 if is(b"host") => (&mut self.host, twice("it has two fields Host")),
-            7 if is(b"upgrade") => (&mut self.upgrade, twice("it has two fields Upgrade")),
-            12 if is(b"content-type") => (&mut self.content_type, twice("it has two fields Content-Type")),
-            13 if is(b"authorization") => (&mut self.authorization, VerifyError::TwoTokens),
-            14 if is(b"content-length") => (&mut self.content_length, twice("it has two fields Content-Length")),
-            15 if is(b"x-forwarded-for") => (&mut self.forwarded_for, twice("it has two fields X-Forwarded-For")),
-            16 if is(b"content-encoding") => (&mut self.content_encoding, twice("it has two fields Content-Encoding")),
-            16 if is(b"x-forwarded-host") => (&mut self.forwarded_host, twice("it has two fields X-Forwarded-Host")),
-            17 if is(b"x-forwarded-proto") => (&mut self.forwarded_proto, twice("it has two fields X-Forwarded-Proto")),
+            4 if is(b"host") => (&mut self.host, Some("it has two fields Host")),
+            7 if is(b"upgrade") => (&mut self.upgrade, Some("it has two fields Upgrade")),
+            12 if is(b"content-type") => (&mut self.content_type, Some("it has two fields Content-Type")),
+            13 if is(b"authorization") => (&mut self.authorization, None),
+            14 if is(b"content-length") => (&mut self.content_length, Some("it has two fields Content-Length")),
+            15 if is(b"x-forwarded-for") => (&mut self.forwarded_for, Some("it has two fields X-Forwarded-For")),
+            16 if is(b"content-encoding") => (&mut self.content_encoding, Some("it has two fields Content-Encoding")),
+            16 if is(b"x-forwarded-host") => (&mut self.forwarded_host, Some("it has two fields X-Forwarded-Host")),
+            17 if is(b"x-forwarded-proto") => (&mut self.forwarded_proto, Some("it has two fields X-Forwarded-Proto")),
             17 if is(b"transfer-encoding") => {
-                (&mut self.transfer_encoding, twice("it has two fields Transfer-Encoding"))
+                (&mut self.transfer_encoding, Some("it has two fields Transfer-Encoding"))
             }
             18 if is(b"x-forwarded-prefix") => {
-                (&mut self.forwarded_prefix, twice("it has two fields X-Forwarded-Prefix"))
+                (&mut self.forwarded_prefix, Some("it has two fields X-Forwarded-Prefix"))
             }
-            18 if is(b"postern-capability") => (&mut self.capability, VerifyError::TwoTokens),
+            18 if is(b"postern-capability") => (&mut self.capability, None),
             23 if is(b"x-forwarded-client-cert") => {
-                (&mut self.forwarded_cert, twice("it has two fields X-Forwarded-Client-Cert"))
+                (&mut self.forwarded_cert, Some("it has two fields X-Forwarded-Client-Cert"))
             }
             _ => return None,
         })
@@ -301,9 +301,11 @@ fn bearer(value: &[u8]) -> Result<Option<&str>, VerifyError> {
 }
 
 fn one_token(value: &[u8]) -> Result<&str, VerifyError> {
+    // All bytes are looked at, without a way out in between: then many are looked at at once.
+    let is_one = value.iter().fold(true, |is_one, byte| is_one & byte.is_ascii_graphic() & (*byte != b','));
     match std::str::from_utf8(value) {
         Ok("") => Err(VerifyError::UnreadableCarrier("the field carries no token")),
-        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => Ok(text),
+        Ok(text) if is_one => Ok(text),
         _ => Err(VerifyError::UnreadableCarrier(
             "the field carries more than one token, or bytes that no token has: write exactly one token",
         )),
