@@ -1,6 +1,7 @@
 """Services in Python and in Node that verify for themselves: what holds for one framework holds for each."""
 
 import json
+from datetime import datetime, timezone
 
 import httpx
 import postern
@@ -8,6 +9,7 @@ import pytest
 
 from harness.ports import free_port, until
 from harness.verifying import Front, node_service, python_service
+from harness.wire import once, request
 
 
 @pytest.fixture(scope="module", params=["asgi_service.py", "express_service.mjs", "fastify_service.mjs"])
@@ -40,6 +42,40 @@ def test_a_service_verifies_what_the_gateway_narrowed(front):
     assert front.direct(None)[1]["type"] == "missing-capability"
     assert front.direct(None, "/health") == (200, "well")
     assert front.ask(token, method="POST", body=b"hello")[1]["body"] == "hello"
+
+
+def test_a_refusal_reads_word_for_word_as_the_gateways(front):
+    """Whoever refuses, the gateway or the service behind it: a caller reads the same document and the same challenge."""
+    mint, narrow = front.gate.mint, postern.attenuate
+    full, search = mint("orders"), mint("orders", "--tool", "search")
+    bearer = lambda token: [("authorization", f"Bearer {token}")]  # noqa: E731
+    json_body, text_body = [("content-type", "application/json")], [("content-type", "text/plain")]
+    cases = [
+        ("missing-capability", "GET", "/42", []),
+        ("invalid-token", "GET", "/42", bearer("token!")),
+        ("truncated-token", "GET", "/42", bearer(full[:-20])),
+        ("unknown-key", "GET", "/42", bearer(postern.mint(postern.SigningKey.generate(), "orders"))),
+        ("expired", "GET", "/42", bearer(narrow(full, expires=datetime(2020, 1, 1, tzinfo=timezone.utc)))),
+        ("not-found", "PUT", "/42", bearer(mint("orders", "--allow", "GET"))),
+        ("not-permitted", "GET", "/42?page=3", bearer(mint("orders", "--path", "/1", "--query", "page=2"))),
+        ("bad-query", "GET", "/42?a;b", bearer(mint("orders", "--query", "page=2"))),
+        ("bad-body", "POST", "/mcp", bearer(search) + text_body),
+        ("bad-body", "POST", "/mcp", bearer(search) + json_body),
+        ("bad-path", "GET", "/a/../b", bearer(full)),
+        ("two-tokens", "GET", "/42", bearer(full) + [("postern-capability", full)]),
+    ]
+    for kind, method, target, fields in cases:
+        body = b"{}" if method == "POST" else None
+        theirs = front.gate.get("/orders" + target, method=method, fields=fields, body=body)
+        ours = once(front.service.port, request(method, target, fields=fields, body=body), method)
+        assert theirs.problem["type"] == kind and theirs.problem["retry"] == "no", theirs.problem
+        assert (ours.status, ours.problem) == (theirs.status, theirs.problem), kind
+        for name in ("content-type", "www-authenticate", "cache-control"):
+            assert ours.value(name) == theirs.value(name), (kind, name)
+        read = postern.Problem.of_response({"content-type": ours.value("content-type")}, ours.body)
+        assert (read.type, read.retry) == (kind, "no")
+        if kind == "not-permitted":
+            assert [caveat.check for caveat in read.caveats] == [0, 1] and "/1" in read.caveats[0].words
 
 
 def test_a_service_follows_the_gateways_rotation_without_a_restart(front):
