@@ -53,6 +53,10 @@ def test_a_refusal_reads_word_for_word_as_the_gateways(front):
     cases = [
         ("missing-capability", "GET", "/42", []),
         ("invalid-token", "GET", "/42", bearer("token!")),
+        ("invalid-token", "GET", "/42", [("authorization", "Bearer")]),
+        ("invalid-token", "GET", "/42", bearer(f"{full},{full}")),
+        ("invalid-token", "GET", "/42", [("authorization", f"bearer \t{full}")]),
+        ("missing-capability", "GET", "/42", [("authorization", "Basic YTpi")]),
         ("truncated-token", "GET", "/42", bearer(full[:-20])),
         ("unknown-key", "GET", "/42", bearer(postern.mint(postern.SigningKey.generate(), "orders"))),
         ("expired", "GET", "/42", bearer(narrow(full, expires=datetime(2020, 1, 1, tzinfo=timezone.utc)))),

@@ -294,10 +294,20 @@ fn token<'r>(authorization: AuthorizationUse, fields: &Fields<'r>) -> Result<Opt
 /// The token of `Bearer <token>`; `None` for another scheme.
 fn bearer(value: &[u8]) -> Result<Option<&str>, VerifyError> {
     let Some((scheme, rest)) = value.split_at_checked(6) else { return Ok(None) };
-    if !scheme.eq_ignore_ascii_case(b"bearer") || rest.first().is_some_and(|byte| *byte != b' ') {
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
-    one_token(rest.trim_ascii_start()).map(Some)
+    match rest {
+        [] => Err(VerifyError::UnreadableCarrier(
+            "`Authorization: Bearer` carries no token: write the token after one space",
+        )),
+        [b' ', ..] => {
+            let start = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
+            one_token(&rest[start..]).map(Some)
+        }
+        // Another scheme that begins like ours.
+        _ => Ok(None),
+    }
 }
 
 fn one_token(value: &[u8]) -> Result<&str, VerifyError> {
