@@ -30,6 +30,14 @@ def plain_server(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="module", params=[(), ("json",)], ids=["events", "json"])
+def http2_server(request, tmp_path_factory):
+    """The same on hypercorn, reached over HTTP/2 in clear text."""
+    server = McpServer(tmp_path_factory.mktemp("mcp"), "h2c", *request.param)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="module")
 def gate(server, plain_server):
     resources = {
@@ -143,6 +151,22 @@ def test_tools_that_cannot_be_called_are_hidden_where_a_resource_says_so(gate, f
 
     assert in_session(url, narrow, work, mode=mode, http2=http2) == (["search"], "found x in public")
     assert in_session(url, full, names, mode=mode, http2=http2) == ["delete", "search"], "nothing is decided by the body"
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_tools_are_hidden_behind_http2_too(http2_server, http2):
+    with Gate({"tools": {"upstream": http2_server.url, "filter_tools": True}}) as gate:
+        full = gate.mint("tools")
+        narrow = gate.attenuate(full, "--tool", "search")
+
+        async def work(client):
+            return await names(client), await called(client, "search", {"index": "a", "query": "x"}), await called(client, "delete", {"index": "a"})
+
+        for _ in range(2):
+            url = f"{gate.url}/tools/mcp"
+            (listed, found, refused), calls = new_calls(http2_server, lambda: in_session(url, narrow, work, http2=http2))
+            assert (listed, found, calls) == (["search"], "found x in a", ["search a x"]) and isinstance(refused, Exception)
+            assert in_session(url, full, names, http2=http2) == ["delete", "search"]
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])

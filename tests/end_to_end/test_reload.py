@@ -322,6 +322,10 @@ def test_a_services_authorities_are_read_anew_when_their_file_changes(tmp_path):
         os.rename(fresh, authorities)
         until(lambda: reloads(gate)[0] == 1, f"the change was not noticed\n{gate.log}")
         until(lambda: gate.get("/orders/1", token).body == b"hi", f"the new authority does not count\n{gate.log}", seconds=20)
+        # And the other way: whom a connection that was made before trusted counts for no new one.
+        fresh.write_bytes(ours.path.read_bytes())
+        os.rename(fresh, authorities)
+        until(lambda: gate.get("/orders/1", token).status == 502, f"the old authority still counts\n{gate.log}", seconds=20)
     server.shutdown()
     server.server_close()
 

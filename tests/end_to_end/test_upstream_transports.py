@@ -15,12 +15,13 @@ import grpc
 import httpx
 import pytest
 
+from harness.backend import Recorder
 from harness.certificates import Authority
 from harness.gate import Gate, Process
 from harness.h2service import OK, H2Service
 from harness.h2wire import H2Wire, pseudo
 from harness.ports import free_port, is_open, until
-from harness.programs import nginx_path
+from harness.programs import TlsFront, nginx_path
 from harness.wire import Closed, request
 
 LIMITS = {"upstream_connect_timeout": "700ms", "upstream_failures_max": 1_000_000, "informational_max": 4}
@@ -371,7 +372,6 @@ def impostors(authority, folder):
         "unknown authority": stranger.issue("unknown"),
         "expired": authority.issue("expired", is_expired=True),
         "another name": authority.issue("another", names=("another.example",)),
-        "no protocol": right,
         "certificate wanted": right,
     }
     listeners = []
@@ -394,8 +394,6 @@ def impostors(authority, folder):
     for name, (cert, key, _) in contexts.items():
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key)
-        if name == "no protocol":
-            context.set_alpn_protocols(["spdy/3"])
         if name == "certificate wanted":
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(str(authority.path))
@@ -422,6 +420,32 @@ def test_a_service_that_cannot_be_trusted_gets_nothing(impostors, authority, pee
         answer = gate.get("/orders/a", gate.mint("orders"), body=b"for the right one alone", method="POST")
         assert answer.status in (502, 504) and answer.kind.startswith("upstream-") and b"secret" not in answer.body
         until(lambda: said is None or said in gate.log, "the log says why")
+
+
+@pytest.mark.parametrize("protocol, status", [("h2", 200), ("http/1.1", 200), ("spdy/3", 502)])
+def test_the_protocol_is_agreed_on_or_nothing_is_sent(authority, protocol, status):
+    """A service that insists on one protocol, behind TLS; the third speaks none that the gateway does."""
+    cert, key, _ = authority.issue("insists")
+    with (H2Service() if protocol == "h2" else Recorder()) as service, TlsFront(service, cert, key, protocol) as front:
+        with Gate({"orders": front}, limits=LIMITS, tables=tls("orders", ca=authority.path)) as gate:
+            answered = gate.get("/orders/a", gate.mint("orders"))
+            assert answered.status == status and len(service.requests) == (status == 200)
+            if status == 502:
+                assert (answered.kind, answered.problem["retry"]) == ("upstream-unreachable", "safe")
+                until(lambda: "it speaks no HTTP/2 and no HTTP/1.1 there" in gate.log, "the log says why")
+
+
+def test_without_a_named_authority_the_systems_count(authority, folder):
+    """What the system trusts is where its OpenSSL says; a stranger's certificate is not, until its authority is."""
+    cert, key, _ = authority.issue("of-the-system")
+    stranger = Authority(folder / "no-system")
+    with Recorder() as service, TlsFront(service, cert, key, "http/1.1") as front:
+        for trusted, status in [(authority, 200), (stranger, 502)]:
+            env = {"SSL_CERT_FILE": str(trusted.path), "SSL_CERT_DIR": str(folder / "none")}
+            with Gate({"orders": front}, limits=LIMITS, env=env) as gate:
+                assert gate.get("/orders/a", gate.mint("orders")).status == status
+                assert ("no authority that is trusted has signed its certificate" in gate.log) == (status == 502)
+        assert len(service.requests) == 1
 
 
 def test_tls_settings_that_cannot_work_are_refused_at_the_start(authority, folder, peers):

@@ -16,7 +16,8 @@ from harness.gate import Gate
 from harness.h2client import H2Client
 from harness.h2service import ENABLE_CONNECT_PROTOCOL, OK, H2Service
 from harness.ports import until
-from harness.websocket import HANDSHAKE, Hypercorn, OnlyHttp2, Socket, accept, close_of, echoes, opened
+from harness.programs import TlsFront
+from harness.websocket import HANDSHAKE, Hypercorn, Socket, accept, close_of, echoes, opened
 from harness.wire import request
 
 # In which version each service is asked for a WebSocket.
@@ -28,7 +29,7 @@ def services(tmp_path_factory):
     """name → (what speaks WebSocket, where it is reached)."""
     authority = Authority(tmp_path_factory.mktemp("pki"))
     cert, key, _ = authority.issue("service")
-    with Hypercorn() as clear, Hypercorn(tls=(cert, key)) as secure, OnlyHttp2(clear, cert, key) as only:
+    with Hypercorn() as clear, Hypercorn(tls=(cert, key)) as secure, TlsFront(clear, cert, key) as only:
         yield {"h2c": (clear, clear), "https": (secure, secure), "only": (clear, only)}, authority
 
 
@@ -167,17 +168,17 @@ def test_a_refusal_of_the_service_is_passed_on(gate, token, client, name):
 
 
 def test_a_slow_reader_slows_the_service():
-    """64 MiB for a client that does not read wait at the service (this one takes all of it from its application), not in the
+    """25 MiB for a client that does not read wait at the service (this one takes all of it from its application), not in the
     gateway; and they arrive once it reads."""
-    with Hypercorn(flood=1000) as service, Gate({"orders": service}) as gate:
+    with Hypercorn(flood=400) as service, Gate({"orders": service}) as gate:
         with gate.wire() as wire:
             assert wire.send(request("GET", "/orders/x", token=gate.mint("orders"), fields=HANDSHAKE)).answer().status == 101
             before = gate.resident_mib()
-            until(lambda: service.sent == 1000, "the application has said it all")
+            until(lambda: service.sent == 400, "the application has said it all")
             for _ in range(20):
-                assert gate.resident_mib() - before < 16, "it is buffered in the gateway"
+                assert gate.resident_mib() - before < 8, "it is buffered in the gateway"
                 threading.Event().wait(0.01)
-            for number in range(1000):
+            for number in range(400):
                 assert wire._exactly(14) == b"\x82\x7f" + (1 << 16).to_bytes(8) + number.to_bytes(4)
                 assert wire._exactly(65532) == bytes(65532)
 

@@ -26,7 +26,7 @@ class McpServer:
         self.port = free_port()
         self.file = Path(folder) / f"calls-{self.port}"
         self.file.touch()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'h2c' if 'h2c' in answers else 'http'}://127.0.0.1:{self.port}"
         script = Path(__file__).with_name("mcp_server.py")
         self.process = subprocess.Popen([sys.executable, script, str(self.port), self.file, *answers])
         until(lambda: is_open(self.port), "the MCP server listens", seconds=30)

@@ -1,13 +1,16 @@
 """An MCP server of the official Python SDK: two tools, and a file with what was really called.
 
-    python mcp_server.py PORT FILE [json]
+    python mcp_server.py PORT FILE [json] [h2c]
 
-With `json` it answers with plain JSON instead of a stream of events.
+With `json` it answers with plain JSON instead of a stream of events; with `h2c` it takes HTTP/2 too.
 """
 
+import asyncio
 import sys
 
 import uvicorn
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
 from mcp.server.mcpserver import MCPServer
 
 port, calls, answers = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -33,9 +36,11 @@ def delete(index: str) -> str:
     return f"deleted {index}"
 
 
-uvicorn.run(
-    server.streamable_http_app(json_response="json" in answers),
-    host="127.0.0.1",
-    port=port,
-    log_level="warning",
-)
+app = server.streamable_http_app(json_response="json" in answers)
+if "h2c" in answers:
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.loglevel = "WARNING"
+    asyncio.run(serve(app, config))
+else:
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")

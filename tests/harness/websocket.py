@@ -4,9 +4,7 @@ and services that answer a handshake by script; and, as fixtures, a gateway befo
 import asyncio
 import base64
 import hashlib
-import subprocess
 import threading
-from pathlib import Path
 
 import hypercorn.asyncio
 import pytest
@@ -152,24 +150,6 @@ class Hypercorn:
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.stopped.set)
         self.thread.join(10)
-
-
-class OnlyHttp2:
-    """TLS before a service of clear-text HTTP/2, which ends handshakes that do not offer HTTP/2."""
-
-    def __init__(self, behind, cert, key):
-        self.port = free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
-        script = Path(__file__).with_name("h2_only.mjs")
-        self.process = subprocess.Popen(["node", script, str(self.port), str(behind.port), cert, key])
-        until(lambda: is_open(self.port), "the TLS listens")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
 
 
 def answering(head_lines, after=b"", hold=True):

@@ -1,12 +1,12 @@
-// The TLS of a service that speaks nothing but HTTP/2: it ends handshakes that do not offer it, by the alert of RFC 7301.
+// The TLS of a service that speaks nothing but one protocol: it ends handshakes that do not offer it, by the alert of RFC 7301.
 //
-//     node h2_only.mjs PORT PORT_BEHIND CERT KEY
+//     node tls_front.mjs PORT PORT_BEHIND CERT KEY PROTOCOL
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { createServer } from 'node:tls';
 
-const [port, behind, cert, key] = process.argv.slice(2);
-const settings = { ALPNProtocols: ['h2'], cert: readFileSync(cert), key: readFileSync(key) };
+const [port, behind, cert, key, protocol] = process.argv.slice(2);
+const settings = { ALPNProtocols: [protocol], cert: readFileSync(cert), key: readFileSync(key) };
 
 createServer(settings, (secure) => {
   const clear = connect(Number(behind), '127.0.0.1');
