@@ -1,10 +1,14 @@
-"""WebSockets to services that speak HTTP/2: hypercorn in clear text, over TLS with a choice, and behind TLS that offers nothing
-but HTTP/2; and services of HTTP/2 that were not asked, or answer wrongly."""
+"""WebSockets to services that speak HTTP/2: hypercorn in clear text, over TLS with a choice, and over TLS that takes nothing but
+HTTP/2, whether it says so or not; and services of HTTP/2 that were not asked, or answer wrongly."""
 
 import os
 import signal
+import ssl
 import threading
+from concurrent import futures
+from pathlib import Path
 
+import grpc
 import pytest
 from hyperframe.frame import SettingsFrame
 from websockets.exceptions import InvalidStatus
@@ -17,11 +21,11 @@ from harness.h2client import H2Client
 from harness.h2service import ENABLE_CONNECT_PROTOCOL, OK, H2Service
 from harness.ports import until
 from harness.programs import TlsFront
-from harness.websocket import HANDSHAKE, Hypercorn, Socket, accept, close_of, echoes, opened
+from harness.websocket import HANDSHAKE, Echo, Hypercorn, Socket, accept, close_of, echoes, opened
 from harness.wire import request
 
 # In which version each service is asked for a WebSocket.
-VERSIONS = {"h2c": "2", "https": "1.1", "only": "2"}
+VERSIONS = {"h2c": "2", "https": "1.1", "only": "2", "silent": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +33,17 @@ def services(tmp_path_factory):
     """name → (what speaks WebSocket, where it is reached)."""
     authority = Authority(tmp_path_factory.mktemp("pki"))
     cert, key, _ = authority.issue("service")
-    with Hypercorn() as clear, Hypercorn(tls=(cert, key)) as secure, TlsFront(clear, cert, key) as only:
-        yield {"h2c": (clear, clear), "https": (secure, secure), "only": (clear, only)}, authority
+    # The last one ignores an offer that it cannot take.
+    with Hypercorn() as clear, Hypercorn(tls=(cert, key)) as secure, Hypercorn(tls=(cert, key), alpn=["h2"]) as silent:
+        with TlsFront(clear, cert, key) as only:
+            reached = {"h2c": clear, "https": secure, "only": clear, "silent": silent}
+            yield {name: (one, only if name == "only" else one) for name, one in reached.items()}, authority
 
 
 @pytest.fixture(scope="module")
 def gate(services):
     reached, authority = services
-    tables = {f"resource.{name}.upstream_tls": {"ca": authority.path} for name in ("https", "only")}
+    tables = {f"resource.{name}.upstream_tls": {"ca": authority.path} for name in VERSIONS if name != "h2c"}
     resources = {name: {"upstream": front} for name, (_, front) in reached.items()}
     # Whoever is blamed for anything is left alone at once, which the other tests would notice.
     with Gate(resources, limits={"upstream_failures_max": 1}, top={"workers": 1}, tables=tables) as gate:
@@ -195,6 +202,38 @@ def test_a_silent_tunnel_may_be_bounded_and_a_drain_says_goodbye(services):
             assert close_of(websocket) == (1001, "going away")
         assert gate.process.wait(20) == 0
         until(lambda: service.ended, "the service's socket is over")
+
+
+def test_a_service_over_tls_that_knows_nothing_of_alpn(services, tmp_path):
+    authority = services[1]
+    cert, key, _ = authority.issue("without-alpn")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    tables = {"resource.orders.upstream_tls": {"ca": authority.path}}
+    with Echo(ssl=context) as echo, Gate({"orders": f"https://127.0.0.1:{echo.port}"}, tables=tables) as gate:
+        token = gate.mint("orders")
+        for _ in range(2):
+            with opened(gate, token) as websocket:
+                assert echoes(websocket)
+
+
+def test_a_grpc_service_over_tls_is_not_harmed_by_who_asks_it_for_a_websocket(services):
+    """It speaks HTTP/2 and nothing else, ends connections of any other kind, and has not enabled extended CONNECT."""
+    authority = services[1]
+    cert, key, _ = authority.issue("grpc")
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    pair = (Path(key).read_bytes(), Path(cert).read_bytes())
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    tables = {"resource.orders.upstream_tls": {"ca": authority.path}}
+    try:
+        with Gate({"orders": f"https://127.0.0.1:{port}"}, limits={"upstream_failures_max": 1}, tables=tables) as gate:
+            for _ in range(3):
+                refused = gate.get("/orders/chat", gate.mint("orders"), fields=HANDSHAKE)
+                assert (refused.status, refused.kind) == (502, "upstream-cannot-switch"), refused.body
+            assert "is left alone" not in gate.log
+    finally:
+        server.stop(None)
 
 
 # Services of HTTP/2, frame by frame.

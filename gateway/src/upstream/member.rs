@@ -17,7 +17,7 @@ use super::h2::connections::{Connected, Connections};
 use super::health::{Ejection, EjectionPolicy};
 use super::pool::{Link, Need, Unreachable};
 use super::queue::Queue;
-use super::tls::{self, Offer};
+use super::tls::{self, Agreed, Offer};
 use super::transport::{self, Stream};
 use crate::config::UpstreamScheme;
 use crate::current::Current;
@@ -171,11 +171,13 @@ impl Member {
                     Ok(Connected::Http1(dial(Offer::Any).await?.stream))
                 }
                 (UpstreamScheme::Https, Need::Switch) => match dial(Offer::Http1).await {
-                    // It speaks HTTP/2 alone. That is not remembered: it may speak more the next time.
-                    Err(error) if tls::has_no_common_protocol(&error) => {
-                        self.shared.connect_alone(&limits, dial(Offer::Any)).await
+                    Ok(dialled) if dialled.agreed == Agreed::Http1 || self.shared.speaks_http1() => {
+                        Ok(Connected::Http1(dialled.stream))
                     }
-                    dialled => Ok(Connected::Http1(dialled?.stream)),
+                    Err(error) if !tls::has_no_common_protocol(&error) => Err(error),
+                    // It speaks HTTP/2 alone, or does not say: then its choice among both does. What it speaks is not
+                    // remembered for longer than that: it may speak more the next time.
+                    Ok(_) | Err(_) => self.shared.connect_alone(&limits, dial(Offer::Any)).await,
                 },
                 (UpstreamScheme::H2c, Need::Switch) => self.shared.connect_alone(&limits, dial(Offer::Any)).await,
                 (UpstreamScheme::Https | UpstreamScheme::H2c, _) => {

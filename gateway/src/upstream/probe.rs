@@ -67,8 +67,9 @@ impl Probe {
 
     async fn ask(&self, connected: Dialled, limits: &Limits) -> Result<u16, String> {
         let cut = |error: std::io::Error| format!("the connection of its health check broke: {error}");
+        let is_h2 = connected.is_h2();
         let mut stream = connected.stream;
-        if connected.is_h2 {
+        if is_h2 {
             let asked = h2::ask(stream, self.head.as_bytes(), self.endpoint.uri_scheme(), limits).await;
             return asked.map_err(|error| format!("its answer to the health check is no HTTP/2: {error}"));
         }

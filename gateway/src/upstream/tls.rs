@@ -36,6 +36,18 @@ pub enum Offer {
     Http1,
 }
 
+/// What came of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreed {
+    /// HTTP/2.
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+    /// The service has said nothing. Most that do so know nothing of ALPN and speak HTTP/1.1; some speak nothing that they
+    /// were offered, and should have ended the handshake.
+    Unsaid,
+}
+
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -175,7 +187,7 @@ impl ClientTls {
         self.digest == other.digest
     }
 
-    /// Shakes hands with the service at `host`. The second value is whether it picked HTTP/2.
+    /// Shakes hands with the service at `host`. The second value is what it picked.
     ///
     /// # Errors
     /// What is wrong with the service, as a clause, with what to do.
@@ -184,7 +196,7 @@ impl ClientTls {
         host: &str,
         stream: TcpStream,
         offer: Offer,
-    ) -> io::Result<(TlsStream<TcpStream>, bool)> {
+    ) -> io::Result<(TlsStream<TcpStream>, Agreed)> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => server_name(host, self.table).map_err(io::Error::other)?,
@@ -195,8 +207,12 @@ impl ClientTls {
         };
         let connector = TlsConnector::from(Arc::clone(config));
         let stream = connector.connect(name, stream).await.map_err(|error| self.explained(error, host, offer))?;
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-        Ok((stream, is_h2))
+        let agreed = match stream.get_ref().1.alpn_protocol() {
+            Some(H2) => Agreed::Http2,
+            Some(_) => Agreed::Http1,
+            None => Agreed::Unsaid,
+        };
+        Ok((stream, agreed))
     }
 
     /// Why a handshake failed, so that whoever reads the log knows what to do.

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Endpoint;
-use super::tls::Offer;
+use super::tls::{Agreed, Offer};
 use crate::config::UpstreamScheme;
 use crate::limits::keep_alive;
 
@@ -32,8 +32,15 @@ pub enum Stream {
 pub struct Dialled {
     /// The bytes.
     pub stream: Stream,
+    /// What is spoken there.
+    pub agreed: Agreed,
+}
+
+impl Dialled {
     /// Whether HTTP/2 is spoken there; else HTTP/1.1 is.
-    pub is_h2: bool,
+    pub fn is_h2(&self) -> bool {
+        self.agreed == Agreed::Http2
+    }
 }
 
 /// The addresses of an endpoint at this moment; none for a Unix socket, which needs none.
@@ -55,17 +62,18 @@ pub async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
 /// What the system says about the last attempt.
 pub async fn connect(endpoint: &Endpoint, addresses: &[SocketAddr], offer: Offer) -> io::Result<Dialled> {
     if let Some(path) = endpoint.socket_path() {
-        return Ok(Dialled { stream: Stream::Unix(UnixStream::connect(path).await?), is_h2: false });
+        return Ok(Dialled { stream: Stream::Unix(UnixStream::connect(path).await?), agreed: Agreed::Http1 });
     }
     let stream = connect_tcp(addresses).await?;
     if endpoint.scheme() == UpstreamScheme::Https {
         let (Some(tls), Some((host, _))) = (endpoint.tls(), endpoint.host_and_port()) else {
             return Err(io::Error::other("the endpoint was made without its TLS settings"));
         };
-        let (stream, is_h2) = tls.connect(host, stream, offer).await?;
-        return Ok(Dialled { stream: Stream::Tls(Box::new(stream)), is_h2 });
+        let (stream, agreed) = tls.connect(host, stream, offer).await?;
+        return Ok(Dialled { stream: Stream::Tls(Box::new(stream)), agreed });
     }
-    Ok(Dialled { stream: Stream::Tcp(stream), is_h2: endpoint.scheme() == UpstreamScheme::H2c })
+    let agreed = if endpoint.scheme() == UpstreamScheme::H2c { Agreed::Http2 } else { Agreed::Http1 };
+    Ok(Dialled { stream: Stream::Tcp(stream), agreed })
 }
 
 async fn connect_tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {

@@ -68,8 +68,8 @@ impl Connections {
             news.await;
         };
         let dialled = dial.await?;
-        self.speaks_http1.set(!dialled.is_h2);
-        if !dialled.is_h2 {
+        self.speaks_http1.set(!dialled.is_h2());
+        if !dialled.is_h2() {
             return Ok(Connected::Http1(dialled.stream));
         }
         let live = establish(dialled.stream, limits, self).await?;
@@ -89,7 +89,8 @@ impl Connections {
         dial: impl Future<Output = io::Result<Dialled>>,
     ) -> io::Result<Connected> {
         let dialled = dial.await?;
-        if !dialled.is_h2 {
+        self.speaks_http1.set(!dialled.is_h2());
+        if !dialled.is_h2() {
             return Ok(Connected::Http1(dialled.stream));
         }
         let live = establish(dialled.stream, limits, self).await?;
