@@ -1,5 +1,6 @@
 //! A connection that is HTTP no longer: the upstream has agreed to switch protocols, and bytes pass as they are.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,7 +25,10 @@ where
         let Some((mut upstream, down)) = x.call.switched() else { return End::Abort };
         let is_websocket = x.order.switch.as_ref().is_some_and(|switch| switch.is_websocket());
         let linger = self.limits.linger_timeout;
-        let begun = Begun { up: self.client.input.filled().to_vec(), down, is_websocket, linger };
+        let up = self.client.input.filled().to_vec();
+        let budget = Some(Arc::clone(&self.shared.budget));
+        let upstream_window_bytes = upstream.window_bytes(&self.limits);
+        let begun = Begun { up, down, is_websocket, linger, budget, client_window_bytes: 0, upstream_window_bytes };
         // Nothing is read as HTTP any more, here or there: the room for it goes back.
         self.client.input.release();
         self.permitted = W::Permitted::default();

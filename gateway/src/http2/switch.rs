@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use h2::Reason;
@@ -93,7 +94,15 @@ impl Exchange {
         let is_websocket = self.admitted.switch.as_ref().is_some_and(|switch| switch.is_websocket());
         let sender = reply.begin(head, None).map_err(|_| Failed::Gone)?;
         let mut client = Pipe::of(&mut self.body, sender);
-        let begun = tunnel::Begun { up: Vec::new(), down, is_websocket, linger: limits.linger_timeout };
+        let begun = tunnel::Begun {
+            up: Vec::new(),
+            down,
+            is_websocket,
+            linger: limits.linger_timeout,
+            budget: Some(Arc::clone(&worker.budget)),
+            client_window_bytes: limits.h2_stream_window_bytes as usize,
+            upstream_window_bytes: upstream.window_bytes(&limits),
+        };
         let _open = worker.telemetry.open_stream(if is_websocket { StreamKind::WebSocket } else { StreamKind::Other });
         let (deadline, lease) = (worker.http1.deadline(), Some(&self.admitted.lease));
         let is_draining = || is_websocket && worker.http1.is_draining();

@@ -5,16 +5,24 @@
 //! silent holds no buffer, and one whose receiver is slow holds at most one reading of each direction; then its sender is not
 //! read. An end of one direction is passed on, and the other one goes on.
 //!
+//! What may have to be held is taken from the budget of all connections before it is read, and given back when nothing is
+//! held: a silent tunnel costs nothing there. Where the budget has nothing left a tunnel goes on in small readings, which
+//! is what every connection may have anyway. Bytes that an end may have sent into a window that was granted to its stream
+//! count for as long as what came before them is not taken.
+//!
 //! In a WebSocket the frames' boundaries are followed ([`websocket`]), so that it ends with a Close frame that says why.
 //! Any other protocol is opaque: it is cut.
 
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 pub mod websocket;
 
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use self::websocket::{Frames, GOING_AWAY, POLICY_VIOLATION, close_frame};
+use crate::budget::{BASE_BYTES, Budget, Share};
 use crate::lease::Fallen;
 
 /// One reading, on the stack.
@@ -87,11 +96,33 @@ struct Flow {
     /// Follows what was taken.
     frames: Option<Frames>,
     passed: u64,
+    /// Of the memory that all connections may take together: for a reading, and for what waits.
+    share: Share,
+    /// What the sender may have sent besides, and lies in a library's buffer while something waits.
+    window_bytes: usize,
 }
 
 impl Flow {
-    fn new(first: Vec<u8>, is_websocket: bool) -> Self {
-        Self { waiting: first, frames: is_websocket.then(Frames::default), ..Self::default() }
+    fn new(first: &[u8], is_websocket: bool, share: Share, window_bytes: usize) -> Self {
+        let frames = is_websocket.then(Frames::default);
+        let mut flow = Self { frames, share, window_bytes, ..Self::default() };
+        flow.keep(first);
+        flow
+    }
+
+    /// How much may be read at once.
+    fn room(&mut self) -> usize {
+        if self.share.grow_to(READ_BYTES) { READ_BYTES } else { BASE_BYTES }
+    }
+
+    /// Keeps what was read and not taken.
+    fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        self.waiting.extend_from_slice(rest);
+        let beyond_base = Some(self.waiting.len()).filter(|length| *length > BASE_BYTES).unwrap_or(0);
+        self.share.hold(beyond_base + self.window_bytes);
     }
 
     /// Moves what can be moved; ready when the direction has ended.
@@ -110,16 +141,21 @@ impl Flow {
                 self.is_shut = true;
                 return Poll::Ready(Ok(()));
             }
+            let length = self.room();
             let mut room = [MaybeUninit::uninit(); READ_BYTES];
-            let mut room = ReadBuf::uninit(&mut room);
+            let mut room = ReadBuf::uninit(&mut room[..length]);
             match Pin::new(&mut *from).poll_read(cx, &mut room)? {
-                Poll::Ready(()) if room.filled().is_empty() => self.has_ended = true,
+                Poll::Ready(()) if room.filled().is_empty() => {
+                    self.share.clear();
+                    self.has_ended = true;
+                }
                 Poll::Ready(()) => {
                     *moved = true;
                     let taken = self.write(cx, to, room.filled())?;
-                    self.waiting.extend_from_slice(&room.filled()[taken..]);
+                    self.keep(&room.filled()[taken..]);
                 }
                 Poll::Pending => {
+                    self.share.clear();
                     // What a TLS layer has taken may still lie in it.
                     ready!(Pin::new(&mut *to).poll_flush(cx))?;
                     return Poll::Pending;
@@ -171,6 +207,7 @@ impl Flow {
     fn drop_waiting(&mut self) {
         self.waiting = Vec::new();
         self.at = 0;
+        self.share.clear();
     }
 
     /// Whether a WebSocket's last frame was taken.
@@ -198,13 +235,14 @@ impl Flow {
                 break;
             }
             poll_fn(|cx| {
+                let length = self.room();
                 let mut room = [MaybeUninit::uninit(); READ_BYTES];
-                let mut room = ReadBuf::uninit(&mut room);
+                let mut room = ReadBuf::uninit(&mut room[..length]);
                 ready!(Pin::new(&mut *from).poll_read(cx, &mut room))?;
                 if room.filled().is_empty() {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
                 }
-                self.waiting.extend_from_slice(room.filled());
+                self.keep(room.filled());
                 Poll::Ready(Ok(()))
             })
             .await?;
@@ -234,6 +272,12 @@ pub struct Begun {
     pub is_websocket: bool,
     /// How long the client may take to read its last frame and to go.
     pub linger: Duration,
+    /// The memory that all connections may take together; `None`: without bound.
+    pub budget: Option<Arc<Budget>>,
+    /// How much the client may send before it is read: the window of its stream; nothing where the system holds it.
+    pub client_window_bytes: usize,
+    /// The same of the upstream.
+    pub upstream_window_bytes: usize,
 }
 
 /// Runs a tunnel to its end. `watch` is asked at every turn whether it must end, and remembers whom to wake when it must.
@@ -247,8 +291,10 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let Begun { up, down, is_websocket, linger } = begun;
-    let (mut up, mut down) = (Flow::new(up, is_websocket), Flow::new(down, is_websocket));
+    let Begun { up, down, is_websocket, linger, budget, client_window_bytes, upstream_window_bytes } = begun;
+    let share = || budget.as_ref().map(Share::of).unwrap_or_default();
+    let mut up = Flow::new(&up, is_websocket, share(), client_window_bytes);
+    let mut down = Flow::new(&down, is_websocket, share(), upstream_window_bytes);
     let by = poll_fn(|cx| {
         // Before a byte passes.
         if let Poll::Ready(ending) = watch(cx, pace(&up, &down, false)) {
@@ -320,177 +366,5 @@ fn poll_drain<R: AsyncRead + Unpin>(cx: &mut Context<'_>, from: &mut R) -> Poll<
         if room.filled().is_empty() {
             return Poll::Ready(Ok(()));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::{Cell, RefCell};
-    use std::rc::Rc;
-    use std::task::Waker;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::task::{LocalSet, spawn_local};
-
-    use super::*;
-
-    /// Ends a tunnel from a test.
-    #[derive(Default)]
-    struct Sign {
-        ending: RefCell<Option<Ending>>,
-        waker: RefCell<Option<Waker>>,
-        is_waiting: Cell<bool>,
-    }
-
-    impl Sign {
-        fn give(&self, ending: Ending) {
-            self.ending.replace(Some(ending));
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    struct World {
-        client: DuplexStream,
-        upstream: DuplexStream,
-        sign: Rc<Sign>,
-        ended: tokio::task::JoinHandle<Ended>,
-    }
-
-    fn tunnel(begun: Begun) -> World {
-        let (client, mut ours) = duplex(64);
-        let (upstream, mut theirs) = duplex(64);
-        let sign = Rc::new(Sign::default());
-        let watched = Rc::clone(&sign);
-        let ended = spawn_local(async move {
-            run(&mut ours, &mut theirs, begun, |cx, pace| {
-                watched.is_waiting.set(pace.is_waiting);
-                watched.waker.replace(Some(cx.waker().clone()));
-                watched.ending.borrow().clone().map_or(Poll::Pending, Poll::Ready)
-            })
-            .await
-        });
-        World { client, upstream, sign, ended }
-    }
-
-    fn websocket() -> Begun {
-        Begun { is_websocket: true, linger: Duration::from_secs(1), ..Begun::default() }
-    }
-
-    fn fallen() -> Ending {
-        Ending::Fallen(Fallen::Revoked { block: 0 })
-    }
-
-    async fn rest(end: &mut DuplexStream) -> Vec<u8> {
-        let mut rest = Vec::new();
-        end.read_to_end(&mut rest).await.expect("read");
-        rest
-    }
-
-    #[tokio::test]
-    async fn bytes_pass_both_ways_the_first_ones_included_and_ends_are_passed_on() {
-        LocalSet::new()
-            .run_until(async {
-                let begun = Begun { up: b"early ".to_vec(), down: b"hello ".to_vec(), ..Begun::default() };
-                let mut world = tunnel(begun);
-                world.client.write_all(b"up").await.expect("written");
-                world.client.shutdown().await.expect("half-closed");
-                assert_eq!(rest(&mut world.upstream).await, b"early up");
-                let large = vec![7; 100_000];
-                let sending = async {
-                    world.upstream.write_all(&large).await.expect("written");
-                    world.upstream.shutdown().await.expect("closed");
-                };
-                let (_, got) = tokio::join!(sending, rest(&mut world.client));
-                assert_eq!((&got[..6], got.len()), (&b"hello "[..], 100_006));
-                let ended = world.ended.await.expect("ended");
-                assert_eq!((ended.by, ended.bytes_up, ended.bytes_down), (None, 8, 100_006));
-            })
-            .await;
-    }
-
-    #[tokio::test]
-    async fn a_receiver_that_does_not_read_holds_its_sender_up() {
-        LocalSet::new()
-            .run_until(async {
-                let mut world = tunnel(Begun::default());
-                let sent = timeout(Duration::from_millis(100), world.upstream.write_all(&[1; 200_000])).await;
-                assert!(sent.is_err(), "it is not buffered without bound");
-                assert!(world.sign.is_waiting.get(), "and somebody is waited for");
-                world.sign.give(fallen());
-                assert!(world.ended.await.expect("ended").bytes_down <= 64, "what was not taken is not sent");
-            })
-            .await;
-    }
-
-    #[tokio::test]
-    async fn law_6_a_websocket_is_told_why_it_ends() {
-        LocalSet::new()
-            .run_until(async {
-                let mut world = tunnel(websocket());
-                world.upstream.write_all(b"\x81\x02hi").await.expect("written");
-                let mut got = [0; 4];
-                world.client.read_exact(&mut got).await.expect("read");
-                world.sign.give(fallen());
-                assert_eq!(rest(&mut world.client).await, b"\x88\x09\x03\xf0revoked");
-                let masked = rest(&mut world.upstream).await;
-                assert_eq!((masked[0], masked[1], masked.len()), (0x88, 0x89, 15));
-                drop(world.client);
-                assert_eq!(world.ended.await.expect("ended").by, Some(fallen()));
-            })
-            .await;
-    }
-
-    #[tokio::test]
-    async fn law_6_a_frame_under_way_is_finished_or_cut_and_never_split() {
-        for completes in [true, false] {
-            LocalSet::new()
-                .run_until(async {
-                    let mut world = tunnel(websocket());
-                    world.upstream.write_all(b"\x01\x05abc").await.expect("written");
-                    world.client.write_all(b"\x81\x85mask").await.expect("written");
-                    let mut got = [0; 5];
-                    world.client.read_exact(&mut got).await.expect("read");
-                    world.sign.give(fallen());
-                    tokio::task::yield_now().await;
-                    if completes {
-                        world.upstream.write_all(b"de\x80\x03not").await.expect("written");
-                    }
-                    let told = rest(&mut world.client).await;
-                    assert_eq!(told, if completes { &b"de\x88\x09\x03\xf0revoked"[..] } else { b"" });
-                    drop(world.client);
-                    world.ended.await.expect("ended");
-                    // The service is in the middle of a frame too: it is not told anything.
-                    assert_eq!(rest(&mut world.upstream).await, b"\x81\x85mask");
-                })
-                .await;
-        }
-    }
-
-    #[tokio::test]
-    async fn after_a_close_of_either_side_nobody_waits_for_a_service_that_does_not_hang_up() {
-        LocalSet::new()
-            .run_until(async {
-                let mut world = tunnel(websocket());
-                world.upstream.write_all(b"\x88\x02\x03\xe8").await.expect("written");
-                world.client.write_all(b"\x88\x82mask\x6e\x89").await.expect("written");
-                assert_eq!(rest(&mut world.client).await, b"\x88\x02\x03\xe8");
-                world.client.shutdown().await.expect("closed");
-                assert_eq!(rest(&mut world.upstream).await, b"\x88\x82mask\x6e\x89");
-                assert_eq!(world.ended.await.expect("ended").by, None);
-            })
-            .await;
-    }
-
-    #[tokio::test]
-    async fn what_is_not_understood_is_cut() {
-        LocalSet::new()
-            .run_until(async {
-                let mut world = tunnel(Begun { linger: Duration::from_secs(1), ..Begun::default() });
-                world.sign.give(fallen());
-                assert_eq!((rest(&mut world.client).await, rest(&mut world.upstream).await), (vec![], vec![]));
-            })
-            .await;
     }
 }

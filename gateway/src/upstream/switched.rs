@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::h2::Slot;
 use super::member::Place;
 use super::transport::Stream;
+use crate::limits::Limits;
 use crate::tunnel::stream::{poll_read, poll_room};
 
 /// The bytes to and from a service that speaks another protocol.
@@ -54,6 +55,14 @@ impl Switched {
     /// After a success in answer to extended CONNECT.
     pub(super) fn stream(pipe: Pipe, place: Place) -> Self {
         Self { bytes: Side::Stream(Box::new(pipe)), _place: place }
+    }
+
+    /// How much the service may send before it is read: the window of a stream; what a connection brings the system holds.
+    pub(crate) fn window_bytes(&self, limits: &Limits) -> usize {
+        match &self.bytes {
+            Side::Connection(_) => 0,
+            Side::Stream(_) => limits.h2_stream_window_bytes as usize,
+        }
     }
 }
 
