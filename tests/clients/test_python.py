@@ -95,8 +95,17 @@ def test_what_cannot_be_used_is_a_typed_error(key):
         with pytest.raises(postern.PosternError) as caught:
             ask()
         assert caught.value.kind == kind and len(str(caught.value)) > 20, (kind, caught.value)
-    with pytest.raises(postern.PosternError):
-        postern.Verifier([], resource="orders")
+    for options in ({"leeway_seconds": -1}, {"leeway_seconds": 301}, {"budget": -1}, {"believed": "somebody"}):
+        with pytest.raises(postern.PosternError, match=next(iter(options))) as caught:
+            postern.Verifier.of_keys(str(key.public_key), resource="orders", **options)
+        assert caught.value.kind == "invalid-option"
+    for kind, ask in {
+        "invalid-key": lambda: postern.Verifier([], resource="orders"),
+        "invalid-url": lambda: postern.Verifier.of_gateway("gateway:7400", resource="orders"),
+    }.items():
+        with pytest.raises(postern.PosternError) as caught:
+            ask()
+        assert caught.value.kind == kind
     with pytest.raises(TypeError, match="time zone"):
         postern.mint(key, "orders", expires=datetime.datetime(2030, 1, 1))
     assert "private" not in repr(key) and key.to_secret_text() not in repr(key)

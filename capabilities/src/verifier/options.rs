@@ -3,7 +3,7 @@
 //! Rust has types for them ([`Believed`], [`AuthorizationUse`], [`EncodedSlash`]); everybody else has strings and lists. The
 //! words are those of the gateway's configuration where it has the option too.
 
-use super::{AuthorizationUse, Believed, Verifier};
+use super::{AuthorizationUse, Believed, LEEWAY_SECONDS_MAX, Verifier};
 use crate::caveat::CidrError;
 use crate::keys::KeyRing;
 use crate::path::{EncodedSlash, PathError};
@@ -13,9 +13,9 @@ use crate::resource::{ResourceName, ResourceNameError};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
     /// [`Verifier::with_leeway`]
-    pub leeway_seconds: Option<u64>,
+    pub leeway_seconds: Option<i64>,
     /// [`Verifier::with_budget`]
-    pub budget: Option<u64>,
+    pub budget: Option<i64>,
     /// [`Verifier::with_mount`]; empty: the gateway takes the prefix off.
     pub mount: Option<&'a str>,
     /// [`Verifier::with_believed`]: `loopback`, `anyone`, or networks.
@@ -45,6 +45,16 @@ pub enum OptionError {
         /// Why.
         error: CidrError,
     },
+    /// A number that is below none, or above the most there can be.
+    #[error("the option `{option}` is a number of {takes}, and not {given}")]
+    Number {
+        /// Which option.
+        option: &'static str,
+        /// What it counts, and how many there can be.
+        takes: &'static str,
+        /// The number.
+        given: i64,
+    },
     /// Another word than there are.
     #[error("the option `{option}` is {takes}, as in the gateway's configuration, and not {given:?}")]
     Word {
@@ -63,7 +73,7 @@ impl OptionError {
         match self {
             Self::Resource(_) => "invalid-resource",
             Self::Mount(_) => "bad-path",
-            Self::Believed { .. } | Self::Word { .. } => "invalid-option",
+            Self::Believed { .. } | Self::Number { .. } | Self::Word { .. } => "invalid-option",
         }
     }
 }
@@ -78,10 +88,11 @@ impl Options<'_> {
             .with_authorization(self.authorization()?)
             .with_encoded_slash(self.encoded_slash()?);
         if let Some(seconds) = self.leeway_seconds {
-            verifier = verifier.with_leeway(seconds);
+            let takes = "seconds, at most 300";
+            verifier = verifier.with_leeway(number("leeway_seconds", takes, seconds, LEEWAY_SECONDS_MAX)?);
         }
         if let Some(steps) = self.budget {
-            verifier = verifier.with_budget(steps);
+            verifier = verifier.with_budget(number("budget", "evaluation steps", steps, u64::MAX)?);
         }
         if let Some(texts) = self.believed {
             verifier = verifier.with_believed(believed(texts)?);
@@ -125,6 +136,11 @@ fn unknown(option: &'static str, takes: &'static str, given: &str) -> OptionErro
     OptionError::Word { option, takes, given: given.to_owned() }
 }
 
+fn number(option: &'static str, takes: &'static str, given: i64, most: u64) -> Result<u64, OptionError> {
+    let read = u64::try_from(given).ok().filter(|read| *read <= most);
+    read.ok_or(OptionError::Number { option, takes, given })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +180,9 @@ mod tests {
             (Options { encoded_slash: Some("Pass"), ..Options::default() }, "`encoded_slash`"),
             (Options { mount: Some("orders"), ..Options::default() }, "`mount`"),
             (Options { believed: Some(&both), ..Options::default() }, "`believed`"),
+            (Options { leeway_seconds: Some(-1), ..Options::default() }, "`leeway_seconds`"),
+            (Options { leeway_seconds: Some(301), ..Options::default() }, "at most 300, and not 301"),
+            (Options { budget: Some(-1), ..Options::default() }, "`budget`"),
         ] {
             let text = refused(options);
             assert!(text.contains(names), "{text}");

@@ -76,8 +76,8 @@ impl Verifier {
     #[pyo3(signature = (resource, *, leeway_seconds=0, budget=None, mount="", believed=None, authorization="capability", encoded_slash="refuse"))]
     fn new(
         resource: &str,
-        leeway_seconds: u64,
-        budget: Option<u64>,
+        leeway_seconds: i64,
+        budget: Option<i64>,
         mount: &str,
         believed: Option<Texts>,
         authorization: &str,

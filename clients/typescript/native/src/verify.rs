@@ -122,8 +122,8 @@ impl Verifier {
     pub fn new(resource: String, options: Option<Options>) -> Result<Self> {
         let told = options.unwrap_or_default();
         let options = verifier::Options {
-            leeway_seconds: told.leeway_seconds.map(u64::from),
-            budget: told.budget.map(u64::from),
+            leeway_seconds: told.leeway_seconds.map(i64::from),
+            budget: told.budget.map(i64::from),
             mount: told.mount.as_deref(),
             believed: told.believed.as_deref(),
             authorization: told.authorization.as_deref(),
