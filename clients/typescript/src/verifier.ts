@@ -192,12 +192,20 @@ function capability(inner: NativeCapability): Capability {
 
 /** Name, value, name, value, …: what crosses the border to the addon at the least cost. */
 function flat(headers: HeaderFields): string[] {
-  if (Array.isArray(headers) && (headers.length === 0 || typeof headers[0] === "string")) return [...(headers as string[])];
+  if (Array.isArray(headers) && (headers.length === 0 || typeof headers[0] === "string")) return withHost([...(headers as string[])]);
   const pairs =
     Symbol.iterator in headers
       ? [...(headers as Iterable<readonly [string, string]>)]
       : Object.entries(headers as Record<string, string | string[] | undefined>).flatMap(([name, value]) =>
           value === undefined ? [] : [value].flat().map((one) => [name, one] as const),
         );
-  return pairs.flatMap(([name, value]) => [name, value]);
+  return withHost(pairs.flatMap(([name, value]) => [name, value]));
+}
+
+/** Over HTTP/2 the host comes as `:authority`, where the field does not come as well. */
+function withHost(fields: string[]): string[] {
+  const at = fields.findIndex((name, index) => index % 2 === 0 && name === ":authority");
+  const isAlone = at >= 0 && !fields.some((name, index) => index % 2 === 0 && name.toLowerCase() === "host");
+  if (isAlone) fields[at] = "host";
+  return fields;
 }

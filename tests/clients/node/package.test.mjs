@@ -38,6 +38,10 @@ test("fields come in every form that servers have", async () => {
   for (const headers of [["Authorization", value], { authorization: value, cookie: undefined }, new Headers({ authorization: value }), [["authorization", value]]])
     assert.ok(await verifier.verify({ method: "GET", target: "/", headers }));
   assert.equal(await kind(verifier.verify({ method: "GET", target: "/", headers: ["authorization", value, "authorization", value] })), "two-tokens");
+  const there = `Bearer ${attenuate(token, { host: "api.example.com" })}`;
+  const over2 = (...more) => verifier.verify({ method: "GET", target: "/", isHttp2: true, headers: [":method", "GET", ...more, "authorization", there] });
+  assert.ok((await over2(":authority", "api.example.com")) && (await over2(":authority", "api.example.com", "host", "api.example.com")));
+  assert.equal(await kind(over2(":authority", "other.example.com")), "not-permitted");
 });
 
 test("what cannot be used is a typed error", async () => {
