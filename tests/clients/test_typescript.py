@@ -8,7 +8,7 @@ import postern
 import pytest
 
 from harness.binary import ROOT
-from harness.verifying import node_service
+from harness.verifying import Front, node_service
 
 
 def node(scripts, script, *args, options=()):
@@ -42,3 +42,23 @@ def test_tokens_of_each_library_are_honoured_by_the_other(scripts, tmp_path, key
     with node_service(scripts, "express_service.mjs", tmp_path, str(key.public_key)) as service:
         ask = lambda path: httpx.get(service.url + path, headers={"authorization": f"Bearer {narrowed}"}).status_code  # noqa: E731
         assert (ask("/42"), ask("/43")) == (200, 403)
+
+
+def test_a_service_of_http_2_verifies_too(scripts, tmp_path):
+    """Through the gateway and past it: there the host is the one of `:authority`."""
+    front = Front(lambda at, port, url: node_service(scripts, "fastify_service.mjs", at, url, "http2", port=port), tmp_path, scheme="h2c")
+    try:
+        token = front.gate.mint("orders", "--host", "localhost", "--tool", "search")
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search", "arguments": {}}}
+        json_type = [("Content-Type", "application/json")]
+        status, said = front.ask(token, method="POST", body=json.dumps(call).encode(), fields=json_type)
+        assert (status, said["is_sealed"], json.loads(said["body"])) == (200, True, call), said
+        url = front.service.url.replace("127.0.0.1", "localhost") + "/42"
+        with httpx.Client(http1=False, http2=True, headers={"authorization": f"Bearer {token}"}) as client:
+            answer = client.post(url, json=call)
+            assert (answer.http_version, answer.status_code) == ("HTTP/2", 200), answer.text
+            assert client.post(url.replace("localhost", "127.0.0.1"), json=call).json()["type"] == "not-permitted"
+            call["params"]["name"] = "delete"
+            assert client.post(url, json=call).json()["type"] == "not-permitted"
+    finally:
+        front.stop()

@@ -52,9 +52,9 @@ def node_service(scripts, script, folder, *args, port=None):
 class Front:
     """A gateway that narrows before a service which fetches its keys from that gateway: each needs the other's address."""
 
-    def __init__(self, start, folder, **table):
+    def __init__(self, start, folder, scheme="http", **table):
         port = free_port()
-        self.gate = Gate({"orders": {"upstream": f"http://127.0.0.1:{port}", "forward_token": "narrowed", **table}})
+        self.gate = Gate({"orders": {"upstream": f"{scheme}://127.0.0.1:{port}", "forward_token": "narrowed", **table}})
         self.service = start(folder, port, self.gate.url)
 
     def ask(self, token, target="/orders/42", method="GET", body=None, fields=()):
