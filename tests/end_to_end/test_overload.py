@@ -1,5 +1,6 @@
 """More is asked of the gateway than it has memory for: it says so, goes on with what it has begun, and recovers."""
 
+import os
 import re
 import resource
 import socket
@@ -11,7 +12,8 @@ import pytest
 from harness.backend import Recorder, answer
 from harness.gate import Gate
 from harness.h2client import H2Client
-from harness.ports import until
+from harness.ports import free_port, is_open, until
+from harness.programs import nginx_path
 from harness.wire import Closed, Wire, request
 
 BODY = bytes(range(256)) * 65536  # 16 MiB: more than all the kernel's buffers between the two
@@ -197,3 +199,32 @@ def test_a_gateway_without_descriptors_says_so_and_blames_no_service(large):
         assert "is left alone" not in gate.log and "fails its health checks" not in gate.log
         assert series(gate, 'postern_shed_total{reason="descriptors"}') >= 3
         assert series(gate, "postern_upstream_failures_total") == 0
+
+
+def test_what_an_http2_service_may_have_sent_to_slow_readers_counts(tmp_path):
+    """Answers that wait for their clients hold windows that the service fills: they count, and new messages are shed."""
+    port, budget = free_port(), 1 << 20
+    (tmp_path / "large").write_bytes(BODY)
+    temps = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"""daemon off; worker_processes 1; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
+        {"user root;" if os.geteuid() == 0 else ""} events {{ worker_connections 256; }}
+        http {{ access_log off; {temps} server {{ listen 127.0.0.1:{port} http2; root {tmp_path}; }} }}""")
+    nginx = subprocess.Popen([nginx_path(), "-c", str(config), "-p", str(tmp_path)], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: is_open(port), "nginx listens")
+        limits = {"buffered_bytes_max": budget, "body_stall_timeout": "5m", "copy_buffer_bytes": "4KiB"}
+        with Gate({"orders": f"h2c://127.0.0.1:{port}"}, limits, top={"workers": 2}) as gate:
+            token = gate.mint("orders")
+            readers = [SlowReader(gate.port).send(request("GET", "/orders/large", token=token)) for _ in range(30)]
+            # Without the windows there would be next to nothing: each reader's own buffer is within the base.
+            until(lambda: series(gate, "postern_buffered_bytes") > budget * 3 / 4, "no window counts", seconds=30)
+            until(lambda: gate.get("/orders/large", token, method="HEAD").status == 503, "new messages are taken", seconds=30)
+            assert readers.pop().outcome() == (200, True)
+            for reader in readers:
+                reader.close()
+            until(lambda: series(gate, "postern_buffered_bytes") == 0, "memory is not given back", seconds=20)
+            assert gate.get("/orders/large", token, method="HEAD").status == 200
+    finally:
+        nginx.kill()
+        nginx.wait()
