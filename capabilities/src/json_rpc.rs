@@ -16,8 +16,15 @@
 //!   Pointer does not tell apart.
 //! * Texts, whole numbers and truth values are facts. Whole numbers end at 2^53 - 1, as RFC 7493 has it: beyond, some
 //!   readers round. A number with a fraction or an exponent, a larger one, `null`, an empty object or list and a text
-//!   longer than [`TEXT_BYTES_MAX`](crate::message::TEXT_BYTES_MAX) are **no facts**. A caveat that names such an argument fails, because the fact that it
+//!   longer than [`TEXT_BYTES_MAX`](crate::message::TEXT_BYTES_MAX) are **no facts**, and neither is anything whose name is longer than
+//!   [`ARGUMENT_NAME_BYTES_MAX`](crate::message::ARGUMENT_NAME_BYTES_MAX). A caveat that names such an argument fails, because the fact that it
 //!   asks for is absent; a caveat that speaks of every argument (`arg($name, $value)`) cannot be decided, and refuses the call.
+//!
+//! # What it costs
+//!
+//! Whoever holds a token can narrow it so that bodies are read, and then post what takes longest to read. So reading takes a
+//! time that grows with the body's length and with nothing else: no name is built for a value that could be no argument, and
+//! names are told apart by a hash that nobody outside can foresee.
 //!
 //! # What is refused
 //!
@@ -26,6 +33,7 @@
 //! call that is also a response; an empty batch and an empty method.
 
 pub mod mirrors;
+mod place;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -38,6 +46,9 @@ pub const DEPTH_MAX: usize = 32;
 
 /// The largest whole number that every reader of JSON reads alike (RFC 7493 section 2.2), and with a minus the smallest.
 pub const INTEGER_MAX: i64 = (1 << 53) - 1;
+
+/// Longest part of a name that an error or a refusal quotes.
+const QUOTED_CHARACTERS_MAX: usize = 64;
 
 /// A body that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,8 +137,7 @@ pub fn read(body: &[u8], arguments: &ArgumentNames<'_>) -> Result<Body, BodyErro
     read::read(text, arguments)
 }
 
-/// A name as the most careless reader of JSON compares it: without case.
-fn folded(name: &str) -> String {
-    // Three times, because one step of Unicode's case mapping can lead to a letter with a case of its own: ẞ, ß, SS.
-    name.to_lowercase().to_uppercase().to_lowercase()
+/// As much of a name as an error quotes.
+fn quoted(name: &str) -> String {
+    name.chars().take(QUOTED_CHARACTERS_MAX).collect()
 }

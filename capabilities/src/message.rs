@@ -22,6 +22,9 @@ pub const QUERY_FACT_BYTES_MAX: usize = 1024;
 /// Most `arg(name, value)` facts of one item of a body.
 pub const ARGUMENTS_MAX: usize = 64;
 
+/// Most bytes of an argument's name: of the member's own, or of the JSON Pointer to it.
+pub const ARGUMENT_NAME_BYTES_MAX: usize = 512;
+
 /// Most items of one body (a JSON-RPC batch). Each is an evaluation of its own.
 pub const ITEMS_MAX: usize = 64;
 
@@ -188,7 +191,7 @@ pub struct BodyItem {
     /// The scalar members of the parameters by name, nested ones by JSON Pointer (see [`json_rpc`](crate::json_rpc)).
     /// Those that no caveat reads may be left out.
     pub args: Vec<(String, ArgValue)>,
-    /// A member of the parameters whose value is no fact, such as a fraction: its name. A caveat that speaks of every
+    /// A member of the parameters that is no fact, for its value, such as a fraction, or for its long name: its name. A caveat that speaks of every
     /// argument cannot be decided on such an item.
     pub unstated: Option<String>,
 }
@@ -202,8 +205,9 @@ impl BodyItem {
         if self.tool.as_deref().is_some_and(long) {
             return Some("tool");
         }
-        let long_argument =
-            |(name, value): &(String, ArgValue)| long(name) || matches!(value, ArgValue::Text(text) if long(text));
+        let long_argument = |(name, value): &(String, ArgValue)| {
+            name.len() > ARGUMENT_NAME_BYTES_MAX || matches!(value, ArgValue::Text(text) if long(text))
+        };
         (self.args.len() > ARGUMENTS_MAX || self.args.iter().any(long_argument)).then_some("list of arguments")
     }
 }

@@ -84,6 +84,41 @@ def test_law_5_garbage_costs_less_than_a_token(gate, token):
         assert spent(value) < 3 * honest + 0.3, value[:10]
 
 
+def below(name, items, shape):
+    """The longest body that is read: values below one name that is half of it."""
+    head = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"table":"orders",'
+    open_, close = shape
+    return f'{head}"{name}":{open_}{items}{close}}}}}}}'.encode()
+
+
+HALF = 512 * 1024
+HARD_BODIES = {
+    "members below a name of escapes": below("~" * HALF, ",".join(f'"{i:x}":0' for i in range(50_000)), "{}"),
+    "elements below a long name": below("k" * HALF, "0," * 240_000 + "0", "[]"),
+    "empty lists below a long name": below("k" * HALF, "[]," * 160_000 + "[]", "[]"),
+    "members that differ late": below("k", ",".join(f'"{"k" * 1000}{i:x}":0' for i in range(900)), "{}"),
+    "members of letters with two cases": below("k", ",".join(f'"{chr(0x1E9E)}{i:x}":0' for i in range(60_000)), "{}"),
+}
+READERS = {"--arg": ("--arg", "table=orders"), "every argument": ("--check", 'check all arg($n, $v), $n !== "admin"')}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", HARD_BODIES)
+def test_law_5_reading_a_body_costs_what_its_length_does(gate, token, reader, name):
+    """Whoever holds a token can narrow it so that bodies are read. A name was built for each value of a body, so half a
+    megabyte of name above a hundred thousand values took seconds, in which the worker did nothing else."""
+    body = HARD_BODIES[name]
+    assert HALF < len(body) <= 2 * HALF
+    narrow = gate.attenuate(token, *READERS[reader])
+    fields = [("Content-Type", "application/json")]
+    before = cpu(gate)
+    with gate.wire(timeout=60) as wire:
+        wire.send(request("POST", "/orders/rpc", token=narrow, fields=fields, body=body))
+        answer = wire.answer()
+    assert answer.status in (200, 403), answer.body
+    assert cpu(gate) - before < 1.5, "seconds, where a body of zeros takes milliseconds"
+
+
 def spin(until):
     while time.time() < until:
         pass

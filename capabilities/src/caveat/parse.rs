@@ -2,7 +2,7 @@
 
 use super::{Caveat, Cidr, PathPattern, when};
 use crate::json_rpc::INTEGER_MAX;
-use crate::message::ArgValue;
+use crate::message::{ARGUMENT_NAME_BYTES_MAX, ArgValue};
 use crate::resource::Operation;
 
 /// Why a flag's value is not a caveat.
@@ -189,6 +189,13 @@ impl Caveat {
         let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             return Err(refuse("arg", text, "write it as name=value"));
         };
+        if name.len() > ARGUMENT_NAME_BYTES_MAX {
+            return Err(refuse(
+                "arg",
+                text,
+                "the name is longer than that of any argument that caveats are decided on",
+            ));
+        }
         let value = match value {
             "true" => ArgValue::Bool(true),
             "false" => ArgValue::Bool(false),
@@ -320,6 +327,8 @@ mod tests {
         assert_eq!(arg("t"), None);
         assert_eq!(arg("n=9007199254740991"), Some(ArgValue::Integer(9_007_199_254_740_991)));
         assert_eq!(arg("n=9007199254740992"), None);
+        assert_eq!(arg(&format!("{}=1", "n".repeat(ARGUMENT_NAME_BYTES_MAX))), Some(ArgValue::Integer(1)));
+        assert_eq!(arg(&format!("{}=1", "n".repeat(ARGUMENT_NAME_BYTES_MAX + 1))), None);
         assert!(Caveat::grpc(&["shop.Orders/Get/x"]).is_err());
     }
 

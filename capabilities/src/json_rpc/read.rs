@@ -4,27 +4,23 @@
 //! notes what the facts are made of. It looks at every member at every level, known or not.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use super::{Body, BodyError, Call, DEPTH_MAX, INTEGER_MAX, Id, folded};
+use super::place::{ARGUMENTS, ArgumentName, Name, Names, Pointer};
+use super::{Body, BodyError, Call, DEPTH_MAX, INTEGER_MAX, Id, quoted};
 use crate::language::ArgumentNames;
 use crate::message::{ARGUMENTS_MAX, ArgValue, BodyItem, ITEMS_MAX, TEXT_BYTES_MAX};
 
 /// The method that calls a tool.
 const TOOLS_CALL: &str = "tools/call";
-/// Where in `params` it has the tool's arguments.
-const ARGUMENTS: &str = "/arguments";
 /// Where a call says which version of its protocol it speaks.
 const PROTOCOL_VERSION: &str = "/_meta/io.modelcontextprotocol~1protocolVersion";
-/// Longest part of a name that an error or a refusal quotes.
-const QUOTED_CHARACTERS_MAX: usize = 64;
 
 pub(super) fn read(text: &str, arguments: &ArgumentNames<'_>) -> Result<Body, BodyError> {
     let mut reader =
-        Reader { arguments, body: Body::default(), call: Found::default(), path: String::new(), error: None };
+        Reader { arguments, body: Body::default(), call: Found::default(), pointer: Pointer::default(), error: None };
     let mut json = serde_json::Deserializer::from_str(text);
     let read = Document { reader: &mut reader }.deserialize(&mut json).and_then(|()| json.end());
     match (reader.error, read) {
@@ -43,17 +39,13 @@ fn not_json(error: &serde_json::Error) -> BodyError {
     BodyError::NotJson { what, line, column }
 }
 
-fn quoted(name: &str) -> String {
-    name.chars().take(QUOTED_CHARACTERS_MAX).collect()
-}
-
 struct Reader<'a> {
     arguments: &'a ArgumentNames<'a>,
     body: Body,
     /// The call that is being read.
     call: Found,
     /// Where in its `params` the value stands that is being read.
-    path: String,
+    pointer: Pointer,
     /// Why reading ended: serde's errors are only texts.
     error: Option<BodyError>,
 }
@@ -66,6 +58,18 @@ impl Reader<'_> {
 
     fn text<E: serde::de::Error>(&mut self, text: &str) -> Result<(), E> {
         if text.as_bytes().contains(&0) { Err(self.fail(BodyError::Null)) } else { Ok(()) }
+    }
+
+    /// The next name of an object.
+    fn name<'de, A: MapAccess<'de>>(
+        &mut self,
+        map: &mut A,
+        names: &mut Names<'de>,
+    ) -> Result<Option<Cow<'de, str>>, A::Error> {
+        let Some(Name(name)) = map.next_key()? else { return Ok(None) };
+        self.text(&name)?;
+        names.add(name.clone()).map_err(|error| self.fail(error))?;
+        Ok(Some(name))
     }
 }
 
@@ -152,24 +156,23 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
         }
         let mut names = Names::default();
         reader.call = Found::default();
-        while let Some(name) = map.next_key::<String>()? {
-            names.add(&name, reader)?;
+        while let Some(name) = reader.name(&mut map, &mut names)? {
             match &*name {
                 "jsonrpc" => {
                     let version = map.next_value_seed(Scalar { reader })?;
-                    if version != Value::Text("2.0".to_owned()) {
+                    if version != Value::Text(Cow::Borrowed("2.0")) {
                         return Err(reader.fail(BodyError::Member("`jsonrpc` is not \"2.0\"")));
                     }
                     reader.call.is_2_0 = true;
                 }
                 "method" => match map.next_value_seed(Scalar { reader })? {
                     // The empty name is what a response goes by.
-                    Value::Text(method) if !method.is_empty() => reader.call.method = Some(method),
+                    Value::Text(method) if !method.is_empty() => reader.call.method = Some(method.into_owned()),
                     _ => return Err(reader.fail(BodyError::Member("`method` is no text, or an empty one"))),
                 },
                 "id" => {
                     reader.call.id = Some(match map.next_value_seed(Scalar { reader })? {
-                        Value::Text(text) => Id::Text(text),
+                        Value::Text(text) => Id::Text(text.into_owned()),
                         Value::Integer(number) => Id::Integer(number),
                         Value::Null => Id::Null,
                         _ => return Err(reader.fail(BodyError::Member("`id` is neither a text nor a whole number"))),
@@ -254,38 +257,20 @@ impl Found {
     }
 }
 
-/// The names of one object.
-#[derive(Default)]
-struct Names {
-    /// As they are, by what a reader takes them for that does not look at case.
-    folded: HashMap<String, String>,
-}
-
-impl Names {
-    fn add<E: serde::de::Error>(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<(), E> {
-        reader.text(name)?;
-        match self.folded.insert(folded(name), name.to_owned()) {
-            None => Ok(()),
-            Some(same) if same == name => Err(reader.fail(BodyError::Duplicate(quoted(name)))),
-            Some(_) => Err(reader.fail(BodyError::CaseVariant(quoted(name)))),
-        }
-    }
-}
-
 /// A value without members.
 #[derive(Debug, PartialEq)]
-enum Value {
+enum Value<'v> {
     Null,
     Bool(bool),
     Integer(i64),
     /// Not a whole number that every reader reads alike.
     Number,
-    Text(String),
+    Text(Cow<'v, str>),
     /// An empty object or list.
     Composite,
 }
 
-fn whole(number: i64) -> Value {
+fn whole(number: i64) -> Value<'static> {
     if (-INTEGER_MAX..=INTEGER_MAX).contains(&number) { Value::Integer(number) } else { Value::Number }
 }
 
@@ -297,41 +282,41 @@ struct Scalar<'r, 'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Scalar<'_, '_> {
-    type Value = Value;
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    type Value = Value<'static>;
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value<'static>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Scalar<'_, '_> {
-    type Value = Value;
+    type Value = Value<'static>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a scalar")
     }
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E>(self) -> Result<Value<'static>, E> {
         Ok(Value::Null)
     }
-    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+    fn visit_bool<E>(self, truth: bool) -> Result<Value<'static>, E> {
         Ok(Value::Bool(truth))
     }
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, number: i64) -> Result<Value<'static>, E> {
         Ok(whole(number))
     }
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, number: u64) -> Result<Value<'static>, E> {
         Ok(i64::try_from(number).map_or(Value::Number, whole))
     }
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<Value<'static>, E> {
         Ok(Value::Number)
     }
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value<'static>, E> {
         self.reader.text(text)?;
-        Ok(Value::Text(text.to_owned()))
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
     }
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Value<'static>, A::Error> {
         Err(self.reader.fail(COMPOSITE))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value<'static>, A::Error> {
         Err(self.reader.fail(COMPOSITE))
     }
 }
@@ -371,79 +356,59 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// A scalar, or something empty.
-    fn value<E: serde::de::Error>(self, value: Value) -> Result<(), E> {
+    fn value<E: serde::de::Error>(self, value: Value<'_>) -> Result<(), E> {
         match self.place {
             Place::Elsewhere => return Ok(()),
             Place::Root if matches!(value, Value::Null | Value::Composite) => return Ok(()),
             Place::Root => return Err(self.reader.fail(BodyError::Member("`params` is neither an object nor a list"))),
             Place::Member | Place::Element => {}
         }
-        let Reader { arguments: names, call, path, .. } = self.reader;
-        if let (Value::Text(text), Place::Member) = (&value, self.place) {
-            match &**path {
-                "/name" => call.name = Some(text.clone()),
-                "/uri" => call.uri = Some(text.clone()),
-                PROTOCOL_VERSION => call.protocol_version = Some(text.clone()),
-                _ => {}
+        let Reader { arguments: names, call, pointer, .. } = self.reader;
+        let is_member = self.place == Place::Member;
+        if let (Value::Text(text), true) = (&value, is_member) {
+            let named =
+                [("/name", &mut call.name), ("/uri", &mut call.uri), (PROTOCOL_VERSION, &mut call.protocol_version)];
+            if let Some((_, place)) = named.into_iter().find(|(at, _)| pointer.is(at)) {
+                *place = Some(text.as_ref().to_owned());
             }
         }
-        if path == ARGUMENTS && !matches!(value, Value::Null | Value::Composite) {
+        if pointer.is(ARGUMENTS) && !matches!(value, Value::Null | Value::Composite) {
             call.has_odd_arguments = true;
         }
         if names.is_empty() {
             return Ok(());
         }
-        let fact = match value {
-            Value::Text(text) if text.len() <= TEXT_BYTES_MAX => Some(ArgValue::Text(text)),
-            Value::Integer(number) => Some(ArgValue::Integer(number)),
-            Value::Bool(truth) => Some(ArgValue::Bool(truth)),
-            Value::Null | Value::Number | Value::Text(_) | Value::Composite => None,
-        };
-        let is_member_of = |level| self.place == Place::Member && self.level == level;
-        if let Some(of_tool) = path.strip_prefix(ARGUMENTS).filter(|rest| rest.starts_with('/')) {
-            call.of_tool.add(name_of(of_tool, is_member_of(2)), names, fact.clone());
+        if let Some(name) = pointer.tool_argument(is_member && self.level == 2) {
+            call.of_tool.add(name, names, &value);
         }
-        call.of_params.add(name_of(path, is_member_of(1)), names, fact);
+        call.of_params.add(pointer.argument(is_member && self.level == 1), names, &value);
         Ok(())
     }
 }
 
 impl Arguments {
-    fn add(&mut self, name: Cow<'_, str>, names: &ArgumentNames<'_>, value: Option<ArgValue>) {
-        if !names.contains(&name) {
-            return;
-        }
-        match value {
-            // One more than there may be is enough to refuse the call.
-            Some(value) if name.len() <= TEXT_BYTES_MAX && self.stated.len() <= ARGUMENTS_MAX => {
-                self.stated.push((name.into_owned(), value));
-            }
-            Some(_) if name.len() <= TEXT_BYTES_MAX => {}
-            _ => _ = self.unstated.get_or_insert_with(|| quoted(&name)),
+    fn add(&mut self, name: ArgumentName<'_>, names: &ArgumentNames<'_>, value: &Value<'_>) {
+        let name = match name {
+            ArgumentName::Whole(name) if names.contains(&name) => name,
+            ArgumentName::Whole(_) => return,
+            // It is there, for a caveat that speaks of every argument. One that names it asks for a fact that there is not.
+            ArgumentName::TooLong(start) if names.are_all() => return self.not_stated(start),
+            ArgumentName::TooLong(_) => return,
+        };
+        let fact = match value {
+            Value::Text(text) if text.len() <= TEXT_BYTES_MAX => ArgValue::Text(text.as_ref().to_owned()),
+            Value::Integer(number) => ArgValue::Integer(*number),
+            Value::Bool(truth) => ArgValue::Bool(*truth),
+            Value::Null | Value::Number | Value::Text(_) | Value::Composite => return self.not_stated(&name),
+        };
+        // One more than there may be is enough to refuse the call.
+        if self.stated.len() <= ARGUMENTS_MAX {
+            self.stated.push((name.into_owned(), fact));
         }
     }
-}
 
-/// The name of an argument at this pointer, which is or is not a member of the parameters themselves. What is further down
-/// is not copied, nor looked through: its pointer may be most of the body, and a body may have as many values there.
-fn name_of(pointer: &str, is_direct: bool) -> Cow<'_, str> {
-    match pointer.get(1..).filter(|token| is_direct && !token.starts_with("~1")) {
-        // The last slash first, or `~01` would become one.
-        Some(token) if token.contains('~') => Cow::Owned(token.replace("~1", "/").replace("~0", "~")),
-        Some(token) => Cow::Borrowed(token),
-        None => Cow::Borrowed(pointer),
-    }
-}
-
-/// Adds a member's name to a pointer (RFC 6901 section 3).
-fn push_token(path: &mut String, name: &str) {
-    path.push('/');
-    for character in name.chars() {
-        match character {
-            '~' => path.push_str("~0"),
-            '/' => path.push_str("~1"),
-            other => path.push(other),
-        }
+    fn not_stated(&mut self, name: &str) {
+        self.unstated.get_or_insert_with(|| quoted(name));
     }
 }
 
@@ -464,34 +429,33 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         self.enter()?;
         let mut names = Names::default();
-        let here = self.reader.path.len();
+        let here = self.reader.pointer.end();
         let mut is_empty = true;
-        while let Some(name) = map.next_key::<String>()? {
+        while let Some(name) = self.reader.name(&mut map, &mut names)? {
             is_empty = false;
-            names.add(&name, self.reader)?;
-            push_token(&mut self.reader.path, &name);
+            self.reader.pointer.enter(&name);
             map.next_value_seed(self.below(Place::Member))?;
-            self.reader.path.truncate(here);
+            self.reader.pointer.return_to(here);
         }
         if is_empty { self.value(Value::Composite) } else { Ok(()) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
         self.enter()?;
-        if self.place == Place::Member && self.reader.path == ARGUMENTS {
+        if self.place == Place::Member && self.reader.pointer.is(ARGUMENTS) {
             self.reader.call.has_odd_arguments = true;
         }
-        let here = self.reader.path.len();
+        let here = self.reader.pointer.end();
         let mut number = 0_usize;
         loop {
-            push_token(&mut self.reader.path, &number.to_string());
-            if elements.next_element_seed(self.below(Place::Element))?.is_none() {
+            self.reader.pointer.enter_element(number);
+            let element = elements.next_element_seed(self.below(Place::Element))?;
+            self.reader.pointer.return_to(here);
+            if element.is_none() {
                 break;
             }
             number += 1;
-            self.reader.path.truncate(here);
         }
-        self.reader.path.truncate(here);
         if number == 0 { self.value(Value::Composite) } else { Ok(()) }
     }
 
@@ -512,6 +476,6 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
         self.reader.text(text)?;
-        self.value(Value::Text(text.to_owned()))
+        self.value(Value::Text(Cow::Borrowed(text)))
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::message::{ARGUMENTS_MAX, ArgValue, TEXT_BYTES_MAX};
+use crate::message::{ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, ArgValue, TEXT_BYTES_MAX};
 
 fn read_all(text: &str) -> Result<Body, BodyError> {
     read(text.as_bytes(), &ArgumentNames::any())
@@ -99,6 +99,42 @@ fn what_no_fact_can_say_is_remembered_to_be_there() {
     assert_eq!(one(&call(&format!(r#"{{"x":"{long}"}}"#))).unstated.as_deref(), Some("x"));
     assert_eq!(one(&call(&format!(r#"{{"x":"{}"}}"#, &long[1..]))).unstated, None);
     assert_eq!(args(&call(r#"{"x":9007199254740991}"#)), pairs(&[("x", ArgValue::Integer(INTEGER_MAX))]));
+}
+
+/// What is called by too long a name is no fact, but it is there: for a caveat that speaks of every argument, as values are
+/// that are no facts.
+#[test]
+fn a_name_that_is_too_long_is_no_fact_and_is_not_overlooked() {
+    let longest = "k".repeat(ARGUMENT_NAME_BYTES_MAX);
+    let item = one(&call(&format!(r#"{{"{longest}":1}}"#)));
+    assert_eq!((item.args, item.unstated), (pairs(&[(&longest, ArgValue::Integer(1))]), None));
+    for below in ["1", "\"a\"", "true", "[1,2]", "{\"x\":{\"y\":1}}", "[]", "null"] {
+        for name in [format!("{longest}k"), "~".repeat(100_000), "k/~é".repeat(100_000)] {
+            let item = one(&call(&format!(r#"{{"a":"b","{name}":{below}}}"#)));
+            assert_eq!(item.args, pairs(&[("a", text("b"))]), "{below}");
+            let quoted = item.unstated.expect("it is there");
+            assert!(quoted.chars().count() <= 64 && quoted.starts_with(&format!("/{}", &name[..1])), "{quoted}");
+            let other = one(&format!(r#"{{"jsonrpc":"2.0","method":"m","params":{{"a":"b","{name}":{below}}}}}"#));
+            assert_eq!((other.args, other.unstated.is_some()), (pairs(&[("a", text("b"))]), true), "{below}");
+        }
+    }
+    let beside = one(&call(&format!(r#"{{"{longest}k":{{"x":1}},"x":{{"y":2}}}}"#)));
+    assert_eq!(beside.args, pairs(&[("/x/y", ArgValue::Integer(2))]), "what comes after is called as ever");
+    assert!(beside.excess().is_none());
+    let name = format!("{longest}k");
+    let too_long = BodyItem { args: pairs(&[(&name, ArgValue::Integer(1))]), ..BodyItem::default() };
+    assert_eq!(too_long.excess(), Some("list of arguments"), "nor may anybody else state it");
+}
+
+/// Members below one long name, each of them asked for by no caveat. Reading them may take a time that grows with the body
+/// alone: what is kept while reading is bounded (`place`), and what is kept of it is what was asked for.
+#[test]
+fn a_body_of_the_longest_size_is_read_below_the_longest_name() {
+    let members: Vec<String> = (0..50_000).map(|number| format!("\"{number:x}\":0")).collect();
+    let body = call(&format!(r#"{{"table":"orders","{}":{{{}}}}}"#, "~".repeat(512 * 1024), members.join(",")));
+    let read = read(body.as_bytes(), &ArgumentNames::any()).expect("JSON-RPC");
+    assert_eq!(read.items[0].args, pairs(&[("table", text("orders"))]));
+    assert!(read.items[0].unstated.as_deref().is_some_and(|name| name.starts_with("/~0~0") && name.len() == 64));
 }
 
 #[test]

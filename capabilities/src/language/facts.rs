@@ -4,7 +4,7 @@
 //! itself, a right to one thing would pass for a message to another; so all names of this table, `right` outside
 //! its one form, and whatever begins with `postern_` are reserved, in the authority block too.
 
-use crate::message::{ARGUMENTS_MAX, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX, TEXT_BYTES_MAX};
+use crate::message::{ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX, TEXT_BYTES_MAX};
 
 /// The rights: in the authority block as `right(string, string)`, and nowhere else.
 pub(crate) const RIGHT: &str = "right";
@@ -68,7 +68,7 @@ const TABLE: &[Row] = &[
     Row { fact: MessageFact::Rpc,         name: "rpc",          count_max: 1, bytes_max: TEXT },
     Row { fact: MessageFact::Tool,        name: "tool",         count_max: 1, bytes_max: TEXT },
     Row { fact: MessageFact::Arg,         name: "arg",          count_max: ARGUMENTS_MAX,
-          bytes_max: &[TEXT_BYTES_MAX, TEXT_BYTES_MAX] },
+          bytes_max: &[ARGUMENT_NAME_BYTES_MAX, TEXT_BYTES_MAX] },
     Row { fact: MessageFact::Grpc,        name: "grpc",         count_max: 1,
           bytes_max: &[TEXT_BYTES_MAX, TEXT_BYTES_MAX] },
     Row { fact: MessageFact::Backend,     name: "backend",      count_max: 1, bytes_max: TEXT },

@@ -133,6 +133,11 @@ impl ArgumentNames<'_> {
         !self.any && self.named.is_empty()
     }
 
+    /// Whether every argument is read.
+    pub fn are_all(&self) -> bool {
+        self.any
+    }
+
     /// Whether the argument of this name is read.
     pub fn contains(&self, name: &str) -> bool {
         self.any || self.named.binary_search(&name).is_ok()

@@ -195,7 +195,8 @@ mod tests {
     use super::super::evaluate;
     use super::super::testing::{message, plan};
     use crate::message::{
-        ARGUMENTS_MAX, ArgValue, BodyItem, Message, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX, TEXT_BYTES_MAX,
+        ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, ArgValue, BodyItem, Message, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX,
+        TEXT_BYTES_MAX,
     };
 
     /// The price of a token, and the steps that the hardest message takes.
@@ -203,7 +204,8 @@ mod tests {
         let text = "a".repeat(TEXT_BYTES_MAX);
         let parameter = &text[..QUERY_FACT_BYTES_MAX];
         let query = vec![(Cow::Borrowed(parameter), Cow::Borrowed(parameter)); QUERY_FACTS_MAX];
-        let args = vec![(text.clone(), ArgValue::Text(text.clone())); ARGUMENTS_MAX];
+        let name = text[..ARGUMENT_NAME_BYTES_MAX].to_owned();
+        let args = vec![(name, ArgValue::Text(text.clone())); ARGUMENTS_MAX];
         let items = [BodyItem { rpc: text.clone(), tool: Some(text.clone()), args, unstated: None }];
         let hardest = Message { path: &text, host: &text, items: &items, ..message() };
         let plan = plan(authority);

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use postern_capabilities::message::{ARGUMENTS_MAX, ArgValue, BodyItem, Message, QUERY_FACTS_MAX, Scheme};
+use postern_capabilities::message::{
+    ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, ArgValue, BodyItem, Message, QUERY_FACTS_MAX, Scheme,
+};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -305,7 +307,7 @@ pub(crate) fn maximal(text: &'static str, parameter: &'static str) -> Owned {
     let item = BodyItem {
         rpc: text.to_owned(),
         tool: Some(text.to_owned()),
-        args: vec![(text.to_owned(), ArgValue::Text(text.to_owned())); ARGUMENTS_MAX],
+        args: vec![(text[..ARGUMENT_NAME_BYTES_MAX].to_owned(), ArgValue::Text(text.to_owned())); ARGUMENTS_MAX],
         unstated: None,
     };
     Owned {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use postern_capabilities::json_rpc::{self, Body, Id};
 use postern_capabilities::language::ArgumentNames;
-use postern_capabilities::message::{ARGUMENTS_MAX, ArgValue, BodyItem, ITEMS_MAX, TEXT_BYTES_MAX};
+use postern_capabilities::message::{
+    ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, ArgValue, BodyItem, ITEMS_MAX, TEXT_BYTES_MAX,
+};
 use serde_json::Value;
 
 /// A body of JSON-RPC calls.
@@ -78,7 +80,7 @@ fn same_arguments(item: &BodyItem, parameters: &Value) {
             scalar => {
                 assert_eq!(parameters.pointer(&pointer), Some(scalar), "the pointer leads elsewhere");
                 let name = name.unwrap_or(pointer);
-                match fact(scalar).filter(|_| name.len() <= TEXT_BYTES_MAX) {
+                match fact(scalar).filter(|_| name.len() <= ARGUMENT_NAME_BYTES_MAX) {
                     Some(fact) => assert_eq!(stated.insert(name, fact), None, "two arguments have one name"),
                     None => has_unstated = true,
                 }
