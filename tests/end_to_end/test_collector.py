@@ -156,7 +156,8 @@ def test_traces_are_turned_off_and_on(service):
     with Collector() as collector, Gate({"orders": service}, tables=QUIET) as gate:
         token = gate.mint("orders")
         gate.get("/orders/untraced", token)
-        assert service.requests[-1].value("traceparent").endswith("-00")
+        # Who records nothing does not decide for others.
+        assert service.requests[-1].value("traceparent").endswith("-01")
         assert "telemetry is new" in reload(gate, service, {"otlp": collector.url})
         gate.get("/orders/traced", token)
         assert service.requests[-1].value("traceparent").endswith("-01")
@@ -164,7 +165,8 @@ def test_traces_are_turned_off_and_on(service):
         assert "telemetry is gone" in reload(gate, service)
         collector.wait("postern", 2)
         gate.get("/orders/untraced", token)
-        assert service.requests[-1].value("traceparent").endswith("-00")
+        # Who records nothing does not decide for others.
+        assert service.requests[-1].value("traceparent").endswith("-01")
         assert "telemetry is new" in reload(gate, service, {"otlp": collector.url, "sample": 0.0})
         gate.get("/orders/unsampled", token)
         assert service.requests[-1].value("traceparent").endswith("-00")

@@ -41,6 +41,7 @@ use self::resource::Resource;
 use self::switch::Switch;
 use self::ticket::Ticket;
 use self::tools::ToolFilter;
+use self::trace::Tracing;
 use crate::config::AuthorizationUse;
 use crate::head::{Framing, Head, Known};
 use crate::lease::{Lease, Terms};
@@ -195,7 +196,7 @@ pub fn receive(
     let carried = forward::token::choose(worker, resource, presented, &capability, permit.message())?;
     let carried = carried.as_ref();
     let terms = Terms::of(&capability, permit.message());
-    let recording = ticket.recording.as_deref();
+    let tracing = Tracing::of(&worker.telemetry, ticket.recording.as_deref());
     let bytes_max = view.limits.rpc_answer_bytes_max;
     let filters = resource.filter_tools.then(|| ToolFilter::of(&capability, permit.message(), is_said, bytes_max));
     let filter = filters.flatten().map(Rc::new);
@@ -206,7 +207,7 @@ pub fn receive(
         carried,
         full_path: &full_path,
         trusted,
-        recording,
+        tracing,
         framing,
         was_read: body.is_some(),
         is_filtered: filter.is_some(),

@@ -158,10 +158,35 @@ pub(super) fn parse(value: &[u8]) -> Option<Parent<'_>> {
 /// What stands before the trace id in the line that [`write`] writes.
 pub(super) const LINE_START: &[u8] = b"traceparent: 00-";
 
-/// Writes this hop's `traceparent`.
-pub(super) fn write(out: &mut Vec<u8>, parent: Option<Parent<'_>>, ids: &TraceIds, recording: Option<&Recording>) {
+/// What the gateway does about the trace of a message.
+#[derive(Clone, Copy)]
+pub enum Tracing<'a> {
+    /// It records the message.
+    Recorded(&'a Recording),
+    /// It records some messages, and not this one.
+    NotSampled,
+    /// It records nothing, and has no say in whether others do.
+    Off,
+}
+
+impl<'a> Tracing<'a> {
+    pub(super) fn of(telemetry: &WorkerTelemetry, recording: Option<&'a Recording>) -> Self {
+        match recording {
+            Some(recording) => Self::Recorded(recording),
+            None if telemetry.traces() => Self::NotSampled,
+            None => Self::Off,
+        }
+    }
+}
+
+/// Writes the `traceparent` that goes up.
+///
+/// Where the gateway records nothing, a caller's passes as it came: a span of the gateway's own, which nobody exports, would
+/// be a hole in the trace. A trace that begins here is then one that services may record, since "not sampled" would turn off
+/// what they do by themselves.
+pub(super) fn write(out: &mut Vec<u8>, parent: Option<Parent<'_>>, ids: &TraceIds, tracing: Tracing<'_>) {
     out.extend_from_slice(LINE_START);
-    if let Some(recording) = recording {
+    if let Tracing::Recorded(recording) = tracing {
         out.extend_from_slice(&recording.trace_id_digits());
         out.push(b'-');
         hex(out, recording.client);
@@ -181,9 +206,13 @@ pub(super) fn write(out: &mut Vec<u8>, parent: Option<Parent<'_>>, ids: &TraceId
         }
     }
     out.push(b'-');
-    hex(out, ids.next());
+    let is_off = matches!(tracing, Tracing::Off);
+    match &parent {
+        Some(parent) if is_off => out.extend_from_slice(parent.span_id),
+        _ => hex(out, ids.next()),
+    }
     out.push(b'-');
-    out.extend_from_slice(parent.map_or(b"00", |parent| parent.flags));
+    out.extend_from_slice(parent.map_or(if is_off { b"01" } else { b"00" }, |parent| parent.flags));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -199,16 +228,22 @@ mod tests {
 
     fn written(incoming: Option<&[u8]>) -> String {
         let mut out = Vec::new();
-        write(&mut out, incoming.and_then(parse), &TraceIds::new(7), None);
+        write(&mut out, incoming.and_then(parse), &TraceIds::new(7), Tracing::Off);
         String::from_utf8(out).expect("the field is ASCII")
     }
 
     #[test]
-    fn a_valid_parent_keeps_its_trace_and_flags() {
-        let line = written(Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-        assert!(line.starts_with("traceparent: 00-0af7651916cd43dd8448eb211c80319c-"), "{line}");
-        assert!(line.ends_with("-01\r\n"), "{line}");
-        assert!(!line.contains("b7ad6b7169203331"), "the span is this hop's own: {line}");
+    fn what_is_not_recorded_here_passes_as_it_came() {
+        let line = written(Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"));
+        assert_eq!(line, "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00\r\n");
+    }
+
+    #[test]
+    fn services_may_record_what_begins_here_unless_the_gateway_decided_against_it() {
+        assert!(written(None).ends_with("-01\r\n"));
+        let mut out = Vec::new();
+        write(&mut out, None, &TraceIds::new(7), Tracing::NotSampled);
+        assert!(out.ends_with(b"-00\r\n"));
     }
 
     #[test]

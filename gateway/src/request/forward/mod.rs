@@ -17,7 +17,7 @@ use self::token::Carried;
 use super::Presented;
 use super::resource::Resource;
 use super::switch::Switch;
-use super::trace::{self, Recording};
+use super::trace::{self, Tracing};
 use crate::head::{Framing, Head, Known, Version};
 
 pub use super::trace::TraceIds;
@@ -61,8 +61,8 @@ pub struct Inputs<'a> {
     pub full_path: &'a str,
     /// Whether the sender is a trusted proxy, whose word on earlier hops is passed on.
     pub trusted: bool,
-    /// The message's place in a trace, where it is recorded.
-    pub recording: Option<&'a Recording>,
+    /// The message's place in a trace.
+    pub tracing: Tracing<'a>,
     /// How the body is framed on its way up.
     pub framing: Framing,
     /// Whether the body was read before the message was decided, so that nothing is left of how it came.
@@ -132,7 +132,7 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
     }
     provenance(out, inputs, message);
     *trace_id_at = out.len() + trace::LINE_START.len();
-    trace::write(out, trace, ids, inputs.recording);
+    trace::write(out, trace, ids, inputs.tracing);
     out.extend_from_slice(b"\r\n");
 }
 
