@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from harness.backend import Recorder, answer
-from harness.gate import Gate, Process
+from harness.gate import Gate, Process, postern
 from harness.h2wire import H2Wire, pseudo
 from harness.ports import is_open, until
 from harness.wire import request
@@ -50,8 +50,9 @@ def test_a_drain_ends_idle_connections_finishes_the_others_and_says_that_nothing
             assert gate.admin("GET", "/health/live").status == 200
             assert idle.sock.recv(1) == b"", "an idle connection ends at once"
             until(lambda: not is_open(gate.port), "new connections are still taken")
-            # Administration goes on: a capability can be revoked for as long as anything is open.
-            gate.revoke(gate.mint("orders"))
+            # Administration goes on, and is found: a capability can be revoked for as long as anything is open.
+            revoked = postern("revoke", "-", state=gate.state, stdin=gate.mint("orders")).ok()
+            assert "in force at the gateway now" in revoked.out
             service.release.set()
             reply = busy.answer()
             assert reply.status == 200 and reply.value("connection") == "close"

@@ -3,11 +3,12 @@
 import base64
 import json
 import re
+import socket
 
 import pytest
 
-from harness.backend import Recorder
-from harness.gate import Gate
+from harness.backend import Recorder, answer
+from harness.gate import Gate, postern
 from harness.wire import Closed, request
 
 
@@ -167,3 +168,23 @@ def test_law_8_an_answer_that_hands_out_a_token_is_not_cached(gate):
     body = js.dumps({"operations": ["GET"]}).encode()
     answer = gate.admin("POST", "/capabilities/orders", token=gate.admin_token, body=body, fields=[("Content-Type", "application/json")])
     assert answer.status in (200, 201) and "no-store" in (answer.value("cache-control") or "")
+
+
+def test_no_stranger_on_the_usual_port_is_shown_the_capability_for_administration():
+    """Where a gateway has not noted its address, as while it starts, whoever listens on the usual port is not asked."""
+    with socket.create_server(("127.0.0.1", 7401)) as stranger, Recorder() as service, Gate({"orders": service}) as gate:
+        stranger.setblocking(False)
+        token = gate.mint("orders")
+        (gate.state / "admin.address").unlink()
+        for command in (["revoke", "-"], ["keys", "list"], ["log"], ["status", "--once"]):
+            ended = postern(*command, state=gate.state, stdin=token)
+            assert ended.code == 3 and "--admin" in ended.err, ended
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
+
+
+def test_what_answers_to_a_revocation_has_to_be_a_gateway():
+    with Recorder(lambda _: answer(body=b'{"revoked":[],"in_force":"now"}')) as stranger, Recorder() as service:
+        with Gate({"orders": service}) as gate:
+            ended = postern("revoke", "-", "--admin", stranger.url, state=gate.state, stdin=gate.mint("orders"))
+            assert ended.code == 3 and "is it a Postern gateway" in ended.err, ended

@@ -1,5 +1,6 @@
 //! Administration of a running gateway: where it is, with which capability, and what its answers mean.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::cli::StateArg;
 use crate::output::{self, plain};
 use crate::stop::Stop;
 
-/// Where administration is unless a gateway in this state folder says otherwise.
+/// Where administration is taken to be where no state folder is there to say.
 const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:7401";
 /// Where a running gateway notes its administration address, in the state folder.
 const ADDRESS_FILE: &str = "admin.address";
@@ -27,7 +28,7 @@ pub(crate) const AGENT: &str = concat!("postern/", env!("CARGO_PKG_VERSION"));
 /// How a command reaches the gateway.
 #[derive(Args, Clone, Default)]
 pub(crate) struct AdminArgs {
-    /// Administration of the running gateway [default: the one of this state folder, or http://127.0.0.1:7401]
+    /// Administration of the running gateway [default: the one of this state folder; without one http://127.0.0.1:7401]
     #[arg(long, value_name = "URL", help_heading = "Gateway", env = "POSTERN_ADMIN", global = true)]
     pub(crate) admin: Option<String>,
 
@@ -43,16 +44,18 @@ pub(crate) struct AdminArgs {
 impl AdminArgs {
     /// The gateway that these arguments mean; or the state folder itself, where no gateway runs on it.
     ///
-    /// Whether one runs is asked of the ledger's lock and not of a port: whoever listens on the usual port may be
-    /// another gateway, which is not to be shown this one's capability.
+    /// Whether one runs is asked of the ledger's lock, and where it is of what it has noted, never of the usual port:
+    /// whoever listens there may be anybody, who is not to be shown this gateway's capability.
     pub(crate) fn reach(&self, state: &StateArg) -> Result<Reach, Stop> {
-        if self.admin.is_none()
-            && let Ok(folder) = state.open()
-            && folder.has_root_key()
-            && !in_use(&folder.ledger_path())
-        {
-            return Ok(Reach::Folder(folder));
-        }
+        let url = match (&self.admin, state.open()) {
+            (Some(url), _) => url.clone(),
+            (None, Ok(folder)) if folder.has_root_key() => match noted_address(&folder) {
+                _ if !in_use(&folder.ledger_path()) => return Ok(Reach::Folder(folder)),
+                Some(noted) => noted,
+                None => return Err(Stop::failed(not_noted(&folder))),
+            },
+            (None, _) => ADMIN_URL_DEFAULT.to_owned(),
+        };
         let token = match &self.admin_token_file {
             Some(path) => read_secret_file(path).map_err(Stop::failed)?,
             None => state.open().and_then(|state| state.token(ADMIN_TOKEN)).map_err(|error| {
@@ -61,16 +64,17 @@ impl AdminArgs {
                 ))
             })?,
         };
-        let authorities = Authorities { option: "--admin-ca", file: self.admin_ca.as_deref() };
-        Ok(Reach::Gateway(AdminClient::new(&self.url(state), token, authorities)?))
+        let options = Options { url: "--admin", authorities: "--admin-ca" };
+        Ok(Reach::Gateway(AdminClient::new(url.trim(), token, self.admin_ca.as_deref(), options)?))
     }
+}
 
-    /// Its URL.
-    fn url(&self, state: &StateArg) -> String {
-        let noted = || std::fs::read_to_string(state.path().join(ADDRESS_FILE)).ok();
-        let url = self.admin.clone().or_else(noted).unwrap_or_else(|| ADMIN_URL_DEFAULT.to_owned());
-        url.trim().to_owned()
-    }
+fn not_noted(folder: &StateDir) -> String {
+    format!(
+        "a gateway, or another command, holds the state folder {} and has not noted where its administration is, as while it \
+         starts or ends; try again, or name the address with --admin",
+        folder.path().display()
+    )
 }
 
 /// Through what administration is done.
@@ -82,8 +86,9 @@ pub(crate) enum Reach {
 }
 
 /// Notes where administration is, for the commands that look for it.
-pub(crate) fn note_address(state: &StateDir, address: std::net::SocketAddr) {
+pub(crate) fn note_address(state: &StateDir, address: SocketAddr) {
     let path = state.path().join(ADDRESS_FILE);
+    let address = reachable(address);
     let text = format!("http://{address}\n");
     if let Err(error) =
         postern_gateway::state::write_secret_file(&path, &text, postern_gateway::state::Existing::Replace)
@@ -92,25 +97,44 @@ pub(crate) fn note_address(state: &StateDir, address: std::net::SocketAddr) {
     }
 }
 
-/// The gateway is gone.
+/// Where this machine reaches a listener: one on all addresses is on this machine's own, too.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
+    }
+}
+
+/// Where the gateway that holds the folder has noted its administration.
+fn noted_address(state: &StateDir) -> Option<String> {
+    std::fs::read_to_string(state.path().join(ADDRESS_FILE)).ok()
+}
+
+/// Forgets what a gateway that has ended noted: the next one holds the folder for a while before it notes its own.
+///
+/// Only then, and not when a gateway ends: while it drains its administration answers, and can still revoke.
 pub(crate) fn forget_address(state: &StateDir) {
-    // A note that stays behind does no harm: nothing answers there.
-    let _ = std::fs::remove_file(state.path().join(ADDRESS_FILE));
+    if !in_use(&state.ledger_path()) {
+        // What cannot be removed is written over.
+        let _ = std::fs::remove_file(state.path().join(ADDRESS_FILE));
+    }
 }
 
 /// A gateway's administration.
 pub(crate) struct AdminClient {
     url: BaseUrl,
     client: Client,
-    /// The option that names whom to trust, for the sentence that advises it.
-    authorities_option: &'static str,
+    options: Options,
 }
 
-/// Who vouches for an `https://` address: the file, and the option that names it.
+/// The options by which a command's gateway is named, for the sentences that advise them.
 #[derive(Clone, Copy)]
-pub(crate) struct Authorities<'a> {
-    pub(crate) option: &'static str,
-    pub(crate) file: Option<&'a Path>,
+pub(crate) struct Options {
+    /// Where it is.
+    pub(crate) url: &'static str,
+    /// Who vouches for an `https://` address.
+    pub(crate) authorities: &'static str,
 }
 
 /// Why administration did not do what was asked.
@@ -132,18 +156,23 @@ impl From<AdminError> for Stop {
 }
 
 impl AdminClient {
-    /// A gateway at this URL, and the capability to present there.
-    pub(crate) fn new(url: &str, token: Zeroizing<String>, authorities: Authorities<'_>) -> Result<Self, Stop> {
+    /// A gateway at this URL, and the capability to present there; with the file of those who vouch for an `https://` one.
+    pub(crate) fn new(
+        url: &str,
+        token: Zeroizing<String>,
+        authorities: Option<&Path>,
+        options: Options,
+    ) -> Result<Self, Stop> {
         let url = BaseUrl::parse(url).map_err(Stop::usage)?;
         if url.is_overheard() {
             output::note(&format!("note: {url} is another machine, and the capability travels there unencrypted"));
         }
         let client = Client::new(&token);
-        let client = match authorities.file.filter(|_| url.is_https()) {
-            Some(file) => client.transport(trusting(file, authorities.option)?),
+        let client = match authorities.filter(|_| url.is_https()) {
+            Some(file) => client.transport(trusting(file, options.authorities)?),
             None => client,
         };
-        Ok(Self { url, client, authorities_option: authorities.option })
+        Ok(Self { url, client, options })
     }
 
     /// Reads.
@@ -177,12 +206,13 @@ impl AdminClient {
         let url = &self.url;
         match error {
             SendError::Unreachable(Unreachable::NotListening(_)) => format!(
-                "the gateway at {url} does not answer: start it with `postern serve` or `postern proxy`, or say with --admin where it is"
+                "the gateway at {url} does not answer: start it with `postern serve` or `postern proxy`, or say with {} where it is",
+                self.options.url
             ),
             SendError::Unreachable(Unreachable::Untrusted { reason, .. }) => format!(
                 "the certificate that {url} shows is not accepted ({reason}), so it was sent nothing; if it is the right \
                  gateway, name the authority that signed it with {}",
-                self.authorities_option
+                self.options.authorities
             ),
             SendError::Unreachable(other) => format!("the gateway at {url} cannot be reached: {other}"),
             SendError::Unknown { reason, .. } => {

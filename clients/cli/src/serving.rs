@@ -31,6 +31,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts the gateway, and notes where its administration is.
 pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, Stop> {
+    admin::forget_address(&state);
     let running = gateway::start(config, state.clone()).await.map_err(Stop::failed)?;
     admin::note_address(&state, running.admin_address());
     Ok(running)
@@ -72,12 +73,7 @@ fn caught(kind: SignalKind) -> Result<Signal, Stop> {
 /// file anew, for log rotation.
 ///
 /// Where a configuration `file` is given, SIGHUP and every change of it, or of a file that it names, put it in force anew.
-pub(crate) async fn until_signal(
-    running: Running,
-    state: &StateDir,
-    file: Option<&Path>,
-    signals: Signals,
-) -> Result<(), Stop> {
+pub(crate) async fn until_signal(running: Running, file: Option<&Path>, signals: Signals) -> Result<(), Stop> {
     let Signals { mut interrupt, mut terminate, mut rotated, hangup } = signals;
     let mut reloading = file.zip(hangup).map(|(file, hangup)| Reloading::new(file, hangup, &running));
     let mut watchdog = Watchdog::asked_for();
@@ -98,7 +94,6 @@ pub(crate) async fn until_signal(
     }
     output::note("Draining: no new connections, what is under way may finish. A second signal ends it at once.");
     systemd::stopping();
-    admin::forget_address(state);
     let second = async {
         // Some wrappers send one signal to the process and to its group; that is one signal, not two.
         tokio::time::sleep(SAME_SIGNAL).await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 use super::{block_on, now};
-use crate::admin::{AdminClient, Authorities};
+use crate::admin::{AdminClient, Options};
 use crate::caveat_args::CaveatArgs;
 use crate::cli::StateArg;
 use crate::stop::{Exit, Stop};
@@ -133,7 +133,8 @@ async fn mint_via(
             })?,
         },
     };
-    let gateway = AdminClient::new(url, token, Authorities { option: "--via-ca", file: args.via_ca.as_deref() })?;
+    let options = Options { url: "--via", authorities: "--via-ca" };
+    let gateway = AdminClient::new(url, token, args.via_ca.as_deref(), options)?;
     let allow: Vec<&str> = operations.iter().map(Operation::as_str).collect();
     let body = json!({ "operations": allow, "caveats": args.caveats.to_json() });
     let answer = gateway.post(&format!("/capabilities/{resource}"), &body).await?;

@@ -28,8 +28,8 @@ Examples:
                                                          two, mounted at /shop and /mail
   postern proxy http://127.0.0.1:3000 --listen 0.0.0.0:8080 --admin 127.0.0.1:8081
 
-Keys and ledger are made in the state folder if they are not there. For each service a capability for
-everything is written to <state>/<name>.token, for you alone; narrow it before you hand it on:
+Keys and ledger are made in the state folder if they are not there. For each service a capability
+for everything is written to <state>/<name>.token, for you alone; narrow it before you hand it on:
   postern attenuate --token-file .postern/service.token --method GET --expires 10m")]
 pub(crate) struct ProxyArgs {
     /// The services: URL, or name=URL for several
@@ -37,16 +37,20 @@ pub(crate) struct ProxyArgs {
     services: Vec<String>,
 
     /// Where messages are taken
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", value_parser = address)]
     listen: SocketAddr,
 
     /// Where administration is
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7401")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7401", value_parser = address)]
     admin: SocketAddr,
 
     /// Write a line for each message to standard error
     #[arg(long)]
     access_log: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, like 127.0.0.1:7400, 0.0.0.0:8080 or [::]:8080")
 }
 
 pub(crate) fn run(args: ProxyArgs, state: &StateArg) -> Result<Exit, Stop> {
@@ -75,7 +79,7 @@ pub(crate) fn run(args: ProxyArgs, state: &StateArg) -> Result<Exit, Stop> {
             write_token(&folder, &key, name)?;
         }
         greet(&folder, address, running.admin_address(), &names)?;
-        serving::until_signal(running, &folder, None, signals).await
+        serving::until_signal(running, None, signals).await
     })?;
     Ok(Exit::Done)
 }

@@ -8,7 +8,7 @@ use postern_capabilities::revocation::RevocationId;
 use postern_capabilities::token::Unverified;
 use postern_gateway::ledger::By;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{block_on, own_ledger};
 use crate::admin::{AdminArgs, Reach};
@@ -90,8 +90,13 @@ fn id_of(text: &str, block: Option<usize>) -> Result<RevocationId, Stop> {
 async fn revoke(id: RevocationId, args: &RevokeArgs, state: &StateArg) -> Result<&'static str, Stop> {
     match args.admin.reach(state)? {
         Reach::Gateway(gateway) => {
-            gateway.post("/revocations", &json!({ "ids": [id] })).await?;
-            Ok("now")
+            let answer = gateway.post("/revocations", &json!({ "ids": [id] })).await?;
+            match answer.get("revoked").and_then(Value::as_u64) {
+                Some(1) => Ok("now"),
+                _ => Err(Stop::failed(
+                    "what answered does not say that it revoked the id; is it a Postern gateway? Whether the id is revoked is unknown",
+                )),
+            }
         }
         Reach::Folder(folder) => {
             own_ledger(&folder).await?.revoke(&[id], By::presenter("root key")).await.map_err(Stop::failed)?;

@@ -20,10 +20,10 @@ Examples:
   postern serve --config /etc/postern.toml --state /var/lib/postern
 
 A file to start from: postern config default > postern.toml
-The file is read anew when it or a file that it names changes, and on SIGHUP; nothing under way notices, and
-a file with mistakes changes nothing. SIGINT and SIGTERM drain: what is under way may finish, a second one
-ends it at once. SIGUSR1 opens the access log's file anew, after a rotation. Under systemd use
-Type=notify-reload. POSTERN_LOG=debug shows more.")]
+The file is read anew when it or a file that it names changes, and on SIGHUP; nothing under way
+notices, and a file with mistakes changes nothing. SIGINT and SIGTERM drain: what is under way may
+finish, a second one ends it at once. SIGUSR1 opens the access log's file anew, after a rotation.
+Under systemd use Type=notify-reload. POSTERN_LOG=debug shows more.")]
 pub(crate) struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "postern.toml")]
@@ -31,6 +31,9 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
+    if args.config.is_dir() {
+        return Err(Stop::failed(format!("{} is a folder; name the configuration file in it", args.config.display())));
+    }
     if !args.config.is_file() {
         return Err(Stop::failed(format!(
             "there is no configuration file {}; name it with --config, or start with `postern config default > postern.toml`",
@@ -50,7 +53,7 @@ pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
             output::note(&format!("Messages: {address}"));
         }
         output::note(&format!("Administration: http://{}", running.admin_address()));
-        serving::until_signal(running, &folder, Some(&args.config), signals).await
+        serving::until_signal(running, Some(&args.config), signals).await
     })?;
     Ok(Exit::Done)
 }

@@ -22,7 +22,7 @@ use self::service::SampleService;
 use self::show::Show;
 use super::proxy::curl;
 use super::{block_on, init, now};
-use crate::admin::{AdminClient, Authorities};
+use crate::admin::{AdminClient, Options};
 use crate::output::{self, Paint};
 use crate::serving::{self, Signals};
 use crate::stop::{Exit, Stop};
@@ -73,7 +73,7 @@ async fn demonstrate(args: &DemoArgs, state: &StateDir) -> Result<(), Stop> {
     let show = Show {
         gateway: format!("http://{data}"),
         transport: Transport::default(),
-        admin: AdminClient::new(&admin, admin_token, Authorities { option: "--admin-ca", file: None })?,
+        admin: AdminClient::new(&admin, admin_token, None, Options { url: "--admin", authorities: "--admin-ca" })?,
         full: &full,
         reader: &reader,
         now: now(),
@@ -90,7 +90,7 @@ async fn demonstrate(args: &DemoArgs, state: &StateDir) -> Result<(), Stop> {
     }
     invite(state, data, running.admin_address(), &full, &reader)?;
     // Not before: whoever wants to see no more of the show can end it at once.
-    serving::until_signal(running, state, None, Signals::catch()?).await
+    serving::until_signal(running, None, Signals::catch()?).await
 }
 
 fn config(service: &SampleService, data: SocketAddr, admin: SocketAddr) -> Result<Config, Stop> {
