@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use postern_capabilities::explain::{Severity, lint};
 use postern_capabilities::text::TokenText;
 use postern_capabilities::token::Unverified;
 use postern_gateway::state::{Existing, write_secret_file};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::output;
+use crate::commands::now;
+use crate::output::{self, plain};
 use crate::stop::Stop;
 
 /// What to do with a new token.
@@ -45,6 +47,10 @@ impl TokenOutput {
             line.push('\n');
             write_secret_file(path, &line, Existing::Refuse).map_err(Stop::failed)?;
             output::note(&format!("The capability is in {}, readable by you alone.", path.display()));
+        }
+        // Who makes a token that is good for nothing learns it now, and not from whoever it was handed to.
+        for finding in lint(text, now()).iter().filter(|finding| finding.severity == Severity::Useless) {
+            output::note(&format!("note: {}", plain(&finding.message)));
         }
         match (self.json, &self.out) {
             (false, Some(_)) => Ok(()),

@@ -259,7 +259,7 @@ fn every_mistake_has_its_sentence() {
         ),
         (
             "[resource.orders]\nupstream = \"http://a/v1\"",
-            "line 2: resource.orders.upstream: \"http://a/v1\" has a path, query or fragment; write scheme, host and port only (`prefix` and `keep_prefix` say what happens to paths).",
+            "line 2: resource.orders.upstream: \"http://a/v1\" has a path, query or fragment; write scheme, host and port only. A message's path below the resource is passed on as it is.",
         ),
         (
             "@prefix = \"orders\"",

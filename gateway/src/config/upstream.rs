@@ -89,7 +89,7 @@ impl Upstream {
         }
         if rest.contains(['/', '?', '#']) {
             return Err(format!(
-                "{url:?} has a path, query or fragment; write scheme, host and port only (`prefix` and `keep_prefix` say what happens to paths)."
+                "{url:?} has a path, query or fragment; write scheme, host and port only. A message's path below the resource is passed on as it is."
             ));
         }
         let (host, port) = split_host_port(rest)

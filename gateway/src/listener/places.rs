@@ -42,7 +42,7 @@ impl Connections {
         if affordable < limits.connections_max {
             tracing::info!(
                 connections = affordable,
-                "the limit of open files allows fewer connections than connections_max"
+                "the limit of open files allows fewer connections than connections_max: raise it (ulimit -n, LimitNOFILE) or lower connections_max"
             );
         }
         let max = limits.connections_max.min(affordable.max(1));

@@ -143,7 +143,7 @@ fn folder_of(path: &Path) -> &Path {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The folder is not there.
-    #[error("there is no state folder at {}; make one with `postern init`, or name another with --state", .path.display())]
+    #[error("there is no state folder at {}; make it with `postern init --state {}`, or name another with --state", .path.display(), .path.display())]
     NoFolder {
         /// Where.
         path: PathBuf,

@@ -244,7 +244,11 @@ impl ClientTls {
             Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => format!("its certificate is for another name ({error}); write the right one in {table}.server_name"),
-            Error::InvalidCertificate(wrong) => format!("its certificate cannot be accepted: {wrong}"),
+            Error::InvalidCertificate(wrong) => {
+                let wrong = wrong.to_string();
+                let why = UNUSUAL_CERTIFICATES.iter().find_map(|(name, why)| wrong.contains(name).then_some(*why));
+                format!("its certificate cannot be accepted: {}", why.unwrap_or(&wrong))
+            }
             Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
                 format!("it refuses the handshake ({error}); if it asks for a certificate, name one in {table}.cert")
             }
@@ -267,6 +271,15 @@ struct NoCommonProtocol(Offer);
 pub fn has_no_common_protocol(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NoCommonProtocol>())
 }
+
+/// What people make with `openssl` and no verifier takes, by the names that the verifier has for it, which it gives no type.
+const UNUSUAL_CERTIFICATES: [(&str, &str); 2] = [
+    ("CaUsedAsEndEntity", "it is an authority's own (CA:TRUE); have that authority sign one for the service"),
+    (
+        "UnsupportedCertVersion",
+        "it is an X.509 certificate of version 1; sign it anew with an extension file that names its host (-extfile)",
+    ),
+];
 
 fn host(upstream: &Upstream) -> Option<&str> {
     match &upstream.place {

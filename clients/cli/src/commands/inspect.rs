@@ -22,7 +22,8 @@ Examples:
 
 It shows the blocks, their facts and checks, and the id by which each can be revoked; never the token
 itself. The exit code is 0 for every token that can be read; `postern check` says what would pass.
-JSON: {\"root_key_id\", \"sealed\", \"signature\": {\"state\": …}, \"content\": {\"state\", \"rights\", \"price\", …},
+JSON: {\"root_key_id\", \"sealed\", \"signature\": {\"state\": …},
+       \"content\": {\"state\", \"rights\", \"price\", …},
        \"blocks\": [{\"block\", \"revocation_id\", \"facts\", \"checks\": [{\"check\", \"text\", …}]}]}")]
 pub(crate) struct InspectArgs {
     #[command(flatten)]

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &LogArgs, state: &StateArg) -> Result<Exit, Stop> {
 }
 
 async fn show(args: &LogArgs, state: &StateArg) -> Result<Exit, Stop> {
-    let mut table = Table { json: args.json, paint: Paint::for_stdout(), any: false };
+    let mut table = Table { json: args.json, paint: Paint::for_stdout(), any: false, after: args.after };
     let gateway = match args.admin.reach(state)? {
         Reach::Gateway(gateway) => gateway,
         Reach::Folder(folder) => return from_file(args, &folder, &mut table).await,
@@ -111,6 +111,8 @@ struct Table {
     json: bool,
     paint: Paint,
     any: bool,
+    /// The position behind which it begins.
+    after: u64,
 }
 
 impl Table {
@@ -129,7 +131,10 @@ impl Table {
 
     fn end(&self) -> Result<Exit, Stop> {
         if !self.any {
-            output::note("Nothing has been recorded.");
+            match self.after {
+                0 => output::note("Nothing has been recorded."),
+                after => output::note(&format!("Nothing has been recorded after {after}.")),
+            }
         }
         Ok(Exit::Done)
     }

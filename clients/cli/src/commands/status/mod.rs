@@ -35,9 +35,10 @@ Examples:
   postern status --json | jq '.resources[] | {name, messages_per_second, refusals}'
   postern status --json --watch        one JSON object a line, every second
 
-Messages are counted when they end. MSG/S is the mean of the last ten seconds; MEDIAN and P99 are upper bounds of
-the time from a request's head to its answer's, since the gateway started. Refused: the gateway said no. Failed: it
-said yes, and the service or the client was not up to it. A capability for this alone:
+Messages are counted when they end. MSG/S is the mean of the last ten seconds; MEDIAN and P99 are upper
+bounds of the time from a request's head to its answer's, since the gateway started. Refused: the
+gateway said no. Failed: it said yes, and the service or the client was not up to it. Usable: neither
+left alone after failures nor failing a health check, if it has one. A capability for this alone:
   postern attenuate --token-file .postern/admin.token --method GET --path /status --out status.token
   postern status --admin-token-file status.token")]
 pub(crate) struct StatusArgs {

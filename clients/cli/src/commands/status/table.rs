@@ -159,8 +159,8 @@ fn health(row: &Value) -> String {
     if watched.is_empty() {
         return upstreams.len().to_string();
     }
-    let healthy = watched.iter().filter(|condition| **condition == "healthy").count();
-    format!("{healthy} of {} healthy", upstreams.len())
+    let usable = watched.iter().filter(|condition| **condition == "healthy").count();
+    format!("{usable} of {} usable", upstreams.len())
 }
 
 fn text(value: &Value, member: &str) -> String {
@@ -273,7 +273,7 @@ mod tests {
         let head: Vec<&str> = lines[2].split_whitespace().collect();
         assert_eq!(head, COLUMNS.map(|column| column.head));
         let cells: Vec<&str> = lines[3].split_whitespace().collect();
-        let row = "orders 1,234 12,345 5 2 2 250us 2.5ms 0 B 1.5 MiB 1 of 2 healthy";
+        let row = "orders 1,234 12,345 5 2 2 250us 2.5ms 0 B 1.5 MiB 1 of 2 usable";
         assert_eq!(cells.join(" "), row);
         assert!(lines[4].starts_with("(none)"), "{lines:?}");
         let text = lines.join("\n");
