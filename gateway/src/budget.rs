@@ -1,9 +1,14 @@
 //! The bytes that all connections together may hold in buffers: one count over all workers.
 //!
-//! What every connection has anyway, a few kilobytes, is bounded by `connections_max`. What grows beyond that because a
-//! peer reads slowly, sends a large head, or posts a body that has to be read whole, takes a [`Share`] of the budget
-//! first and gives it back when the memory is free. When the budget is used up nothing grows: bodies move through the
-//! small buffers that their exchange holds, which is back-pressure, and what cannot do without memory is refused.
+//! What every connection has anyway, a few kilobytes, is bounded by `connections_max`; on HTTP/2 that is one stream, and
+//! every further one that is open beside it is counted, head and all, since a client opens them with a handful of bytes.
+//! What grows beyond that because a peer reads slowly, sends a large head, or posts a body that has to be read whole, takes
+//! a [`Share`] of the budget first and gives it back when the memory is free. When the budget is used up nothing grows:
+//! bodies move through the small buffers that their exchange holds, which is back-pressure, and what cannot do without
+//! memory is refused.
+//!
+//! Not counted are `h2`'s own notes of a stream and the trailers that wait behind a body that nobody takes yet; both
+//! are bounded by `h2_streams_max` of `h2_header_list_bytes_max` on each connection.
 //!
 //! Well before that, at [`Budget::is_strained`], new messages are answered 503 so that those under way can end.
 
@@ -14,6 +19,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes a buffer may have without a share of the budget: enough for nearly every head.
 pub const BASE_BYTES: usize = 4 * 1024;
+
+/// Bytes that an HTTP/2 stream takes by being open, however little it carries: the task that serves it, and `h2`'s notes.
+pub const STREAM_BYTES: usize = 3 * 1024;
+
+/// Bytes that it takes besides while its message is with an upstream.
+pub const EXCHANGE_BYTES: usize = 12 * 1024;
 
 /// The count, and its bound.
 #[derive(Debug)]

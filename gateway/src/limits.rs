@@ -15,8 +15,8 @@ pub struct Limits {
     /// Open client connections from one peer address.
     pub connections_per_client_max: usize,
 
-    /// Bytes that all connections together may hold in buffers beyond the few kilobytes that each has anyway. From three
-    /// quarters on new messages are answered 503.
+    /// Bytes that all connections together may hold in buffers beyond the few kilobytes that each has anyway. Every HTTP/2
+    /// stream beside the first on its connection is counted whole. From three quarters on new messages are answered 503.
     pub buffered_bytes_max: usize,
 
     /// Bytes of a message's head (request or status line and all fields), on HTTP/1 as sent and on HTTP/2 as decoded.
@@ -80,6 +80,8 @@ pub struct Limits {
     pub body_stall_timeout: Duration,
     /// Nothing passes through a WebSocket, or another protocol that was switched to; `None`: it may be silent for ever.
     pub tunnel_idle_timeout: Option<Duration>,
+    /// How long an answer of the gateway's own, mostly a refusal, waits for a client that does not read.
+    pub refusal_timeout: Duration,
     /// How long a client may go on sending behind an answer that did not wait for its body, so that it gets to read it.
     pub linger_timeout: Duration,
     /// A TLS handshake.
@@ -180,6 +182,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             body_stall_timeout: Duration::from_secs(30),
             tunnel_idle_timeout: None,
+            refusal_timeout: Duration::from_secs(2),
             linger_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),

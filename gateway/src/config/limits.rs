@@ -56,6 +56,7 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.time("idle_timeout", &mut l.idle_timeout);
     table.time("body_stall_timeout", &mut l.body_stall_timeout);
     table.time_or_never("tunnel_idle_timeout", &mut l.tunnel_idle_timeout);
+    table.time("refusal_timeout", &mut l.refusal_timeout);
     table.time("linger_timeout", &mut l.linger_timeout);
     table.time("tls_handshake_timeout", &mut l.tls_handshake_timeout);
     table.time("drain_timeout", &mut l.drain_timeout);

@@ -208,6 +208,7 @@ where
         loop {
             self.client.input.shrink();
             self.client.output.shrink();
+            W::shrink(&mut self.permitted);
             self.renew_limits();
             let limits = &self.limits;
             self.deadline.set(match (self.client.input.is_empty(), self.requests) {

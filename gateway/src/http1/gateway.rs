@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::serve as serve_connection;
 use super::framing::FramingError;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
+use crate::budget::BASE_BYTES;
 use crate::head::{Field, Head, ResponseHead};
 use crate::lease::Fallen;
 use crate::listener::Leaving;
@@ -44,6 +45,12 @@ impl Way for Gateway {
 
     fn permitted(head: &UpstreamHead) -> &[u8] {
         head.bytes()
+    }
+
+    fn shrink(head: &mut UpstreamHead) {
+        if head.memory() > BASE_BYTES {
+            *head = UpstreamHead::default();
+        }
     }
 
     fn upstreams(route: &Rc<Resource>) -> &Rc<Group> {

@@ -85,6 +85,8 @@ pub trait Way {
 
     /// The bytes of a permitted head.
     fn permitted(head: &Self::Permitted) -> &[u8];
+    /// Gives memory back that only a large head needed.
+    fn shrink(head: &mut Self::Permitted);
     /// The upstreams of a route.
     fn upstreams(route: &Self::Route) -> &Rc<Group>;
     /// From the last request byte sent to the response's head, where a route says otherwise than the limits.

@@ -23,7 +23,11 @@ struct State {
 }
 
 /// A stream that goes on, for as long as this is held.
-pub(super) struct Active(Rc<State>);
+pub(super) struct Active {
+    state: Rc<State>,
+    /// Whether no other stream went on when it began.
+    pub(super) is_alone: bool,
+}
 
 impl Activity {
     pub(super) fn new() -> Self {
@@ -33,9 +37,10 @@ impl Activity {
     /// A stream begins.
     pub(super) fn begin(&self) -> Active {
         let state = &self.0;
+        let is_alone = state.active.get() == 0;
         state.active.set(state.active.get() + 1);
         state.begun.set(state.begun.get() + 1);
-        Active(Rc::clone(state))
+        Active { state: Rc::clone(state), is_alone }
     }
 
     /// How many streams have begun so far.
@@ -57,8 +62,8 @@ impl Activity {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active.set(self.0.active.get().saturating_sub(1));
-        self.0.since.set(Instant::now());
+        self.state.active.set(self.state.active.get().saturating_sub(1));
+        self.state.since.set(Instant::now());
     }
 }
 

@@ -22,6 +22,7 @@ use super::download::{Download, Ended};
 use super::lease::{Wait, Waiting, watch};
 use super::reply::{Reply, Sender};
 use super::rest::drop_rest;
+use super::room::Room;
 use super::upload::{Unsent, Upload};
 use crate::budget::Share;
 use crate::head::Framing;
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) ticket: Ticket,
     /// Keeps the connection from counting as idle.
     pub(super) active: Active,
+    /// What the stream holds, of the bytes that all connections may hold.
+    pub(super) room: Room,
 }
 
 /// How an exchange failed.
@@ -108,11 +111,12 @@ impl Exchange {
             }
         }
         self.ticket.close(&self.worker);
-        drop((self.head, self.admitted));
+        drop((self.head, self.admitted, self.held));
+        self.room.keeps_stream_only();
         if let (Some(reply), Some(answer)) = (reply, answer) {
             let _ = reply.whole(answer, &self.worker.limits()).await;
         }
-        drop_rest(self.body, &self.worker.limits()).await;
+        drop_rest(self.body, &self.worker).await;
         drop(self.active);
     }
 

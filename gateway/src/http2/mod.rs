@@ -15,6 +15,7 @@
 //!   for as long as its capability stands ([`lease`])
 //! * [`switch`]: a stream that becomes a tunnel, as a [`pipe`]
 //! * [`answer`], [`reply`]: what the client's stream gets; [`rest`]: what it still sends afterwards
+//! * [`room`]: what a stream takes of the memory that all connections share
 
 mod activity;
 mod answer;
@@ -25,6 +26,7 @@ mod lease;
 mod pipe;
 mod reply;
 mod rest;
+mod room;
 mod stream;
 mod switch;
 #[cfg(test)]

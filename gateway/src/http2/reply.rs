@@ -64,8 +64,8 @@ impl Reply {
             return self.head_only(head);
         }
         let mut sender = self.begin(head, Some(body.len() as u64))?;
-        // On its way out a small answer waits for a window at most; whoever opens none has had its time.
-        timeout(limits.body_stall_timeout, sender.send(body, true, || ())).await.unwrap_or(Err(Gone))
+        // On its way out a small answer waits for a window at most; whoever opens none gets a reset.
+        timeout(limits.refusal_timeout, sender.send(body, true, || ())).await.unwrap_or(Err(Gone))
     }
 
     fn head(mut self, head: Response<()>, is_all: bool) -> Result<SendStream<Bytes>, Gone> {

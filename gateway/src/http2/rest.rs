@@ -8,13 +8,15 @@
 use h2::RecvStream;
 use tokio::time::timeout;
 
-use crate::limits::Limits;
+use crate::worker::Worker;
 
-/// Drops what is left of a body, within `discard_bytes_max` and `linger_timeout`; what goes beyond is reset.
-pub(super) async fn drop_rest(mut body: RecvStream, limits: &Limits) {
-    if body.is_end_stream() {
+/// Drops what is left of a body, within `discard_bytes_max` and `linger_timeout`; what goes beyond is reset. Where memory is
+/// short nobody is waited for.
+pub(super) async fn drop_rest(mut body: RecvStream, worker: &Worker) {
+    if body.is_end_stream() || worker.budget.is_strained() {
         return;
     }
+    let limits = worker.limits();
     let rest = async {
         let mut left = limits.discard_bytes_max;
         while let Some(Ok(data)) = body.data().await {

@@ -19,6 +19,7 @@ use super::exchange::{CLIENT_GONE, Exchange};
 use super::held;
 use super::reply::Reply;
 use super::rest::drop_rest;
+use super::room::Room;
 use crate::head::{self, Head, HeadError, Spans};
 use crate::limits::Limits;
 use crate::request::cors::Cross;
@@ -40,13 +41,15 @@ pub(super) async fn run(
     let (parts, mut body) = request.into_parts();
     let mut reply = Reply::on(respond);
     let caller = caller(&parts);
+    let mut room = Room::of(&worker, &active);
+    let has_room = room.takes_fields(&parts.headers);
     let mut head = UpstreamHead::default();
     let (mut held, mut cross) = (None, None);
     let is_ended = body.is_end_stream();
     let mut received = receive(&worker, &peer, &parts, is_ended, None, None, (&mut head, &mut cross));
-    if let Ok((Received::Undecided { max, lease }, ticket)) = received {
-        // Decided once more, by all of it.
-        let whole = held::read_whole(&worker, &parts, &mut body, max, &mut reply, &lease);
+    if has_room && let Ok((Received::Undecided { max, lease }, ticket)) = received {
+        // Decided once more, by all of it. On the heap, like an exchange: a stream that is refused needs no room for it.
+        let whole = Box::pin(held::read_whole(&worker, &parts, &mut body, max, &mut reply, &lease));
         received = match whole.await {
             Ok(whole) => {
                 let (whole, _) = held.insert(whole);
@@ -64,6 +67,12 @@ pub(super) async fn run(
         Ok((Received::Forward(admitted), ticket)) if protocol(&parts).is_some() && admitted.switch.is_none() => {
             answer::refusal(&refuse(Refused::ProtocolNotServed, ticket, &worker), caller)
         }
+        // Mostly it was refused already, since a message begins only where much is left.
+        Ok((received, ticket))
+            if !has_room || matches!(received, Received::Forward(_)) && !room.takes_exchange(head.memory()) =>
+        {
+            answer::refusal(&refuse(worker.shed(), ticket, &worker), caller)
+        }
         Ok((Received::Forward(admitted), ticket)) => {
             // Whether it can be read was asked before anything else.
             let timeout = if caller == Caller::Grpc { grpc_timeout(&parts).ok().flatten() } else { None };
@@ -71,8 +80,8 @@ pub(super) async fn run(
                 ticket.started().checked_add(timeout.saturating_add(worker.limits().grpc_deadline_grace))
             });
             drop(parts);
-            let exchange = Exchange { worker, admitted, head, body, held, caller, deadline, ticket, active };
-            return exchange.run(reply).await;
+            let exchange = Exchange { worker, admitted, head, body, held, caller, deadline, ticket, active, room };
+            return Box::pin(exchange.run(reply)).await;
         }
         // A message whose body was read is decided.
         Ok((Received::Undecided { .. }, ticket)) => {
@@ -89,9 +98,11 @@ pub(super) async fn run(
     if let Some(cross) = &cross {
         cross.apply(answer.headers_mut());
     }
+    drop((parts, head, held));
+    room.keeps_stream_only();
     // Whether it arrives is no longer of interest: it has been counted, and nothing went up.
     let _ = reply.whole(answer, &worker.limits()).await;
-    drop_rest(body, &worker.limits()).await;
+    drop_rest(body, &worker).await;
     drop(active);
 }
 
@@ -210,5 +221,28 @@ fn grpc_timeout(parts: &Parts) -> Result<Option<Duration>, HeadError> {
         (None, _) => Ok(None),
         (Some(value), None) => grpc::timeout(value.as_bytes()).map(Some).ok_or(HeadError::GrpcTimeout),
         (Some(_), Some(_)) => Err(HeadError::GrpcTimeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{EXCHANGE_BYTES, STREAM_BYTES};
+
+    fn run_takes<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn exchange_takes<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The budget counts what an open stream takes by two constants; this is what they stand for.
+    #[test]
+    fn a_stream_takes_no_more_than_it_is_counted_for() {
+        let (stream, exchange) =
+            (run_takes(run as fn(_, _, _, _, _) -> _), exchange_takes(Exchange::run as fn(_, _) -> _));
+        assert!(stream <= STREAM_BYTES * 2 / 3, "{stream}: the rest is what `h2` notes");
+        assert!(exchange <= EXCHANGE_BYTES, "{exchange}");
     }
 }

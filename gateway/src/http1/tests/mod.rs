@@ -56,6 +56,8 @@ impl Way for TestWay {
         head
     }
 
+    fn shrink(_: &mut Vec<u8>) {}
+
     fn upstreams(route: &Self::Route) -> &Rc<Group> {
         route
     }

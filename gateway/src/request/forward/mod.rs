@@ -41,6 +41,11 @@ impl UpstreamHead {
         self.bytes.get(self.trace_id_at..)?.get(..trace::TRACE_ID_DIGITS)
     }
 
+    /// How much memory it takes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Empties the buffer and keeps its memory for the next message.
     pub fn clear(&mut self) {
         self.bytes.clear();
