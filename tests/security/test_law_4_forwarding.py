@@ -7,6 +7,7 @@ import pytest
 
 from harness.backend import Recorder, Scripted, answer
 from harness.gate import Gate
+from harness.h2wire import H2Wire, pseudo
 from harness.wire import Closed, Wire, request
 
 
@@ -82,6 +83,46 @@ def test_law_4_what_is_left_of_a_refused_message_is_not_a_message(gate, service,
             wire.closed(timeout=1)
             assert wire.buffer == b"", "the body was answered as a request"
     assert service.requests == []
+
+
+# Each makes some service act on another path, or believe in another client, than the gateway checked.
+SPOOFED = """SCRIPT_NAME Script-Name script.name PATH_INFO Path-Info X-Script-Name X_Script_Name X-Ingress-Path
+X-Waws-Unencoded-Url X-Middleware-Subrequest X-Original-URL X.Original.URL X-Envoy-Original-Host X-Envoy-Original-Method
+X-HTTP-Verb Destination Front-End-Https X-Url-Scheme X-Scheme X-Forwarded-Ssl X-Forwarded-User X-Host X-Real-IP X-Client-IP
+X-Cluster-Client-IP Client-IP Client_IP WL-Proxy-Client-IP WL-Proxy-SSL Proxy-Client-IP Fly-Client-IP X-Azure-ClientIP
+X-Envoy-External-Address CF-Connecting-IP CF-Connecting-IPv6 True-Client-IP X-Originating-IP X-Sucuri-ClientIP
+X-Appengine-User-Ip Akamai-Client-Ip Ssl-Client-Cert Ssl-Client-Verify Ssl-Client-Subject-Dn SSL_CLIENT_S_DN X-SSL-Cert
+X-Client-Cert X-Client-Verify X-ARR-ClientCert Client-Cert Remote-User REMOTE_USER X-Remote-User X-Remote-Group
+X-Amzn-Oidc-Identity X-Auth-Request-User X-Ms-Client-Principal Postern-X Postern_X X_Tenant x.tenant""".split()
+
+
+@pytest.mark.parametrize("protocol", ["1.1", "1.1 trailers", "2"])
+def test_law_4_no_field_moves_the_message_or_its_sender_behind_the_check(gate, service, token, protocol):
+    """A WSGI server on loopback takes `SCRIPT_NAME: /public` off the path, and what was checked is not what it acts on."""
+    if protocol == "2":
+        with H2Wire(gate.port) as wire:
+            fields = [(name.lower(), "SPOOFED") for name in SPOOFED] + [("x-tenant", "real")]
+            wire.headers(1, pseudo("GET", path="/orders/x", authority="a", token=token) + fields)
+            assert wire.outcome(1).status == 200
+    elif protocol == "1.1":
+        fields = [(name, "SPOOFED") for name in SPOOFED] + [("x-tenant", "real")]
+        assert gate.get("/orders/x", token, fields=fields).status == 200
+    else:
+        trailers = b"".join(b"%s: SPOOFED\r\n" % name.encode() for name in SPOOFED) + b"x-tenant: real\r\n"
+        with gate.wire() as wire:
+            fields = [("Transfer-Encoding", "chunked")]
+            wire.send(request("POST", "/orders/x", token=token, fields=fields) + b"1\r\na\r\n0\r\n" + trailers + b"\r\n")
+            assert wire.answer("POST").status == 200
+    assert len(service.requests) == 1 and b"SPOOFED" not in service.bytes and b"x-tenant: real" in service.bytes.lower()
+
+
+def test_law_4_a_resource_gets_by_name_what_it_can_live_with():
+    allowed = ["Ssl-Client-Verify", "x_tenant", "Script-Name"]
+    with Recorder() as service, Gate({"orders": {"upstream": service.url, "allow_headers": allowed}}) as gate:
+        fields = [("ssl-client-verify", "a"), ("X_Tenant", "b"), ("Script-Name", "c"), ("SCRIPT_NAME", "d"), ("Remote-User", "e")]
+        assert gate.get("/orders/x", gate.mint("orders"), fields=fields).status == 200
+        sent = service.bytes.lower()
+        assert [sent.count(b"\r\n%s: %s\r\n" % (n.lower().encode(), v.encode())) for n, v in fields] == [1, 1, 1, 0, 0]
 
 
 BROKEN_RESPONSES = {

@@ -15,20 +15,11 @@ use super::limits;
 use super::raw::{Entry, Section};
 use super::upstream::{self, Upstream, UpstreamScheme, UpstreamTls};
 use super::values;
+use crate::head::Known;
+use crate::head::known::{classify, is_token_byte};
 
 /// The gateway's own paths on the data listener; no resource may be mounted on or below them.
 const OWN_PATHS: [&str; 2] = ["/.well-known/postern", "/.well-known/biscuit-web-keys"];
-
-/// Fields that some services obey in place of the request line, and that are removed unless a resource names them.
-const ALLOWABLE_HEADERS: [&str; 7] = [
-    "destination",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-method",
-    "x-original-url",
-    "x-rewrite-url",
-];
 
 /// What the service behind a resource gets in place of the caller's token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -315,10 +306,14 @@ fn allow_headers(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Vec<String
     for member in entry.members(mistakes, "\"X-Original-URL\"").unwrap_or_default() {
         let known = |text: &str| {
             let lower = text.to_ascii_lowercase();
-            if ALLOWABLE_HEADERS.contains(&lower.as_str()) {
-                return Ok(lower);
+            match classify(lower.as_bytes()) {
+                Known::MethodOverride | Known::TargetOverride | Known::Claim => Ok(lower),
+                Known::Punctuated if lower.bytes().all(is_token_byte) => Ok(lower),
+                Known::Other => Err(format!("{text:?} passes anyway; only what would be removed is named here.")),
+                _ => Err(format!(
+                    "{text:?} cannot be allowed here: it is the gateway's own to read, to set or to remove."
+                )),
             }
-            Err(format!("{text:?} cannot be allowed here; only {} can.", ALLOWABLE_HEADERS.join(", ")))
         };
         allowed.extend(checked(&member, "\"X-Original-URL\"", mistakes, known));
     }

@@ -325,7 +325,7 @@ fn every_mistake_has_its_sentence() {
         ),
         (
             "@allow_headers = [\"Host\"]",
-            "line 3: resource.orders.allow_headers: \"Host\" cannot be allowed here; only destination, x-http-method, x-http-method-override, x-method-override, x-original-method, x-original-url, x-rewrite-url can.",
+            "line 3: resource.orders.allow_headers: \"Host\" cannot be allowed here: it is the gateway's own to read, to set or to remove.",
         ),
         (
             "@upstream_host = \"a b\"",

@@ -13,11 +13,13 @@
 
 pub mod error;
 pub mod field;
+pub mod known;
 pub mod request;
 pub mod response;
 
 pub use error::HeadError;
-pub use field::{Field, Fields, Known, Spans};
+pub use field::{Field, Fields, Spans};
+pub use known::Known;
 pub use request::{Head, Parts};
 pub use response::ResponseHead;
 

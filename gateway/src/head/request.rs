@@ -4,10 +4,8 @@
 //! thing, one source for the body's length, one host. The reader never repairs; it reads or refuses.
 
 use super::error::HeadError;
-use super::field::{
-    Field, Fields, Known, Side, Spans, assemble_section, is_token_byte, line_at, read_section,
-    refuse_connection_specific,
-};
+use super::field::{Field, Fields, Side, Spans, assemble_section, line_at, read_section, refuse_connection_specific};
+use super::known::{Known, is_token_byte};
 use super::{Framing, Scheme, Version};
 use crate::limits::Limits;
 

@@ -3,8 +3,9 @@
 
 use super::error::HeadError;
 use super::field::{
-    Field, Fields, Known, Side, Spans, assemble_section, is_value, line_at, read_section, refuse_connection_specific,
+    Field, Fields, Side, Spans, assemble_section, is_value, line_at, read_section, refuse_connection_specific,
 };
+use super::known::Known;
 use super::{ResponseFraming, Version};
 use crate::limits::Limits;
 

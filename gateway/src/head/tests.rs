@@ -80,10 +80,20 @@ fn names_are_known_in_every_spelling() {
         ("Authorization", Known::Authorization),
         ("traceparent", Known::Traceparent),
         ("X-Thing", Known::Other),
-        ("x_thing", Known::Other),
+        ("x_thing", Known::Punctuated),
+        ("x.thing", Known::Punctuated),
+        ("SCRIPT_NAME", Known::Imitation),
+        ("Script-Name", Known::TargetOverride),
+        ("x-envoy-original-host", Known::TargetOverride),
+        ("X-Real-IP", Known::Claim),
+        ("ssl-client-subject-dn", Known::Claim),
+        ("Ssl_Client_Verify", Known::Imitation),
+        ("x-ssl", Known::Other),
+        ("remote-user", Known::Claim),
+        ("Remote-Control", Known::Other),
         ("grpc-status", Known::Other),
     ] {
-        assert_eq!(field::classify(name.as_bytes()), known, "{name}");
+        assert_eq!(known::classify(name.as_bytes()), known, "{name}");
     }
 }
 

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use super::lease::{Wait, Waiting};
 use crate::budget::Budget;
 use crate::head::Field;
-use crate::head::field::classify;
+use crate::head::known::classify;
 use crate::http1::framing::FramingError;
 use crate::request::error::Refused;
 use crate::request::forward::hygiene::passes_up;

@@ -3,7 +3,7 @@
 //! A field reaches a backend because nothing here removes it, and the gateway adds its own only afterwards, so that no
 //! sender can make a hop-by-hop rule take the gateway's fields away. The reader has already classified each name with `_`
 //! read as `-`, since backends that follow CGI's conventions cannot tell the two apart, and has marked what `Connection`
-//! nominates. Trailers go through the same functions: a late spelling is no better than an early one.
+//! nominates. For their sake a name of any other punctuation than `-` goes up only where a resource names it. Trailers go through the same functions: a late spelling is no better than an early one.
 
 use crate::config::AuthorizationUse;
 use crate::head::{Field, Known};
@@ -43,8 +43,9 @@ pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
         Known::Imitation => false,
         Known::Authorization => resource.authorization == AuthorizationUse::Pass,
         Known::PosternCapability | Known::Postern => false,
-        // They make some backends act on another method or path than the one that was checked.
-        Known::MethodOverride | Known::TargetOverride => {
+        // They make some backends act on another method or path than the one that was checked, or believe what nobody but
+        // a server in front may say; and a name with `_` or `.` in it is another one to whoever follows CGI's conventions.
+        Known::MethodOverride | Known::TargetOverride | Known::Claim | Known::Punctuated => {
             resource.allow_headers.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(field.name))
         }
     }
@@ -66,6 +67,8 @@ pub fn passes_down(field: &Field<'_>) -> bool {
         // Only requests are read through CGI's eyes; but a `Postern_…` is dropped like a `Postern-…`.
         Known::Imitation => false,
         Known::Other
+        | Known::Punctuated
+        | Known::Claim
         | Known::Host
         | Known::Trailer
         | Known::Expect

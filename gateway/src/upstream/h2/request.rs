@@ -9,7 +9,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 
-use crate::head::field::classify;
+use crate::head::known::classify;
 use crate::head::{Field, Known};
 use crate::upstream::call::Failure;
 

@@ -13,7 +13,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::budget::Budget;
 use crate::current::Current;
-use crate::head::field::classify;
+use crate::head::known::classify;
 use crate::head::{Field, Framing, HeadError, ResponseFraming, Version};
 use crate::http1::framing::FramingError;
 use crate::limits::Limits;
