@@ -95,9 +95,9 @@ fn refusal_of(capability: &Capability, message: &Message<'_>, failed: Vec<Failed
     Refusal::Caveat(FailedCaveats::of(failed, capability, message))
 }
 
-/// Whether there is a body, and nobody has read it.
+/// Whether there is a body that could say something, and nobody has read it.
 fn is_unread(message: &Message<'_>) -> bool {
-    message.items.is_empty() && message.body_size != Some(0)
+    message.can_call() && message.items.is_empty() && message.body_size != Some(0)
 }
 
 fn reads_body(capability: &Capability, block: usize, index: usize) -> bool {
@@ -329,6 +329,29 @@ mod tests {
         assert!(authorize(&undecided.0, Message { items: &items, ..sized(Some(9)) }, &undecided.1).is_ok());
         let items = [BodyItem { rpc: "tools/run".to_owned(), ..BodyItem::default() }];
         assert!(matches!(refusal(&scene, Message { items: &items, ..sized(Some(9)) }), Refusal::Caveat(_)));
+    }
+
+    /// Servers of the Model Context Protocol open a stream for a GET, and end a session for a DELETE, whatever its body says.
+    #[test]
+    fn a_body_says_nothing_unless_it_is_posted() {
+        let key = SigningKey::generate();
+        let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
+        let right = Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::any() };
+        let items = [BodyItem { rpc: "ping".to_owned(), ..BodyItem::default() }];
+        for (flag, value) in [("tool", "search"), ("rpc", "ping"), ("check", "check if rpc($r)")] {
+            let caveats = Caveat::of_flag(flag, &[value], NOW).unwrap();
+            let token = mint(&key, KeyId(1), std::slice::from_ref(&right), &caveats).unwrap();
+            let capability =
+                Unverified::parse(token.expose()).unwrap().verify(&standing, PRICE_BUDGET_DEFAULT).unwrap();
+            let said = |operation| Message { operation, items: &items, body_size: Some(40), ..asked("orders", NOW) };
+            assert!(authorize(&capability, said("POST"), &standing).is_ok(), "{flag}");
+            for operation in ["GET", "DELETE", "PUT", "post"] {
+                for items in [&items[..], &[]] {
+                    let decided = authorize(&capability, Message { items, ..said(operation) }, &standing);
+                    assert!(matches!(decided, Err(Refusal::Caveat(_))), "{flag} {operation}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -29,7 +29,8 @@
 //!   A number is the integer and not the text (`--arg id=7`; for the text `--arg 'id="7"'`).
 //! * `--max-body` lets a message without a body pass, its size being 0; one of undeclared length is answered with
 //!   `length-required`.
-//! * `--rpc`, `--tool`, `--arg` and `--grpc` refuse a message that is no such call, a plain GET for example. So they refuse
+//! * `--rpc`, `--tool`, `--arg` and `--grpc` refuse a message that is no such call, a plain GET for example; and only a POST is
+//!   one, since servers read no other method's body. A token narrowed to a tool only posts. So they refuse
 //!   the stream that clients of the Model Context Protocol before its revision of 2026 open with GET, and the DELETE that
 //!   ends their session: which of a service's GETs are harmless is not for such a caveat to say. Those clients do without
 //!   both; where they shall not, write `--check` with an alternative such as `or operation("GET"), path("/mcp")`.

@@ -28,6 +28,9 @@ pub const ARGUMENT_NAME_BYTES_MAX: usize = 512;
 /// Most items of one body (a JSON-RPC batch). Each is an evaluation of its own.
 pub const ITEMS_MAX: usize = 64;
 
+/// The method with which JSON-RPC and gRPC make their calls.
+pub(crate) const POST: &str = "POST";
+
 /// Which scheme a message came in with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -74,7 +77,7 @@ pub struct Message<'m> {
     pub body_size: Option<u64>,
     /// Service and method of a gRPC request.
     pub grpc: Option<(&'m str, &'m str)>,
-    /// The items of a JSON-RPC body. Empty when the body was not read.
+    /// The items of a JSON-RPC body. Empty when the body was not read. Only [those of a POST](Message::calls) are facts.
     pub items: &'m [BodyItem],
     /// The name of the backend that verifies. The gateway never sets it, so it refuses tokens narrowed to a backend.
     pub backend: Option<&'m str>,
@@ -99,6 +102,17 @@ impl<'m> Message<'m> {
             items: &[],
             backend: None,
         }
+    }
+
+    /// Whether a body of it can make calls. JSON-RPC over HTTP is POST, and so is the Model Context Protocol: with any other
+    /// method a server does something else and never looks at the body, so that what a body says there is not what is done.
+    pub fn can_call(&self) -> bool {
+        self.operation == POST
+    }
+
+    /// The calls that caveats are decided on: the items of a body, where a body [can make any](Message::can_call).
+    pub fn calls(&self) -> &'m [BodyItem] {
+        if self.can_call() { self.items } else { &[] }
     }
 
     /// What of this message is beyond the maxima that prices are computed from, if anything is.
@@ -252,12 +266,17 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
         && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
 
-/// Service and method of a gRPC call: a POST of gRPC's content type to exactly `/service/method`. Whatever differs has no
-/// such fact, so that a caveat which asks for one refuses it.
+/// Service and method of a gRPC call: a POST of gRPC's content type to exactly `/service/method`, which is the path that the
+/// service sees: it dispatches by that. Whatever differs has no such fact, so that a caveat which asks for one refuses it.
 pub fn grpc_call<'p>(operation: &str, content_type: &[u8], path: &'p str) -> Option<(&'p str, &'p str)> {
-    if operation != "POST" || !is_grpc(content_type) {
+    if operation != POST || !is_grpc(content_type) {
         return None;
     }
+    grpc_path(path)
+}
+
+/// What a path of the form `/service/method` names.
+pub(crate) fn grpc_path(path: &str) -> Option<(&str, &str)> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '%']);
     (is_name(service) && is_name(method)).then_some((service, method))
@@ -356,6 +375,18 @@ mod tests {
             assert_eq!(call("application/grpc", path), None, "{path}");
         }
         assert_eq!(grpc_call("GET", b"application/grpc", "/shop.Orders/Get"), None);
+    }
+
+    /// A ping behind a GET would pass for what keeps a session alive, while the server reads the GET: as the opening of a stream
+    /// of what it has to say.
+    #[test]
+    fn only_a_post_makes_calls() {
+        let items = [BodyItem { rpc: "ping".into(), ..BodyItem::default() }];
+        let of = |operation| Message { items: &items, ..Message::new("o", operation, "/", 0, [127, 0, 0, 1].into()) };
+        assert_eq!(of("POST").calls(), items);
+        for other in ["GET", "DELETE", "PUT", "PATCH", "HEAD", "QUERY", "post", ""] {
+            assert_eq!((of(other).calls(), of(other).can_call()), (&[][..], false), "{other}");
+        }
     }
 
     #[test]

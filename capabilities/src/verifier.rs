@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::authorize::{Permit, Refusal, authorize};
 use crate::caveat::Cidr;
 use crate::keys::KeyRing;
-use crate::message::Message;
+use crate::message::{Message, POST};
 use crate::path::{EncodedSlash, PathError, canonical_path};
 use crate::plans::{Inadmissible, PlanCache, RefusalCache};
 use crate::resource::ResourceName;
@@ -269,10 +269,7 @@ impl Verifier {
             return Err(VerifyError::ClientUnknown);
         }
         let client = received.client().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let said = body.filter(|body| needs.body && !body.is_empty()).map(|body| received.calls(body, capability));
-        let items = said.as_ref().and_then(|said| said.as_ref().ok()).map_or(&[][..], |said| &said.items);
         let message = Message {
-            items,
             query_string: received.query_string(),
             host: received.host(),
             scheme: received.scheme(),
@@ -283,7 +280,10 @@ impl Verifier {
             backend: Some(self.resource.as_str()),
             ..Message::new(self.resource.as_str(), received.operation(), received.path(), now, client)
         };
-        let decided = self.check(capability, message).map(drop);
+        let said = body.filter(|body| needs.body && message.can_call() && !body.is_empty());
+        let said = said.map(|body| received.calls(body, capability));
+        let items = said.as_ref().and_then(|said| said.as_ref().ok()).map_or(&[][..], |said| &said.items);
+        let decided = self.check(capability, Message { items, ..message }).map(drop);
         match (decided, said) {
             // The reason why the body says nothing, where nothing else stands in the way.
             (Ok(_) | Err(VerifyError::Refusal(Refusal::BodyFactsRequired)), Some(Err(error))) => Err(error),
@@ -291,9 +291,10 @@ impl Verifier {
         }
     }
 
-    /// Whether the presented token's caveats ask what the body says; `false` where the message is refused whatever it says.
+    /// Whether the presented token's caveats ask what the body says; `false` where the message is decided whatever it says.
     pub fn needs_body<'r>(&self, request: Request<'r>, fields: impl IntoIterator<Item = (&'r [u8], &'r [u8])>) -> bool {
         let received = self.receive(request, fields).ok();
+        let received = received.filter(|received| received.operation() == POST);
         received.and_then(|received| self.open(&received).ok()).is_some_and(|capability| capability.needs().body)
     }
 

@@ -130,6 +130,25 @@ def test_a_cancelled_call_is_cancelled_at_the_service(stub, orders):
     until(lambda: orders.watching == 0, "the service learns that nobody listens")
 
 
+def test_a_prefix_that_is_the_services_name_is_a_part_of_the_call(orders):
+    """The fact is made of the path that the service sees. Below the prefix alone no call was recognised, and refused."""
+    with Gate({"orders": {"upstream": orders.url, "prefix": "/shop.Orders", "keep_prefix": True}}) as gate:
+        full = gate.mint("orders")
+        for allowed in ("shop.Orders/Get", "shop.Orders"):
+            with with_token(gate, gate.attenuate(full, "--grpc", allowed)) as stub:
+                assert stub.unary("Get", b"abc")[0] == b"cba"
+        with with_token(gate, gate.attenuate(full, "--grpc", "shop.Orders/List")) as stub:
+            assert code_of(lambda: stub.unary("Get"))[0] == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_prefix_that_is_taken_off_makes_no_grpc_and_the_refusal_says_so(orders):
+    with Gate({"orders": {"upstream": orders.url, "prefix": "/shop.Orders"}}) as gate:
+        with with_token(gate, gate.attenuate(gate.mint("orders"), "--grpc", "shop.Orders/Get")) as stub:
+            code, details = code_of(lambda: stub.unary("Get"))
+    assert code == grpc.StatusCode.PERMISSION_DENIED
+    assert "below this resource the path is /Get" in details and "keep_prefix = true" in details, details
+
+
 @pytest.mark.parametrize("name", ["no token", "nonsense", "stopped by a caveat", "no right"])
 def test_refusals_in_grpcs_own_words(gate, orders, token, name):
     orders.seen.clear()

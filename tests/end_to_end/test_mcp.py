@@ -137,7 +137,9 @@ def test_a_message_without_a_body_is_no_call(gate, narrow):
     for method in ("GET", "DELETE"):
         answer = gate.get("/tools/mcp", narrow, method, fields=[("Accept", "text/event-stream")])
         assert answer.status == 403, method
-        assert json.loads(answer.body)["type"] == "not-permitted"
+        problem = json.loads(answer.body)
+        assert problem["type"] == "not-permitted"
+        assert f"this message is a {method}, and a token narrowed to a tool only posts" in problem["detail"], problem
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])

@@ -187,6 +187,19 @@ def test_headers_that_repeat_the_body_pass(gate, service, client, token):
     assert service.requests[0].value("mcp-name") == "search"
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH", "OPTIONS"])
+def test_a_body_that_no_server_reads_says_nothing(gate, service, client, token, method):
+    """A ping behind a GET passed for what keeps a session alive, while an MCP server reads the GET alone."""
+    pings = gate.attenuate(gate.mint("tools"), "--rpc", "ping")
+    for presented in (token, pings):
+        for body in (PING, GOOD):
+            answer = client.request(
+                method, f"{gate.url}/tools/mcp", content=body,
+                headers={"Authorization": f"Bearer {presented}", "Content-Type": "application/json"})
+            assert (answer.status_code, answer.json()["type"]) == (403, "not-permitted"), answer.text
+    assert service.requests == []
+
+
 def test_a_body_that_is_too_long_to_read_is_a_413_with_a_right_and_not_without(gate, service, client, token):
     service.clear()
     long = call(json.dumps({"index": "public", "x": "y" * 5000}))

@@ -9,7 +9,7 @@
 
 use crate::caveat::{Caveat, Cidr, MCP_HOUSEKEEPING, PathPattern, printed_time};
 use crate::language::{Binary, Check, Kind, Op, Query, Term, Value, excerpt, quoted};
-use crate::message::{ArgValue, Message};
+use crate::message::{ArgValue, Message, grpc_path};
 use crate::resource::Operation;
 
 /// A longer piece of a message is not repeated: it could be a token that its sender put into the wrong place.
@@ -83,7 +83,16 @@ fn asks(caveat: &Caveat, message: &Message<'_>) -> String {
         Caveat::MaxBody(_) => {
             or(message.body_size.map(|bytes| format!("this one has {bytes}")), "this one has no declared length")
         }
-        Caveat::Rpc(_) | Caveat::Tool(_) | Caveat::Arg { .. } => match message.items {
+        Caveat::Tool(_) if !message.can_call() => format!(
+            "{}, and a token narrowed to a tool only posts: it can neither open the server's own stream (GET) nor end a session \
+             (DELETE)",
+            or(shown(message.operation).map(|it| format!("this message is a {it}")), "this message is no POST")
+        ),
+        Caveat::Rpc(_) | Caveat::Arg { .. } if !message.can_call() => format!(
+            "{}, and only a POST makes a JSON-RPC call",
+            or(shown(message.operation).map(|it| format!("this message is a {it}")), "this message is no POST")
+        ),
+        Caveat::Rpc(_) | Caveat::Tool(_) | Caveat::Arg { .. } => match message.calls() {
             [] => "this message has no such body".to_owned(),
             [item] => {
                 let tool = item.tool.as_deref().and_then(shown).map(|tool| format!("the tool {}", quoted(&tool)));
@@ -93,7 +102,16 @@ fn asks(caveat: &Caveat, message: &Message<'_>) -> String {
             _ => "not every call of this message's batch complies".to_owned(),
         },
         Caveat::Grpc(_) => match message.grpc {
-            None => "this message is no gRPC call".to_owned(),
+            None if message.can_call() && grpc_path(message.path).is_none() => format!(
+                "this message is no gRPC call, which is for a path like /package.Service/Method: {}. A resource for gRPC is \
+                 mounted at `prefix = \"/\"` with a host of its own, or keeps a prefix that is the service's name \
+                 (`keep_prefix = true`)",
+                or(
+                    shown(message.path).map(|it| format!("below this resource the path is {it}")),
+                    "the path below this resource is none"
+                )
+            ),
+            None => "this message is no gRPC call, which is a POST of `application/grpc`".to_owned(),
             Some((service, method)) => or(
                 shown(&format!("{service}/{method}")).map(|it| format!("this message calls {it}")),
                 "this message calls another one",
@@ -394,6 +412,27 @@ mod tests {
             "block 1 allows messages only from 10.0.0.0/8; this message comes from 127.0.0.1"
         );
         assert!(said(flag("tool", &["search"])).ends_with("; this message has no such body"));
+        assert_eq!(
+            said(flag("grpc", &["shop.Orders/Get"])),
+            "block 1 allows only the gRPC method shop.Orders/Get; this message is no gRPC call, which is a POST of \
+             `application/grpc`"
+        );
+        let of = |operation, path, caveat: Caveat| asks(&caveat, &Message { operation, path, ..message.clone() });
+        assert_eq!(
+            of("DELETE", "/mcp", flag("tool", &["search"])),
+            "this message is a DELETE, and a token narrowed to a tool only posts: it can neither open the server's own stream \
+             (GET) nor end a session (DELETE)"
+        );
+        assert_eq!(
+            of("GET", "/", flag("arg", &["table=orders"])),
+            "this message is a GET, and only a POST makes a JSON-RPC call"
+        );
+        assert_eq!(
+            of("POST", "/Get", flag("grpc", &["shop.Orders"])),
+            "this message is no gRPC call, which is for a path like /package.Service/Method: below this resource the path is \
+             /Get. A resource for gRPC is mounted at `prefix = \"/\"` with a host of its own, or keeps a prefix that is the \
+             service's name (`keep_prefix = true`)"
+        );
     }
 
     #[test]

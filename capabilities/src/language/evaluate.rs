@@ -73,7 +73,7 @@ pub(super) fn decide(plan: &Plan, message: &Message<'_>, query: &QueryFacts<'_>)
     let mut failed = Vec::new();
     let mut steps = 0;
     for planned in &plan.checks {
-        let outcome = if planned.reads_item && !message.items.is_empty() {
+        let outcome = if planned.reads_item && !message.calls().is_empty() {
             check_items(planned, facts, &mut steps)
         } else {
             check(planned, facts, &mut steps)
@@ -109,7 +109,7 @@ fn excess(query: &QueryFacts<'_>) -> Option<&'static str> {
 /// One evaluation for each item, with that item's facts alone. All have to pass.
 fn check_items(planned: &PlannedCheck, facts: Facts<'_>, steps: &mut u64) -> Result<bool, Fault> {
     let mut steps_max = 0;
-    let passed = facts.message.items.iter().try_fold(true, |passed, item| {
+    let passed = facts.message.calls().iter().try_fold(true, |passed, item| {
         let mut steps_here = 0;
         let passed = passed && check(planned, Facts { item: Some(item), ..facts }, &mut steps_here)?;
         steps_max = steps_max.max(steps_here);
@@ -495,7 +495,10 @@ mod tests {
             unstated: None,
         };
         let judge = |check: &str, items: &[BodyItem]| {
-            failed(plan(&format!("check if {check};")).evaluate(&Message { items, ..message() }, &[])).is_empty()
+            failed(
+                plan(&format!("check if {check};")).evaluate(&Message { items, operation: "POST", ..message() }, &[]),
+            )
+            .is_empty()
         };
         let (search, delete) = (item("search", "orders"), item("delete", "users"));
         assert!(judge("tool(\"search\")", std::slice::from_ref(&search)));
@@ -517,7 +520,7 @@ mod tests {
             unstated: unstated.map(str::to_owned),
         };
         let verdict = |check: &str, item: BodyItem| {
-            plan(&format!("{check};")).evaluate(&Message { items: &[item], ..message() }, &[])
+            plan(&format!("{check};")).evaluate(&Message { items: &[item], operation: "POST", ..message() }, &[])
         };
         let all = "check all arg($name, $value), $name === \"table\"";
         assert_eq!(verdict(all, item(None)), Verdict::Passed);

@@ -207,7 +207,7 @@ mod tests {
         let name = text[..ARGUMENT_NAME_BYTES_MAX].to_owned();
         let args = vec![(name, ArgValue::Text(text.clone())); ARGUMENTS_MAX];
         let items = [BodyItem { rpc: text.clone(), tool: Some(text.clone()), args, unstated: None }];
-        let hardest = Message { path: &text, host: &text, items: &items, ..message() };
+        let hardest = Message { path: &text, host: &text, items: &items, operation: "POST", ..message() };
         let plan = plan(authority);
         (plan.price(), evaluate::decide(&plan, &hardest, &query).1)
     }

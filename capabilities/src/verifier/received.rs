@@ -146,8 +146,8 @@ impl<'r> Received<'r> {
         fields: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
     ) -> Result<Self, VerifyError> {
         let fields = Fields::read(fields)?;
-        let (path, query_string) = request.target.split_once('?').unwrap_or((request.target, ""));
-        let path = below(verifier, path)?;
+        let (whole_path, query_string) = request.target.split_once('?').unwrap_or((request.target, ""));
+        let path = below(verifier, whole_path)?;
         let token = token(verifier.authorization, &fields)?;
         if request.method == "*" || Operation::parse(request.method).is_err() {
             return Err(VerifyError::Operation);
@@ -175,7 +175,7 @@ impl<'r> Received<'r> {
             client_cert: when_believed(fields.forwarded_cert).map(certificate).transpose()?,
             upgrade: fields.upgrade.map(protocol).transpose()?,
             body_size: body_size(request.version, &fields)?,
-            grpc: fields.content_type.and_then(|media_type| grpc_call(request.method, media_type, path)),
+            grpc: fields.content_type.and_then(|media_type| grpc_call(request.method, media_type, whole_path)),
             content_type: fields.content_type,
             has_content_coding: fields.content_encoding.is_some(),
             mirrors: fields.mirrors,

@@ -101,6 +101,14 @@ fn no_header_moves_the_path_that_is_checked() {
     assert_eq!(verdict(&mounted, get("/v1/a"), &token, &[("X-Forwarded-Prefix", "/orders")]), Err("not-found"));
     assert_eq!(verdict(&mounted, get("/orders2/v1/a"), &token, &[]), Err("not-found"));
     assert_eq!(verdict(&mounted, get("/orders"), &minted(&[("path", "/")]), &[]), Ok(()));
+    // A gRPC call is what the service sees, the prefix with it.
+    let mounted = verifier().with_mount("/shop.Orders").unwrap();
+    let token = minted(&[("grpc", "shop.Orders/Get")]);
+    let call = |target| Request::new("POST", target, peer());
+    let is_grpc = &[("Content-Type", "application/grpc")];
+    assert_eq!(verdict(&mounted, call("/shop.Orders/Get"), &token, is_grpc), Ok(()));
+    assert_eq!(verdict(&mounted, call("/shop.Orders/Delete"), &token, is_grpc), Err("not-permitted"));
+    assert_eq!(verdict(&mounted, call("/shop.Orders/shop.Orders/Get"), &token, is_grpc), Err("not-permitted"));
 }
 
 #[test]

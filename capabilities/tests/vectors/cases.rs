@@ -253,6 +253,9 @@ fn bodies() -> Vec<Case> {
                 post(vec![rpc("tools/call")]),
                 post(vec![rpc("resources/read")]),
                 post(vec![Item { tool: Some("search".into()), ..rpc("tools/run") }]),
+                // What else than a POST has a body, no server reads.
+                MessageText { operation: "GET".into(), ..post(vec![rpc("ping")]) },
+                MessageText { operation: "DELETE".into(), ..post(vec![call("search", &[])]) },
             ]),
         ),
         flagged("arg", "Present, and this; for every call.", &[("arg", &["table=orders"])]).decide(

@@ -42,7 +42,7 @@ pub(crate) struct CaveatArgs {
     /// Only these JSON-RPC methods
     #[arg(long, value_name = "METHODS")]
     rpc: Vec<String>,
-    /// Only calls to this MCP tool, and what starts an MCP session
+    /// Only calls to this MCP tool, and what starts an MCP session; all by POST: not the stream that a GET opens, nor a DELETE
     #[arg(long, value_name = "TOOL")]
     tool: Vec<String>,
     /// Only with this argument of the JSON-RPC or tool call: table=orders

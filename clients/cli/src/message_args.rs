@@ -24,9 +24,9 @@ pub(crate) struct MessageArgs {
     /// The resource that it is for
     #[arg(long, value_name = "RESOURCE")]
     resource: String,
-    /// Its method
-    #[arg(long, value_name = "METHOD", default_value = "GET")]
-    method: String,
+    /// Its method [default: GET, or POST for a call: with --body, --rpc, --tool or --grpc]
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
     /// Its path below the resource: where orders is mounted at /orders, a request to /orders/v1/42 has the path /v1/42
     #[arg(long, value_name = "PATH", default_value = "/")]
     path: String,
@@ -109,7 +109,9 @@ impl MessageArgs {
     pub(crate) fn read(&self, now: u64) -> Result<OwnedMessage, Stop> {
         let usage = |flag: &str, error: &dyn std::fmt::Display| Stop::usage(format!("--{flag}: {error}"));
         let resource = ResourceName::parse(&self.resource).map_err(|error| usage("resource", &error))?;
-        let operation = Operation::parse(&self.method).map_err(|error| usage("method", &error))?;
+        let is_call = self.body.is_some() || self.rpc.is_some() || self.tool.is_some() || self.grpc.is_some();
+        let method = self.method.as_deref().unwrap_or(if is_call { "POST" } else { "GET" });
+        let operation = Operation::parse(method).map_err(|error| usage("method", &error))?;
         if operation.is_any() {
             return Err(Stop::usage("--method: a message has one method, such as GET"));
         }

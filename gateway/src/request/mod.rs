@@ -145,7 +145,8 @@ pub fn receive(
     let trusted = view.trusted_proxies.contains(peer.address);
     ticket.client = client::decide(head, peer.address, &view.trusted_proxies);
     let content_type = head.value(Known::ContentType).filter(|_| head.count(Known::ContentType) == 1);
-    let grpc = content_type.and_then(|content_type| grpc_call(head.method(), content_type, found.path));
+    let seen_path = if resource.keep_prefix { &*full_path } else { found.path };
+    let grpc = content_type.and_then(|content_type| grpc_call(head.method(), content_type, seen_path));
     let body_max = smaller(resource.max_body, view.limits.body_bytes_max);
     let message = Message {
         query_string: head.query().unwrap_or(""),
