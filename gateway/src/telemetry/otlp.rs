@@ -58,7 +58,12 @@ fn pair(message: &Spans) -> impl Iterator<Item = Span> + use<> {
 }
 
 fn server(message: &Spans) -> Span {
-    let mut attributes = common(message);
+    let version = match message.protocol {
+        Protocol::Http10 => "1.0",
+        Protocol::Http11 => "1.1",
+        Protocol::Http2 => "2",
+    };
+    let mut attributes = vec![text("http.request.method", message.method), text("network.protocol.version", version)];
     attributes.push(text("url.scheme", message.scheme));
     attributes.push(text("client.address", &message.client.to_string()));
     attributes.push(text("postern.decision", message.decision));
@@ -95,7 +100,8 @@ fn server(message: &Spans) -> Span {
 
 fn client(message: &Spans) -> Option<Span> {
     let forwarded = message.forwarded?;
-    let mut attributes = common(message);
+    // Which version was spoken to the service is the connection's business, and not noted with the message.
+    let mut attributes = vec![text("http.request.method", message.method)];
     if let Some(upstream) = &message.upstream {
         // `10.1.2.3:3000`, `h2c://10.1.2.3:3000`, `unix:/run/orders.sock`
         let place = upstream.split_once("://").map_or(&**upstream, |(_, place)| place);
@@ -122,15 +128,6 @@ fn client(message: &Spans) -> Option<Span> {
         status: failed.then_some(Status { code: STATUS_ERROR }),
         flags: u32::from(message.flags) | PARENT_IS_LOCAL,
     })
-}
-
-fn common(message: &Spans) -> Vec<KeyValue> {
-    let version = match message.protocol {
-        Protocol::Http10 => "1.0",
-        Protocol::Http11 => "1.1",
-        Protocol::Http2 => "2",
-    };
-    vec![text("http.request.method", message.method), text("network.protocol.version", version)]
 }
 
 /// `{METHOD} {resource}`; where there is no resource, nothing that a caller chose.

@@ -125,10 +125,10 @@ impl Failure {
     }
 }
 
-/// An attempt to connect that failed. Which upstream it was is for the log, never for the client.
+/// An attempt to connect that failed. Which upstream it was is for the log ([`Pool::open`](super::pool::Pool::open) writes it),
+/// never for the client.
 impl From<Unreachable> for Failure {
     fn from(unreachable: Unreachable) -> Self {
-        tracing::warn!(error = %unreachable, "an upstream cannot be reached");
         match unreachable {
             // Whatever the reason, also where it was slowness: nothing was sent, and the client may rely on that.
             Unreachable::Timeout { .. }

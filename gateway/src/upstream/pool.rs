@@ -186,6 +186,15 @@ impl Pool {
     /// # Errors
     /// What the last attempt said, or why there was none.
     pub async fn open(&self, group: &Group, attempts: &Attempts, need: Need) -> Result<Upstream, Unreachable> {
+        let opened = self.attempt(group, attempts, need).await;
+        if let Err(error) = &opened {
+            let resource = group.roster().resource().name.as_str();
+            tracing::warn!(resource, %error, "a message got no connection to its service");
+        }
+        opened
+    }
+
+    async fn attempt(&self, group: &Group, attempts: &Attempts, need: Need) -> Result<Upstream, Unreachable> {
         let limits = self.limits.get();
         let mut last = Unreachable::NoUpstream;
         while attempts.made.get() < limits.upstream_attempts_max {
