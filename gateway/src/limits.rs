@@ -52,7 +52,8 @@ pub struct Limits {
     pub h2_header_list_bytes_max: u32,
     /// HTTP/2 flow-control window of a stream.
     pub h2_stream_window_bytes: u32,
-    /// HTTP/2 flow-control window of a connection.
+    /// HTTP/2 flow-control window of a client's connection. One to an upstream has as much as all its streams together, so
+    /// that callers who read slowly hold nobody else up.
     pub h2_connection_window_bytes: u32,
     /// Streams reset by the client that the gateway still remembers (rapid reset, CVE-2023-44487).
     pub h2_pending_accept_reset_max: usize,
@@ -222,6 +223,9 @@ impl Limits {
         self.head_bytes_max.max(self.copy_buffer_bytes).max(self.trailer_bytes_max)
     }
 }
+
+/// The largest flow-control window that HTTP/2 knows (RFC 9113 section 6.9.1).
+pub const H2_WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// Bytes that an HTTP/2 stream to an upstream may hold ready for its connection, beyond what a message's own buffer holds.
 pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;

@@ -222,6 +222,7 @@ def test_what_an_http2_service_may_have_sent_to_slow_readers_counts(tmp_path):
             # Without the windows there would be next to nothing: each reader's own buffer is within the base.
             until(lambda: series(gate, "postern_buffered_bytes") > budget * 3 / 4, "no window counts", seconds=30)
             until(lambda: gate.get("/orders/large", token, method="HEAD").status == 503, "new messages are taken", seconds=30)
+            # Those who do not read hold up nobody who does, on the one connection that they all share.
             assert readers.pop().outcome() == (200, True)
             for reader in readers:
                 reader.close()

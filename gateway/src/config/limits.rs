@@ -5,10 +5,8 @@ use std::time::Duration;
 use super::errors::Mistakes;
 use super::raw::{Entry, Section};
 use super::values;
-use crate::limits::Limits;
+use crate::limits::{H2_WINDOW_MAX, Limits};
 
-/// The largest flow-control window that HTTP/2 knows (RFC 9113 section 6.9.1).
-const H2_WINDOW_MAX: u64 = (1 << 31) - 1;
 /// Larger heads than this help nobody: HTTP/1 reads them into one buffer for each connection.
 const HEAD_BYTES_MAX: u64 = 1 << 20;
 /// A bound that no machine reaches, so that sums of limits cannot overflow.
@@ -41,8 +39,8 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.count("h2_streams_max", &mut l.h2_streams_max, 1..=10_000);
     table.size("h2_header_list_bytes_max", &mut l.h2_header_list_bytes_max, 1024..=HEAD_BYTES_MAX);
     // A window smaller than the protocol's own first one cannot be announced in time for the first frames.
-    table.size("h2_stream_window_bytes", &mut l.h2_stream_window_bytes, 65_535..=H2_WINDOW_MAX);
-    table.size("h2_connection_window_bytes", &mut l.h2_connection_window_bytes, 65_535..=H2_WINDOW_MAX);
+    table.size("h2_stream_window_bytes", &mut l.h2_stream_window_bytes, 65_535..=H2_WINDOW_MAX.into());
+    table.size("h2_connection_window_bytes", &mut l.h2_connection_window_bytes, 65_535..=H2_WINDOW_MAX.into());
     table.count("h2_pending_accept_reset_max", &mut l.h2_pending_accept_reset_max, 1..=10_000);
     table.count("h2_error_resets_max", &mut l.h2_error_resets_max, 1..=1 << 20);
     table.count("h2_reset_streams_max", &mut l.h2_reset_streams_max, 1..=10_000);

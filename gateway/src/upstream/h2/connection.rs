@@ -7,9 +7,11 @@
 //!
 //! What a service has sent and nobody has taken lies in the library's buffers, behind the windows that were granted to it:
 //! a stream's, and the connection's for all streams together. How much of it that is does not show while an answer waits
-//! for a client that reads slowly, so for each such answer its whole window counts against the budget of all connections,
-//! and for all of one connection no more than the connection's. Nothing else bounds it, and nothing has to: an answer that
-//! is read as it comes leaves nothing there.
+//! for a client that reads slowly, so for each such answer its whole window counts against the budget of all connections.
+//! Nothing else bounds it, and nothing has to: an answer that is read as it comes leaves nothing there.
+//!
+//! The connection's window is as large as those of all its streams together. Were it smaller, a few callers who do not read
+//! could fill it, and the answers to everybody else would stand still behind theirs.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -30,7 +32,7 @@ use tokio::time::sleep_until;
 
 use super::connections::Connections;
 use crate::budget::{Budget, Share};
-use crate::limits::{H2_SEND_BUFFER_BYTES, Limits};
+use crate::limits::{H2_SEND_BUFFER_BYTES, H2_WINDOW_MAX, Limits};
 use crate::upstream::transport::Stream;
 
 /// A connection that takes streams, or took some that are not over.
@@ -99,7 +101,7 @@ impl Live {
         self.waiting.set(waiting);
         let of_streams = waiting.saturating_mul(self.limits.h2_stream_window_bytes as usize);
         if let Some(windows) = &mut *self.windows.borrow_mut() {
-            windows.hold(of_streams.min(self.limits.h2_connection_window_bytes as usize));
+            windows.hold(of_streams);
         }
     }
 }
@@ -215,12 +217,17 @@ pub(super) fn builder(limits: &Limits) -> Builder {
     builder
         .enable_push(false)
         .initial_window_size(limits.h2_stream_window_bytes)
-        .initial_connection_window_size(limits.h2_connection_window_bytes)
+        .initial_connection_window_size(window_of_all_streams(limits))
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES)
         // Until the service's SETTINGS say how many.
         .initial_max_send_streams(0);
     builder
+}
+
+/// No stream can take another one's part of it.
+fn window_of_all_streams(limits: &Limits) -> u32 {
+    limits.h2_stream_window_bytes.saturating_mul(limits.upstream_h2_streams_max).min(H2_WINDOW_MAX)
 }
 
 fn no_http2(error: h2::Error) -> io::Error {

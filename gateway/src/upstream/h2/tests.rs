@@ -389,10 +389,9 @@ async fn an_idle_connection_says_goodbye() {
 
 #[tokio::test]
 async fn what_an_answer_may_hold_is_counted_while_it_waits_for_its_client() {
-    for (stream, connection, counted) in [(65_535, 1 << 20, 65_535), (1 << 20, 65_535, 65_535)] {
+    for counted in [65_535, 1 << 20] {
         local(async {
-            let windows =
-                Limits { h2_stream_window_bytes: stream, h2_connection_window_bytes: connection, ..Limits::default() };
+            let windows = Limits { h2_stream_window_bytes: counted, ..Limits::default() };
             let (world, budget, builder) = (World::with(windows).await, Budget::new(1 << 20), server::Builder::new());
             let (upstream, serving) = tokio::join!(world.open(), world.serve(&builder));
             let mut call = Call::new(Rc::clone(&world.limits), &budget);
@@ -403,7 +402,7 @@ async fn what_an_answer_may_hold_is_counted_while_it_waits_for_its_client() {
             for _ in 0..2 {
                 sending.send_data(Bytes::from_static(b"some"), false).expect("sent");
                 assert_eq!(poll_fn(|cx| call.poll_body(cx)).await, Ok(Body::Data));
-                assert_eq!(budget.used(), counted, "a piece is out, and the service may send more");
+                assert_eq!(budget.used(), counted as usize, "a piece is out, and the service may send more");
                 let waiting = poll_fn(|cx| std::task::Poll::Ready(call.poll_body(cx).is_pending())).await;
                 assert_eq!((waiting, budget.used()), (true, 0), "it is the service that is waited for");
             }
