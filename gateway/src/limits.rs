@@ -232,6 +232,8 @@ pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Look-ups of names that are under way at once. One that the system's resolver does not finish goes on taking its place
 /// after `upstream_resolve_timeout`; others then wait for it to give up.
 pub const UPSTREAM_LOOKUPS_MAX: usize = 32;
+/// How long a client that does not read can put off the end of a stream that is over but for its last word.
+pub const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(30);
 /// How long a TCP connection is silent before its other end is asked whether it is still there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long each of [`KEEP_ALIVE_PROBES`] such questions may stay unanswered.

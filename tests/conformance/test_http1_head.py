@@ -114,7 +114,8 @@ FIELDS = [
     Passed("tabs around value", get("X-A:\tb\t"), sees=(b"b\r\n",)),
     Passed("tab inside value", get("X-A: b\tc"), sees=(b"b\tc\r\n",)),
     Passed("high bytes in value", get("X-A: caf\xc3\xa9"), sees=(b"caf\xc3\xa9\r\n",)),
-    Passed("every tchar in name", get("X!#$%&'*+.^`|~9: b"), sees=(b"X!#$%&'*+.^`|~9".replace(b"", b""),)),
+    # Read as a field like any other; but CGI reads it as X_______________9, so it does not go up.
+    Passed("every tchar in name", get("X!#$%&'*+.^`|~9: b"), never=(b"X!#", b": b\r\n")),
     Passed("repeated field", get("X-A: 1", "X-A: 2"), sees=(b": 1\r\n", b": 2\r\n")),
     Passed("quotes and colons in value", get('X-A: "a:b";c=(d)'), sees=(b'"a:b";c=(d)\r\n',)),
 ]

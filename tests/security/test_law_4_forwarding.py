@@ -187,6 +187,36 @@ def test_law_4_a_cut_answer_does_not_look_whole(name):
             assert reply.status == 502, reply
 
 
+@pytest.mark.parametrize("end", ["whole", "cut by the service", "cut by a revocation"])
+def test_law_4_a_cut_answer_does_not_look_whole_to_http_1_0(end):
+    """Such an answer ends where the connection ends, so one that broke off must not end like one that is complete."""
+    holds = threading.Event()
+
+    def script(sock, _):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        if end == "whole":
+            sock.sendall(b"0\r\n\r\n")
+        holds.wait(5)
+
+    with Scripted(script) as backend, Gate({"orders": {"upstream": backend.url}}) as gate:
+        token = gate.mint("orders")
+        with gate.wire() as wire:
+            wire.send(request("GET", "/orders/x", token=token, version="1.0"))
+            while not wire.buffer.endswith(b"hello"):
+                wire._more()
+            if end == "cut by a revocation":
+                gate.revoke(token)
+            else:
+                holds.set()
+            wire.sock.settimeout(5)
+            if end == "whole":
+                assert wire.sock.recv(100) == b""
+            else:
+                with pytest.raises(ConnectionResetError):
+                    wire.sock.recv(100)
+        holds.set()
+
+
 def test_law_4_bytes_after_an_answer_go_to_nobody():
     """A second answer that nobody asked for must not become the next client's."""
     poison = answer(body=b"poison")

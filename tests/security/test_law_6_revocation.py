@@ -1,5 +1,6 @@
 """Law 6: revoking a capability ends all that was derived from it, also on connections that are open (T18)."""
 
+import threading
 import time
 
 import pytest
@@ -102,6 +103,36 @@ def test_law_6_an_open_stream_ends_when_its_capability_is_revoked(endless):
         assert ended - acknowledged < 2
         assert b"event: revoked" in data
         other._more()  # the parent's stream goes on
+
+
+def test_law_6_a_client_that_does_not_read_keeps_no_event_stream_open():
+    """The service learns of the revocation although its last events wait here for a client that takes none of them."""
+    ended = threading.Event()
+
+    def flood(sock):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        event = b"data: " + b"x" * 1000 + b"\n\n"
+        try:
+            while True:
+                sock.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+                sent.append(len(event))
+        except OSError:
+            ended.set()
+        return "close"
+
+    sent = []
+    with Recorder(lambda r: flood) as service, Gate({"orders": service}) as gate:
+        token = gate.mint("orders")
+        with gate.wire() as wire:
+            wire.send(request("GET", "/orders/stream", token=token))
+            assert wire.head().status == 200
+            seen = -1
+            while seen != len(sent):
+                seen = len(sent)
+                time.sleep(0.2)
+            gate.revoke(token)
+            assert ended.wait(5), "the service still holds the stream"
+            read_until_end(wire, 10)
 
 
 def test_law_6_an_open_stream_ends_when_its_time_is_over(endless):

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::buffer::{Buffer, Output};
 use super::deadline::{Clock, Deadline, TICK, ticks_in};
 use super::framing::{Decoder, Piece};
+use super::transport::Transport;
 use super::way::{After, Fault, Passage, Way};
 use crate::budget::Budget;
 use crate::current::Current;
@@ -133,8 +134,11 @@ pub(super) enum End {
     Close,
     /// Closed, while the client may still be sending: it is listened to for a while, so that it gets to read the answer.
     Linger,
-    /// Cut: the answer broke off, and no clean end may make it look whole.
+    /// Cut: the answer broke off, and its framing says so.
     Abort,
+    /// Cut, and so that the client's side sees it: nothing but the end of the connection says where the answer ends, and a
+    /// clean one would make it look whole.
+    Reset,
 }
 
 /// The client's side of a connection.
@@ -174,7 +178,7 @@ enum Next<W: Way> {
 /// Serves a client connection until it ends.
 pub async fn serve<C, W>(io: C, way: W, shared: Rc<Shared>, leaving: Leaving)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: Transport,
     W: Way,
 {
     let limits = shared.limits.get();
@@ -201,7 +205,7 @@ where
 
 impl<C, W> Connection<C, W>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: Transport,
     W: Way,
 {
     async fn run(&mut self) {
@@ -235,10 +239,17 @@ where
                 End::Close => return self.shut_down().await,
                 End::Linger => return self.linger().await,
                 End::Abort => return,
+                End::Reset => return self.client.io.reset_when_dropped(),
             }
         }
     }
+}
 
+impl<C, W> Connection<C, W>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    W: Way,
+{
     /// What a reload changed holds from the next request on.
     fn renew_limits(&mut self) {
         if !self.shared.limits.is(&self.limits) {

@@ -17,6 +17,7 @@ use super::held::Held;
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming, ResponseHead};
 use crate::lease::{EventStream, Fallen};
+use crate::limits::LAST_WORD_TIMEOUT;
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::upstream::call::{Body, Call, Failure};
 use crate::upstream::pool::{Attempts, Need, Upstream};
@@ -86,6 +87,10 @@ pub(super) struct Exchange<W: Way> {
     open: Option<OpenStream>,
     /// The capability fell, and this is why the exchange ends.
     fallen: Option<Fallen>,
+    /// What the output holds ends with the last word about that.
+    says_last_word: bool,
+    /// Nothing but the end of the connection says where the answer ends.
+    is_delimited_by_close: bool,
 }
 
 impl<W: Way> Exchange<W> {
@@ -141,6 +146,8 @@ where
             events: None,
             open: None,
             fallen: None,
+            says_last_word: false,
+            is_delimited_by_close: false,
         };
         let outcome = loop {
             match self.connect(&exchange).await {
@@ -279,7 +286,7 @@ where
                 self.way.broken(&mut exchange.ticket, exchange.fallen.as_ref());
                 self.way.close(exchange.ticket, exchange.decoder.received(), exchange.bytes_out);
                 self.shared.put_call(exchange.call);
-                return End::Abort;
+                return if exchange.is_delimited_by_close { End::Reset } else { End::Abort };
             }
         }
         self.way.close(exchange.ticket, exchange.decoder.received(), exchange.bytes_out);
@@ -340,6 +347,11 @@ where
                 {
                     x.down = Down::Complete;
                     x.up = Up::Refused;
+                    // The service learns of it now, however slowly the client reads; and one that does not read at all
+                    // does not put its end off.
+                    drop(x.call.end());
+                    x.says_last_word = true;
+                    self.deadline.set(LAST_WORD_TIMEOUT);
                     return None;
                 }
             }
@@ -349,6 +361,10 @@ where
 
     fn set_deadline(&self, x: &Exchange<W>) {
         let limits = &self.limits;
+        // Whoever reads a byte now and then has no more time for it than whoever reads none.
+        if x.says_last_word {
+            return;
+        }
         // Events may be far apart: silence is what such a stream is made of.
         if x.events.is_some() && x.up != Up::Sending && self.client.output.waiting() == 0 {
             return self.deadline.unset();
@@ -359,6 +375,9 @@ where
     }
 
     fn timed_out(&mut self, x: &mut Exchange<W>) -> Outcome {
+        if x.says_last_word {
+            return Outcome::Broken;
+        }
         let waits_for_client = x.up == Up::Sending && x.call.has_sent_all();
         match x.down {
             Down::Waiting if waits_for_client => Outcome::Failed(Fault::TooSlow),
@@ -542,6 +561,7 @@ where
             after if keeps => after,
             _ => After::Close,
         };
+        x.is_delimited_by_close = delimiter == Delimiter::Close;
         x.unsent_at = Some(out.len());
         x.events = EventStream::of(&head);
         x.open = x.events.map(|_| self.way.telemetry().open_stream(StreamKind::Events));

@@ -3,10 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::connection::serve as serve_connection;
 use super::framing::FramingError;
+use super::transport::Transport;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::budget::BASE_BYTES;
 use crate::head::{Field, Head, ResponseHead};
@@ -27,7 +26,7 @@ use crate::worker::Worker;
 /// Serves a client connection that speaks HTTP/1 until it ends.
 pub async fn serve<C>(worker: &Rc<Worker>, io: C, peer: Peer, leaving: Leaving)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: Transport,
 {
     let shared = Rc::clone(&worker.http1);
     serve_connection(io, Gateway { worker: Rc::clone(worker), peer }, shared, leaving).await;

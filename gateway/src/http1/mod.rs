@@ -10,7 +10,7 @@
 //! * [`exchange`]: one request up and its response down; `held`: where its body decides, the whole of it first
 //! * [`switched`]: what becomes of a connection that is HTTP no longer
 //! * [`upstream`]: the upstream's side of an exchange
-//! * [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
+//! * [`transport`]: what a client connection runs over; [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
 
 mod buffer;
 pub mod connection;
@@ -20,6 +20,7 @@ pub mod framing;
 mod gateway;
 mod held;
 pub(crate) mod switched;
+mod transport;
 pub mod upstream;
 pub mod way;
 

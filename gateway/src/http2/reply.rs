@@ -6,7 +6,6 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -14,11 +13,8 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 use tokio::time::timeout;
 
-use crate::limits::Limits;
+use crate::limits::{LAST_WORD_TIMEOUT, Limits};
 use crate::tunnel::stream;
-
-/// How long a client that does not read can put off the end of its stream.
-const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(30);
 
 /// The client's stream is gone.
 #[derive(Debug)]
