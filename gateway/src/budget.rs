@@ -7,8 +7,9 @@
 //! bodies move through the small buffers that their exchange holds, which is back-pressure, and what cannot do without
 //! memory is refused.
 //!
-//! Not counted are `h2`'s own notes of a stream and the trailers that wait behind a body that nobody takes yet; both
-//! are bounded by `h2_streams_max` of `h2_header_list_bytes_max` on each connection.
+//! Not counted are trailers that wait behind a body that nobody takes yet, at most `h2_header_list_bytes_max` on each
+//! of `h2_streams_max` streams, and answers that a client keeps in `h2` by shrinking a window after it had opened it, at
+//! most `h2_send_buffer_bytes` on each.
 //!
 //! Well before that, at [`Budget::is_strained`], new messages are answered 503 so that those under way can end.
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from hpack import Encoder
-from hyperframe.frame import HeadersFrame
+from hyperframe.frame import HeadersFrame, WindowUpdateFrame
 
 from harness.backend import Recorder, answer
 from harness.gate import Gate
@@ -60,3 +60,19 @@ def test_refusals_that_nobody_reads_are_in_the_budget_and_do_not_last(silent):
         assert wire.until(lambda: len([s for s in wire.streams.values() if s.reset is not None]) == STREAMS)
         until(lambda: buffered(gate) == 0, "everything is given back")
         assert gate.get("/orders/y", token).status == 200
+
+
+def test_answers_that_nobody_takes_are_in_the_budget_also_when_their_exchange_is_over():
+    """Each answer fits what `h2` takes for a stream, so the service is done with it and nothing here waits any more."""
+    body = b"x" * 60_000
+    with Recorder(lambda r: answer(body=body)) as service, Gate({"orders": service}) as gate:
+        token = gate.mint("orders")
+        with H2Wire(gate.port, settings={0x4: 2**31 - 1}) as wire:
+            wire.frame(WindowUpdateFrame(0, 2**31 - 1 - 65535))
+            for n in range(STREAMS):
+                wire.headers(2 * n + 1, pseudo("GET", path="/orders/x", authority="a", token=token))
+            # The kernel's buffers hold some of the six megabytes; the rest is here.
+            until(lambda: len(service.requests) == STREAMS and buffered(gate) > len(body) * 5, "what waits is counted")
+            for n in range(STREAMS):
+                assert wire.outcome(2 * n + 1).body == body
+            until(lambda: buffered(gate) == 0, "everything is given back")

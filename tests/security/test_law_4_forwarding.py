@@ -217,6 +217,20 @@ def test_law_4_a_cut_answer_does_not_look_whole_to_http_1_0(end):
         holds.set()
 
 
+def test_law_4_an_upgrade_that_is_required_is_named():
+    """RFC 9110 section 15.5.22: a 426 says what it wants, to the one hop that can be told."""
+    wants = answer(426, fields=[("Upgrade", "websocket, TLS/1.3"), ("Connection", "upgrade")])
+    with Recorder(lambda r: wants) as service, Gate({"orders": service}) as gate:
+        token = gate.mint("orders")
+        reply = gate.get("/orders/x", token)
+        assert (reply.status, reply.value("upgrade")) == (426, "websocket, TLS/1.3")
+        assert "upgrade" in reply.value("connection").lower()
+        with H2Wire(gate.port) as wire:
+            wire.headers(1, pseudo("GET", path="/orders/x", authority="a", token=token))
+            reply = wire.outcome(1)
+            assert reply.status == 426 and reply.value("upgrade") is None
+
+
 def test_law_4_bytes_after_an_answer_go_to_nobody():
     """A second answer that nobody asked for must not become the next client's."""
     poison = answer(body=b"poison")

@@ -41,3 +41,17 @@ def test_nonsense_from_a_trusted_proxy_widens_nothing(hop):
     there = gate.attenuate(gate.mint("orders"), "--client", "203.0.113.0/24")
     for value in ("", "unknown", "203.0.113.7 x", "203.0.113.7:x", "999.1.1.1", "[::1", "203.0.113.7, nonsense", "_hidden"):
         assert gate.get("/orders/x", there, fields=[("X-Forwarded-For", value)]).status in (400, 403), value
+
+
+@pytest.mark.parametrize("said", ["1.2.3.4, unknown, 127.0.0.1", "1.2.3.4, unknown", "127.0.0.1, _hidden, 127.0.0.1", "1.2.3.4,, 127.0.0.1"])
+def test_a_client_whom_a_trusted_proxy_does_not_name_is_nobody(said):
+    """It is not the proxy: a token for the proxies' own network does not work for whoever hides behind one of them."""
+    with Recorder() as service, Gate({"orders": service}, top={"trusted_proxies": ["127.0.0.0/8"]}) as gate:
+        token = gate.mint("orders")
+        for network in ("127.0.0.0/8", "1.2.3.4/32", "0.0.0.0/0"):
+            narrow = gate.attenuate(token, "--client", network)
+            assert gate.get("/orders/x", narrow, fields=[("X-Forwarded-For", said)]).status == 403, network
+        assert gate.get("/orders/x", token, fields=[("X-Forwarded-For", said)]).status == 200
+        (request,) = service.requests
+        assert request.value("x-forwarded-for") == "unknown"
+        assert request.value("forwarded").startswith("for=unknown;")

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::{AuthorizationUse, Verifier, VerifyError};
 use crate::json_rpc::{self, Body, mirrors};
@@ -345,6 +345,10 @@ fn host_of(authority: &str) -> Cow<'_, str> {
 fn last_hop(chain: &[u8]) -> Result<IpAddr, VerifyError> {
     let hop = chain.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
     let hop = std::str::from_utf8(hop).unwrap_or_default();
+    if hop == "unknown" {
+        // As the gateway has it: an address of no network but that of all.
+        return Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    }
     let address = hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()));
     address.ok_or(VerifyError::Malformed("the last entry of its X-Forwarded-For is no address"))
 }

@@ -124,7 +124,7 @@ fn what_no_gateway_forwards_is_refused() {
         assert_eq!(verdict(&v, get("/"), &token, &[(twice, "1"), (twice, "1")]), Err("malformed-request"), "{twice}");
     }
     for (name, value) in [
-        ("X-Forwarded-For", "unknown"),
+        ("X-Forwarded-For", "nobody"),
         ("X-Forwarded-Proto", "ftp"),
         ("Content-Length", "1x"),
         ("X-Forwarded-Client-Cert", "By=x"),

@@ -20,10 +20,10 @@ use super::buffer::{Buffer, Output};
 use super::deadline::{Clock, Deadline, TICK, ticks_in};
 use super::framing::{Decoder, Piece};
 use super::transport::Transport;
-use super::way::{After, Fault, Passage, Way};
+use super::way::{After, Delimiter, Fault, Passage, Way};
 use crate::budget::Budget;
 use crate::current::Current;
-use crate::head::{Framing, Head, Spans, Version};
+use crate::head::{Framing, Head, ResponseFraming, ResponseHead, Spans, Version};
 use crate::limits::Limits;
 use crate::listener::Leaving;
 use crate::upstream::call::Call;
@@ -453,4 +453,17 @@ pub(super) fn after_answer(facts: Facts, limits: &Limits) -> After {
         Framing::Chunked => false,
     };
     if facts.keeps_alive && can_discard { After::KeepAlive } else { After::Close }
+}
+
+/// How the response's body is delimited for this client.
+pub(super) fn delimiter(head: &ResponseHead<'_>, facts: Facts) -> Delimiter {
+    match head.framing() {
+        ResponseFraming::Length(length) => Delimiter::Length(length),
+        ResponseFraming::Chunked | ResponseFraming::UntilClose if facts.http_1_0 => Delimiter::Close,
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimiter::Chunked,
+        ResponseFraming::None => match (head.status(), head.declared_length()) {
+            (204, _) | (_, None) => Delimiter::Absent,
+            (_, Some(length)) => Delimiter::Length(length),
+        },
+    }
 }

@@ -11,11 +11,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection::{Connection, End, Facts, after_answer};
+use super::connection::{Connection, End, Facts, after_answer, delimiter};
 use super::framing::{Decoder, Encoder, FramingError, Piece};
 use super::held::Held;
 use super::way::{After, Delimiter, Fault, Order, Way};
-use crate::head::{Fields, ResponseFraming, ResponseHead};
+use crate::head::{Fields, ResponseFraming};
 use crate::lease::{EventStream, Fallen};
 use crate::limits::LAST_WORD_TIMEOUT;
 use crate::telemetry::{OpenStream, StreamKind};
@@ -595,18 +595,5 @@ where
                 Ok(())
             }
         }
-    }
-}
-
-/// How the response's body is delimited for this client.
-fn delimiter(head: &ResponseHead<'_>, facts: Facts) -> Delimiter {
-    match head.framing() {
-        ResponseFraming::Length(length) => Delimiter::Length(length),
-        ResponseFraming::Chunked | ResponseFraming::UntilClose if facts.http_1_0 => Delimiter::Close,
-        ResponseFraming::Chunked | ResponseFraming::UntilClose => Delimiter::Chunked,
-        ResponseFraming::None => match (head.status(), head.declared_length()) {
-            (204, _) | (_, None) => Delimiter::Absent,
-            (_, Some(length)) => Delimiter::Length(length),
-        },
     }
 }

@@ -11,6 +11,7 @@ use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::outgoing::Outgoing;
 use crate::limits::Limits;
 
 /// What goes on on a connection.
@@ -67,17 +68,18 @@ impl Drop for Active {
     }
 }
 
-/// A transport that notes when something was read from it.
+/// A transport that notes when something was read from it, and how much was written.
 pub(super) struct Heard<IO> {
     io: IO,
     is_heard: Rc<Cell<bool>>,
+    outgoing: Rc<Outgoing>,
 }
 
 impl<IO> Heard<IO> {
     /// Wraps a transport; the second part is set by every read.
-    pub(super) fn on(io: IO) -> (Self, Rc<Cell<bool>>) {
+    pub(super) fn on(io: IO, outgoing: &Rc<Outgoing>) -> (Self, Rc<Cell<bool>>) {
         let is_heard = Rc::new(Cell::new(false));
-        (Self { io, is_heard: Rc::clone(&is_heard) }, is_heard)
+        (Self { io, is_heard: Rc::clone(&is_heard), outgoing: Rc::clone(outgoing) }, is_heard)
     }
 }
 
@@ -93,7 +95,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.outgoing.written(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -101,7 +105,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.outgoing.written(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -109,7 +115,11 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_ready() {
+            self.outgoing.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -15,7 +15,7 @@
 //!   for as long as its capability stands ([`lease`])
 //! * [`switch`]: a stream that becomes a tunnel, as a [`pipe`]
 //! * [`answer`], [`reply`]: what the client's stream gets; [`rest`]: what it still sends afterwards
-//! * [`room`]: what a stream takes of the memory that all connections share
+//! * [`room`], [`outgoing`]: what a stream, and its answer on its way, take of the memory that all connections share
 
 mod activity;
 mod answer;
@@ -23,6 +23,7 @@ mod download;
 mod exchange;
 mod held;
 mod lease;
+mod outgoing;
 mod pipe;
 mod reply;
 mod rest;
@@ -44,6 +45,8 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use self::activity::{Activity, Heard, lost};
+use self::outgoing::Outgoing;
+use self::reply::Reply;
 use crate::limits::Limits;
 use crate::request::Peer;
 use crate::worker::Worker;
@@ -57,7 +60,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = worker.limits();
-    let (io, is_heard) = Heard::on(io);
+    let outgoing = Outgoing::new(&worker.budget, &limits);
+    let (io, is_heard) = Heard::on(io, &outgoing);
     let shaken = tokio::select! {
         shaken = timeout(limits.head_timeout, builder(&limits).handshake::<_, Bytes>(io)) => shaken,
         _ = shutdown.wait_for(|down| *down) => return,
@@ -79,8 +83,8 @@ where
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let active = activity.begin();
-                    spawn_local(stream::run(Rc::clone(worker), Rc::clone(&peer), request, respond, active));
+                    let (active, reply) = (activity.begin(), Reply::on(respond, &outgoing));
+                    spawn_local(stream::run(Rc::clone(worker), Rc::clone(&peer), request, reply, active));
                     activity.begun() >= limits.requests_per_connection_max
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection ended"),

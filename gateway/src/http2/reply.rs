@@ -5,6 +5,7 @@
 //! look like an end.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 use tokio::time::timeout;
 
+use super::outgoing::Outgoing;
 use crate::limits::{LAST_WORD_TIMEOUT, Limits};
 use crate::tunnel::stream;
 
@@ -21,11 +23,11 @@ use crate::tunnel::stream;
 pub(super) struct Gone;
 
 /// An answer that has not begun.
-pub(super) struct Reply(SendResponse<Bytes>);
+pub(super) struct Reply(SendResponse<Bytes>, Rc<Outgoing>);
 
 impl Reply {
-    pub(super) fn on(respond: SendResponse<Bytes>) -> Self {
-        Self(respond)
+    pub(super) fn on(respond: SendResponse<Bytes>, outgoing: &Rc<Outgoing>) -> Self {
+        Self(respond, Rc::clone(outgoing))
     }
 
     /// Resolves when the client's stream is gone.
@@ -43,8 +45,9 @@ impl Reply {
 
     /// Sends the final head of an answer whose body follows. `declared`: how long the head says that it is.
     pub(super) fn begin(self, head: Response<()>, declared: Option<u64>) -> Result<Sender, Gone> {
+        let outgoing = Rc::clone(&self.1);
         let stream = self.head(head, false)?;
-        Ok(Sender { stream, left: declared, is_over: false, reason: Reason::INTERNAL_ERROR })
+        Ok(Sender { stream, outgoing, left: declared, is_over: false, reason: Reason::INTERNAL_ERROR })
     }
 
     /// Sends an answer that is all head.
@@ -76,6 +79,7 @@ impl Reply {
 /// An answer whose head has been sent.
 pub(super) struct Sender {
     stream: SendStream<Bytes>,
+    outgoing: Rc<Outgoing>,
     /// What is still to come of a declared length.
     left: Option<u64>,
     is_over: bool,
@@ -127,6 +131,7 @@ impl Sender {
         if is_last && self.left.is_some_and(|left| left > 0) {
             return Err(Gone);
         }
+        self.outgoing.put(data.len());
         self.stream.send_data(data, is_last).map_err(|_| Gone)?;
         self.is_over = is_last;
         Ok(())

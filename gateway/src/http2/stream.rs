@@ -3,9 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::RecvStream;
-use h2::server::SendResponse;
 use http::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
@@ -35,11 +33,10 @@ pub(super) async fn run(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    mut reply: Reply,
     active: Active,
 ) {
     let (parts, mut body) = request.into_parts();
-    let mut reply = Reply::on(respond);
     let caller = caller(&parts);
     let mut room = Room::of(&worker, &active);
     let has_room = room.takes_fields(&parts.headers);

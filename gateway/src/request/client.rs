@@ -1,15 +1,19 @@
 //! Who the client is: the peer, or what a trusted proxy said.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use postern_capabilities::message::Scheme;
 
 use crate::config::TrustedProxies;
 use crate::head::{Head, Known};
 
+/// The client whom a trusted proxy does not name: it lies in no network but that of all addresses.
+pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// The address that `client(…)` states: the peer's, unless the peer is a trusted proxy; then the right-most address of
-/// `X-Forwarded-For` that is not a trusted proxy's itself. An entry that is no address ends the walk: what stands to its
-/// left is only hearsay.
+/// `X-Forwarded-For` that is not a trusted proxy's itself. A trusted proxy that says no address (`unknown`, or a name that it
+/// made up, RFC 7239 section 6.3) has a client whom nobody knows: that is [`UNKNOWN`], and what stands to the left is only
+/// hearsay.
 pub fn decide(head: &Head<'_>, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
     if !head.has(Known::XForwarded) || !trusted.contains(peer) {
         return peer;
@@ -21,7 +25,7 @@ pub fn decide(head: &Head<'_>, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr
         }
         match hop {
             Some(address) => client = address,
-            None => break,
+            None => return UNKNOWN,
         }
     }
     client
@@ -99,7 +103,10 @@ mod tests {
             ("X-Forwarded-For: 198.51.100.1, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7"),
             ("X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7"),
             ("X-Forwarded-For: 10.9.9.9\r\n", "10.9.9.9"),
-            ("X-Forwarded-For: 192.0.2.7, unknown\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: 192.0.2.7, unknown\r\n", "::"),
+            ("X-Forwarded-For: 192.0.2.7, unknown, 10.1.1.1\r\n", "::"),
+            ("X-Forwarded-For: 10.2.2.2, _hidden\r\nX-Forwarded-For: 10.1.1.1\r\n", "::"),
+            ("X-Forwarded-For: unknown, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7"),
             ("X-Forwarded-For: [2001:db8::7]:4711\r\n", "2001:db8::7"),
             ("X-Real-IP: 192.0.2.7\r\n", "10.0.0.1"),
             ("", "10.0.0.1"),
@@ -114,5 +121,7 @@ mod tests {
             chain_before(head, ip("192.0.2.7"))
         });
         assert_eq!(chain, [ip("198.51.100.1")]);
+        let chain = with("X-Forwarded-For: 198.51.100.1, unknown, 10.1.1.1\r\n", |head| chain_before(head, UNKNOWN));
+        assert!(chain.is_empty(), "who is unknown has no chain before it");
     }
 }

@@ -11,7 +11,7 @@ use super::cors::Cross;
 use super::forward::hygiene::passes_down;
 use super::own::Answer;
 use super::switch::Switch;
-use crate::head::{ResponseHead, Version};
+use crate::head::{Known, ResponseHead, Version};
 
 /// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,14 @@ pub fn compose_head(
         Delimiter::Length(length) => line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         Delimiter::Chunked => line(out, b"transfer-encoding", b"chunked"),
     }
+    // RFC 9110 section 15.5.22: it has to name what the service wants; to an HTTP/2 client it could not be said.
+    let wants = if head.status() == 426 { head.value(Known::Upgrade) } else { None };
+    if let Some(protocols) = wants {
+        line(out, b"upgrade", protocols);
+    }
     match after {
+        After::KeepAlive if wants.is_some() => line(out, b"connection", b"upgrade"),
+        After::Close if wants.is_some() => line(out, b"connection", b"upgrade, close"),
         // HTTP/1.0 clients close unless told; HTTP/1.1 clients stay unless told.
         After::KeepAlive if http_1_0 => line(out, b"connection", b"keep-alive"),
         After::KeepAlive => {}

@@ -15,6 +15,7 @@ use postern_capabilities::message::Message;
 
 use self::token::Carried;
 use super::Presented;
+use super::client::UNKNOWN;
 use super::resource::Resource;
 use super::switch::Switch;
 use super::trace::{self, Tracing};
@@ -166,7 +167,7 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
     }
     out.extend_from_slice(b"forwarded: for=");
     match client {
-        IpAddr::V4(_) => address(out, client),
+        UNKNOWN | IpAddr::V4(_) => address(out, client),
         IpAddr::V6(_) => {
             out.extend_from_slice(b"\"[");
             address(out, client);
@@ -188,6 +189,7 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
 /// An address as text. Formatting machinery costs more than the rest of these fields together, so IPv4 goes without.
 fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
+        UNKNOWN => out.extend_from_slice(b"unknown"),
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
             out.extend_from_slice(itoa::Buffer::new().format(a).as_bytes());
