@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::authorize::{FailedCaveat, Refusal};
+use crate::json_rpc::Id;
 use crate::path::PathError;
 use crate::token::{NotVerified, Unreadable};
 
@@ -39,6 +40,33 @@ pub struct Problem {
     /// What the `WWW-Authenticate` field says, where the status calls for one.
     #[serde(skip)]
     pub challenge: Option<Challenge>,
+    /// The call that is answered, where the caller reads JSON-RPC ([`Problem::as_json_rpc`]).
+    #[serde(skip)]
+    pub call: Option<AnsweredCall>,
+}
+
+/// The JSON-RPC call whose answer a problem is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnsweredCall {
+    /// Its id, where that is known and the caller waits for it.
+    pub id: Option<Id>,
+}
+
+/// The error of a JSON-RPC 2.0 call (section 5.1).
+#[derive(Serialize)]
+struct ErrorOfCall<'p> {
+    jsonrpc: &'static str,
+    id: serde_json::Value,
+    error: JsonRpcError<'p>,
+}
+
+#[derive(Serialize)]
+struct JsonRpcError<'p> {
+    /// The HTTP status: the numbers that the specification leaves to applications are those outside -32768 to -32000, and
+    /// of those inside the Model Context Protocol's programs give a meaning of their own to one after the other.
+    code: u16,
+    message: &'p str,
+    data: &'p Problem,
 }
 
 /// Whether the same message may be sent again, for programs: the member `retry` of a problem.
@@ -111,13 +139,13 @@ pub enum Challenge {
 }
 
 impl Problem {
-    /// The media type of [`Problem::body`].
+    /// The media type of [`Problem::body`], unless the problem answers a JSON-RPC call.
     pub const MEDIA_TYPE: &'static str = "application/problem+json";
 
     /// A problem that says of trying again what its status says. An error's text becomes the sentence that a caller reads.
     pub fn new(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let (detail, retry) = (sentence(detail.into()), Retry::by_status(status));
-        Self { kind, title, status, detail, retry, caveats: Vec::new(), challenge: None }
+        Self { kind, title, status, detail, retry, caveats: Vec::new(), challenge: None, call: None }
     }
 
     /// What the caller can do, behind what happened.
@@ -138,9 +166,33 @@ impl Problem {
         self
     }
 
-    /// The JSON (RFC 9457 section 3), as one line.
+    /// The same problem for a caller that reads JSON-RPC and nothing else, such as a client of the Model Context Protocol: status
+    /// and fields stay, the body is the error of the call, with the detail as its message and the problem as its `data`.
+    pub fn as_json_rpc(mut self, id: Option<Id>) -> Self {
+        self.call = Some(AnsweredCall { id });
+        self
+    }
+
+    /// The media type of [`Problem::body`].
+    pub fn media_type(&self) -> &'static str {
+        if self.call.is_some() { "application/json" } else { Self::MEDIA_TYPE }
+    }
+
+    /// The JSON (RFC 9457 section 3), as one line; or the error of the JSON-RPC call that it answers.
     pub fn body(&self) -> String {
-        let mut text = serde_json::to_string(self).expect("texts and numbers are always expressible in JSON");
+        let written = match &self.call {
+            None => serde_json::to_string(self),
+            Some(AnsweredCall { id }) => serde_json::to_string(&ErrorOfCall {
+                jsonrpc: "2.0",
+                id: match id {
+                    Some(Id::Text(text)) => text.as_str().into(),
+                    Some(Id::Integer(number)) => (*number).into(),
+                    Some(Id::Null) | None => serde_json::Value::Null,
+                },
+                error: JsonRpcError { code: self.status, message: &self.detail, data: self },
+            }),
+        };
+        let mut text = written.expect("texts and numbers are always expressible in JSON");
         text.push('\n');
         text
     }
@@ -357,6 +409,29 @@ mod tests {
         );
         problem.caveats.push(ProblemCaveat { block: 0, check: 1, text: "check if true".into(), words: None });
         assert!(problem.body().ends_with(",\"caveats\":[{\"block\":0,\"check\":1,\"caveat\":\"check if true\"}]}\n"));
+    }
+
+    #[test]
+    fn a_call_reads_its_problem_as_its_error() {
+        let problem = Problem::new(403, "not-permitted", "t", "d").challenge(Challenge::InsufficientScope);
+        let (plain, challenge) = (problem.body(), problem.www_authenticate());
+        for (id, written) in [
+            (Some(Id::Text("a\"b".to_owned())), r#""a\"b""#),
+            (Some(Id::Integer(-7)), "-7"),
+            (Some(Id::Null), "null"),
+            (None, "null"),
+        ] {
+            let of_call = problem.clone().as_json_rpc(id);
+            assert_eq!(
+                of_call.body(),
+                format!(
+                    "{{\"jsonrpc\":\"2.0\",\"id\":{written},\"error\":{{\"code\":403,\"message\":\"D.\",\"data\":{}}}}}\n",
+                    plain.trim_end()
+                )
+            );
+            assert_eq!((of_call.media_type(), of_call.www_authenticate()), ("application/json", challenge.clone()));
+        }
+        assert_eq!(problem.media_type(), Problem::MEDIA_TYPE);
     }
 
     #[test]

@@ -99,7 +99,10 @@ def test_a_narrowed_token_calls_one_tool_with_one_argument(gate, narrow, server,
     listed, good, other, missing, deleting, again = done
     assert listed == ["delete", "search"], "answers are left alone"
     assert (good, again) == ("found x in public", "found y in public")
-    assert all(isinstance(refused, Exception) for refused in (other, missing, deleting)), done
+    # The refusal's own words reach the agent, not that the server returned an error.
+    for refused in (other, missing):
+        assert isinstance(refused, Exception) and 'messages only with the argument "index"' in str(refused), done
+    assert 'only the tool "search"' in str(deleting) and 'calls the tool "delete"' in str(deleting), done
     assert calls == ["search public x", "search public y"]
 
 
@@ -121,14 +124,58 @@ def post(gate, token, body, fields=(), resource="tools"):
     return gate.get(f"/{resource}/mcp", token, "POST", fields=[*MCP_FIELDS, *fields], body=body)
 
 
+def of_call(answer, status, ident=1):
+    """The problem inside the error of a call."""
+    assert (answer.status, answer.value("content-type")) == (status, "application/json"), answer.body
+    said = json.loads(answer.body)
+    error = said.pop("error")
+    assert said == {"jsonrpc": "2.0", "id": ident}
+    problem = error.pop("data")
+    assert error == {"code": status, "message": problem["detail"]} and problem["status"] == status
+    return problem
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_a_refusal_is_in_the_form_that_its_caller_reads(gate, full, narrow, http2):
+    """Clients of this protocol accept JSON and events alone; whoever takes a problem, or anything, gets that."""
+    deleting = body_of("tools/call", {"name": "delete", "arguments": {"index": "public"}}, ident="a-7")
+    elsewhere = gate.attenuate(full, "--path", "/elsewhere")
+    with httpx.Client(http1=not http2, http2=http2, headers={"Content-Type": "application/json"}) as client:
+
+        def ask(token, accept, body=deleting, method="POST"):
+            fields = {"Authorization": f"Bearer {token}", "Accept": accept}
+            return client.request(method, f"{gate.url}/tools/mcp", content=body, headers=fields)
+
+        both = "application/json, text/event-stream"
+        for accept in ("application/problem+json", "*/*", "application/json, */*", f"{both}, application/problem+json"):
+            problem = ask(narrow, accept)
+            assert (problem.status_code, problem.headers["content-type"]) == (403, "application/problem+json"), accept
+        for accept in (both, "application/json"):
+            refused = ask(narrow, accept)
+            assert (refused.status_code, refused.headers["content-type"]) == (403, "application/json"), accept
+            said = refused.json()
+            assert (said["jsonrpc"], said["id"], said["error"]["code"]) == ("2.0", "a-7", 403)
+            assert said["error"]["message"] == problem.json()["detail"] and said["error"]["data"] == problem.json()
+            assert refused.headers["www-authenticate"] == problem.headers["www-authenticate"]
+        # Refused before anybody read the body, and for what the token is.
+        for token, status in ((elsewhere, 403), ("AAAA", 401), (gate.mint("other"), 404)):
+            said = ask(token, both)
+            assert (said.status_code, said.json()["id"], said.json()["error"]["code"]) == (status, None, status), said.text
+            assert said.json()["error"]["data"] == ask(token, "*/*").json()
+        batch = ask(narrow, both, b"[" + deleting + b"]")
+        assert (batch.status_code, batch.json()["id"]) == (403, None)
+        getting = ask(narrow, both, None, "GET")
+        assert (getting.status_code, getting.headers["content-type"]) == (403, "application/problem+json")
+
+
 def test_a_refusal_tells_the_caller_what_to_change(gate, narrow):
     answer = post(gate, narrow, body_of("tools/call", {"name": "delete", "arguments": {"index": "public"}}))
-    problem = json.loads(answer.body)
-    assert (answer.status, problem["type"]) == (403, "not-permitted")
+    problem = of_call(answer, 403)
+    assert problem["type"] == "not-permitted"
     assert 'only the tool "search"' in problem["detail"] and 'calls the tool "delete"' in problem["detail"], problem
     answer = post(gate, narrow, b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","name":"delete"}}')
-    problem = json.loads(answer.body)
-    assert (answer.status, problem["type"]) == (400, "bad-body")
+    problem = of_call(answer, 400, ident=1)
+    assert problem["type"] == "bad-body"
     assert problem["detail"].startswith('A caveat of the token reads the body, and an object in it has two members "name".')
 
 

@@ -174,7 +174,7 @@ impl Way for Gateway {
 
 impl Gateway {
     fn refuse(&self, ticket: &mut Ticket, refused: &Refused, after: After, to_head: bool, out: &mut Vec<u8>) {
-        let problem = refused.problem();
+        let problem = ticket.wording.of_problem(refused.problem());
         ticket.refused(problem.kind);
         ticket.responded(&self.worker, problem.status);
         respond::compose_refusal(out, &problem, after, to_head, ticket.cross.as_deref());

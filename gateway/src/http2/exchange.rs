@@ -99,7 +99,7 @@ impl Exchange {
             if matches!(failed, Failed::Fallen(_)) {
                 self.worker.telemetry.lease_fell();
             }
-            let problem = failed.problem();
+            let problem = failed.problem().map(|problem| self.ticket.wording.of_problem(problem));
             self.ticket.refused(problem.as_ref().map_or(CLIENT_GONE, |problem| problem.kind));
             if let (Some(problem), Some(_)) = (problem, &reply) {
                 self.ticket.responded(&self.worker, problem.status);

@@ -136,7 +136,7 @@ fn receive(
 
 /// Counts and logs a refusal.
 fn refuse(refused: Refused, mut ticket: Ticket, worker: &Worker) -> Problem {
-    let problem = refused.problem();
+    let problem = ticket.wording.of_problem(refused.problem());
     ticket.refused(problem.kind);
     finish(ticket, worker, problem.status);
     problem

@@ -2,7 +2,8 @@
 //!
 //! `bearer` takes the token out, `route` finds the resource and the path below it, `check` makes a permit of message and
 //! capability (with what `body` reads, where a caveat asks for that), `forward` consumes the permit and writes the upstream request, `respond` writes the answer. [`receive`]
-//! calls them in this order, for HTTP/1 and HTTP/2 alike; `error` turns each failure into a problem in one place.
+//! calls them in this order, for HTTP/1 and HTTP/2 alike; `error` turns each failure into a problem in one place,
+//! and `wording` says in which form its caller reads that.
 
 pub mod bearer;
 pub mod body;
@@ -21,6 +22,7 @@ pub mod switch;
 pub mod ticket;
 pub mod tools;
 mod trace;
+pub mod wording;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -42,6 +44,7 @@ use self::switch::Switch;
 use self::ticket::Ticket;
 use self::tools::ToolFilter;
 use self::trace::Tracing;
+use self::wording::Wording;
 use crate::config::AuthorizationUse;
 use crate::head::{Framing, Head, Known};
 use crate::lease::{Lease, Terms};
@@ -101,6 +104,22 @@ pub enum Received {
 /// # Errors
 /// The reason why the message is not forwarded.
 pub fn receive(
+    worker: &Worker,
+    peer: &Peer,
+    head: &Head<'_>,
+    body: Option<&[u8]>,
+    ticket: &mut Ticket,
+    out: &mut UpstreamHead,
+) -> Result<Received, Refused> {
+    let received = decide(worker, peer, head, body, ticket, out);
+    // Of a message that just passes nobody asks how its refusal would read.
+    if body.is_some() || !matches!(received, Ok(Received::Forward(_))) {
+        ticket.wording = Wording::of(head, body);
+    }
+    received
+}
+
+fn decide(
     worker: &Worker,
     peer: &Peer,
     head: &Head<'_>,

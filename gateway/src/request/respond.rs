@@ -149,7 +149,7 @@ pub fn compose_answer(out: &mut Vec<u8>, answer: &Answer, after: After, head_onl
 /// The fields of a problem response besides framing: for both protocol versions and for administration.
 pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
     let mut fields = vec![
-        ("content-type", Problem::MEDIA_TYPE.to_owned()),
+        ("content-type", problem.media_type().to_owned()),
         ("cache-control", "no-store".to_owned()),
         ("date", httpdate::fmt_http_date(SystemTime::now())),
     ];

@@ -16,6 +16,7 @@ use super::cors::Cross;
 use super::forward::UpstreamHead;
 use super::resource::Resource;
 use super::trace::{self, Recording, TRACE_ID_DIGITS};
+use super::wording::Wording;
 use crate::head::{Head, Version};
 use crate::telemetry::{ALLOWED, AccessLine, Ended, Protocol, Spans};
 use crate::worker::Worker;
@@ -39,6 +40,8 @@ pub struct Ticket {
     pub bytes_out: u64,
     /// What the answer says to a browser, where the resource configures that.
     pub cross: Option<Rc<Cross>>,
+    /// In which form the caller reads a refusal.
+    pub wording: Wording,
     started: Instant,
     own_share: Duration,
     answered: Option<Instant>,
@@ -107,6 +110,7 @@ impl Ticket {
             bytes_in: 0,
             bytes_out: 0,
             cross: None,
+            wording: Wording::default(),
             started: Instant::now(),
             own_share: Duration::ZERO,
             answered: None,
