@@ -257,6 +257,18 @@ impl Problem {
             .advice("Send the path in its one form: resolved, with every escape in UTF-8 and none escaped twice.")
     }
 
+    /// A service's application is given another path than the one that was asked for.
+    pub fn rerouted() -> Self {
+        Self::ambiguous_path(
+            "The application would act upon another path or query than the one that was asked for, so neither is taken for the \
+             message's.",
+        )
+        .advice(
+            "Send no field that moves an application, such as `SCRIPT_NAME`; whoever runs the service tells the middleware \
+             where the application is mounted.",
+        )
+    }
+
     /// A caveat reads the body, and `what` is in the way of that.
     pub fn unreadable_body(what: &str) -> Self {
         Self::new(400, "bad-body", UNDECIDABLE_BODY, format!("A caveat of the token reads the body, and {what}."))

@@ -49,6 +49,12 @@ pub(crate) fn body_broken(py: Python<'_>) -> Py<PyAny> {
     refusal(py, &Problem::body_broken())
 }
 
+/// The exception of a message whose application is given another path than the one that was asked for.
+#[pyfunction]
+pub(crate) fn rerouted(py: Python<'_>) -> Py<PyAny> {
+    refusal(py, &Problem::rerouted())
+}
+
 /// The problem document of a service that has no keys.
 #[pyfunction]
 pub(crate) fn keys_unavailable() -> String {

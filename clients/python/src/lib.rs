@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _postern {
     #[pymodule_export]
-    use super::error::{PosternError, VerifyError, body_broken, body_too_large, keys_unavailable};
+    use super::error::{PosternError, VerifyError, body_broken, body_too_large, keys_unavailable, rerouted};
     #[pymodule_export]
     use super::holder::{attenuate, inspect, lint, mint, narrow, seal};
     #[pymodule_export]

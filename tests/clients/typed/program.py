@@ -44,6 +44,8 @@ flask.wsgi_app = Wsgi(flask.wsgi_app, fixed)  # type: ignore[method-assign]
 
 client = httpx.Client(auth=postern.httpx.CapabilityAuth(token, resource="http://gateway:7400/orders"))
 answer = requests.get("http://gateway:7400/orders/42", auth=postern.requests.CapabilityAuth(token, resource="http://gateway:7400/orders"))
+carry = postern.httpx.CapabilityHook(token, resource="http://gateway:7400/orders", field="postern-capability")
+following = httpx.Client(event_hooks={"request": [carry]}, follow_redirects=True)
 problem = postern.Problem.of_response(answer.headers, answer.content)
 kind: str = problem.type if problem else ""
 try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Optional
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ._errors import failed
 from ._postern import narrow
@@ -31,6 +31,9 @@ class Narrowing:
         if (parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme)) != self._origin:
             return None
         path = parts.path or "/"
+        # HTTP clients resolve dot segments before they send.
+        if any(unquote(segment) in (".", "..") for segment in path.split("/")):
+            return None
         if path != self._mount and not path.startswith(self._mount + "/"):
             return None
         token = self._token

@@ -47,7 +47,7 @@ class Problem:
     www_authenticate: Optional[str] = None
 
     @classmethod
-    def of_error(cls, error: PosternError) -> "Problem":
+    def of_error(cls, error: Exception) -> "Problem":
         """The answer to an exception of this package. What is not the caller's fault is a 503, whose reason is for the log."""
         if isinstance(error, VerifyError):
             return replace(cls._read(json.loads(error.problem)), document=error.problem, www_authenticate=error.www_authenticate)
@@ -55,10 +55,11 @@ class Problem:
         return replace(cls._read(json.loads(document)), document=document)
 
     @classmethod
-    def logged(cls, error: PosternError) -> "Problem":
-        """`of_error`, and what the caller is not told goes to the log ``postern``."""
+    def logged(cls, error: Exception) -> "Problem":
+        """`of_error`, and what the caller is not told goes to the log ``postern``; with its place where nobody foresaw it."""
         if not isinstance(error, VerifyError):
-            logging.getLogger("postern").error("messages cannot be verified: %s", error)
+            unforeseen = None if isinstance(error, PosternError) else error
+            logging.getLogger("postern").error("messages cannot be verified: %s", error, exc_info=unforeseen)
         return cls.of_error(error)
 
     @classmethod

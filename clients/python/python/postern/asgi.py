@@ -5,14 +5,21 @@
     app.add_middleware(CapabilityMiddleware, verifier=verifier)
 
 The verified capability is in ``scope["state"]["capability"]``: ``request.state.capability`` in FastAPI and Starlette.
+
+What is verified is what the application routes on: the path below ``root_path``. An application that is mounted elsewhere than at the
+root (``uvicorn --root-path /orders``, ``FastAPI(root_path="/orders")``) says so here as well: ``root_path="/orders"``. With any other
+``root_path`` a message is refused, since a proxy's field could have set it. Put the middleware around the whole application,
+not into a part that is mounted within it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Container, List, MutableMapping, Optional
+from typing import Any, Awaitable, Callable, Iterable, List, MutableMapping, Optional, Tuple
 
-from ._postern import PosternError, body_broken, body_too_large
+from ._errors import failed
+from ._postern import Capability, body_broken, body_too_large, rerouted
 from ._problem import Problem
+from ._routing import exempt_paths, mount_of, raw_below
 from ._verifier import Message as Received
 from ._verifier import Verifier
 
@@ -27,34 +34,73 @@ class CapabilityMiddleware:
     """Lets a message through only with a capability that allows this very message.
 
     ``exempt``: paths that need none, such as a health check. ``body_bytes_max`` bounds a body that has to be read because a
-    caveat asks what it says; every other body streams on untouched.
+    caveat asks what it says; every other body streams on untouched. ``root_path``: where the application is mounted.
     """
 
-    def __init__(self, app: App, verifier: Verifier, *, exempt: Container[str] = (), body_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        app: App,
+        verifier: Verifier,
+        *,
+        exempt: Iterable[str] = (),
+        body_bytes_max: int = 1 << 20,
+        root_path: str = "",
+    ) -> None:
         self._app, self._verifier = app, verifier
-        self._exempt, self._body_bytes_max = exempt, body_bytes_max
+        self._exempt, self._body_bytes_max = exempt_paths(exempt), body_bytes_max
+        self._root_path = mount_of("root_path", root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
+        if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            # What is not understood is not let through, and there is no way to refuse it that it would understand.
+            raise failed("not-understood", f"no capability can be verified for what comes by {scope['type']!r}")
+        try:
+            capability, receive = await self._verified(scope, receive)
+        except Exception as error:
+            return await self._refuse(scope, receive, send, Problem.logged(error))
+        if capability is not None:
+            # Not into what is there: some servers share it between messages.
+            scope["state"] = {**scope.get("state", {}), "capability": capability}
+        return await self._app(scope, receive, send)
+
+    async def _verified(self, scope: Scope, receive: Receive) -> Tuple[Optional[Capability], Receive]:
+        """What the message was verified for, ``None`` where its path is exempt; and where the application gets its body."""
+        below = self._below(scope)
+        target = _target(scope, self._root_path, below)
+        if (below or "/") in self._exempt:
+            return None, receive
+        is_websocket = scope["type"] == "websocket"
+        headers = scope["headers"]
+        if is_websocket:
+            # Over HTTP/2 there is no such field; that it would switch protocols is so all the same.
+            headers = [pair for pair in headers if pair[0].lower() != b"upgrade"] + [(b"upgrade", b"websocket")]
         scheme: str = scope.get("scheme", "http")
         ask: Received = {
             "method": scope.get("method", "GET"),
-            "target": _target(scope),
-            "headers": scope["headers"],
+            "target": target,
+            "headers": headers,
             "peer": scope["client"][0] if scope.get("client") else None,
             "scheme": {"ws": "http", "wss": "https"}.get(scheme, scheme),
-            "http_2": scope.get("http_version", "1.1")[0] != "1",
+            "http_2": not is_websocket and not scope.get("http_version", "1.1").startswith("1"),
         }
-        try:
-            if scope["type"] == "http" and await self._verifier.needs_body_async(**ask):
-                ask["body"] = body = await self._read(receive)
-                receive = _again(body, receive)
-            capability = await self._verifier.verify_async(**ask)
-        except PosternError as error:
-            return await self._refuse(scope, receive, send, Problem.logged(error))
-        scope.setdefault("state", {})["capability"] = capability
-        return await self._app(scope, receive, send)
+        if not is_websocket and await self._verifier.needs_body_async(**ask):
+            ask["body"] = body = await self._read(receive)
+            receive = _again(body, receive)
+        return await self._verifier.verify_async(**ask), receive
+
+    def _below(self, scope: Scope) -> str:
+        """The path below the mount, decoded: what every framework routes on."""
+        path, root = scope["path"], self._root_path
+        if scope.get("root_path", "") != root:
+            raise rerouted()
+        if path == root or path.startswith(root + "/"):
+            return str(path[len(root) :])
+        # A proxy has taken it off. Where it stands elsewhere in the path, frameworks differ on what is below it.
+        if root in path:
+            raise rerouted()
+        return str(path)
 
     async def _read(self, receive: Receive) -> bytes:
         parts: List[bytes] = []
@@ -67,7 +113,8 @@ class CapabilityMiddleware:
             length += len(part)
             if length > self._body_bytes_max:
                 raise body_too_large(self._body_bytes_max)
-            parts.append(part)
+            if part:
+                parts.append(part)
             if not message.get("more_body", False):
                 return b"".join(parts)
 
@@ -85,12 +132,19 @@ class CapabilityMiddleware:
         await send({"type": "http.response.body", "body": body})
 
 
-def _target(scope: Scope) -> str:
-    # `raw_path` is what came; `path` is decoded, and two targets can look alike in it.
-    raw: Optional[bytes] = scope.get("raw_path")
-    path = raw.decode("latin-1").partition("?")[0] if raw else scope["path"]
-    query = scope.get("query_string", b"").decode("latin-1")
-    return f"{path}?{query}" if query else path
+def _target(scope: Scope, root: str, below: str) -> str:
+    try:
+        raw: Optional[bytes] = scope.get("raw_path")
+        query: bytes = scope.get("query_string") or b""
+        if raw is not None:
+            # Some clients of tests leave the query on it.
+            raw, mark, asked = raw.partition(b"?")
+            if mark and asked != query:
+                raise rerouted()
+        path = raw_below(raw, root.encode(), below.encode())
+    except UnicodeEncodeError as error:
+        raise rerouted() from error
+    return f"{path}?{query.decode('latin-1')}" if query else path
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

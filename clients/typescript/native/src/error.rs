@@ -35,6 +35,12 @@ pub fn body_broken() -> String {
     Problem::body_broken().body()
 }
 
+/// The problem of a message whose application is given another path than the one that was asked for, as JSON.
+#[napi]
+pub fn rerouted() -> String {
+    Problem::rerouted().body()
+}
+
 /// The problem of a service that has no keys, as JSON.
 #[napi]
 pub fn keys_unavailable() -> String {
