@@ -88,15 +88,17 @@ fn compare_parts(fields: &[(&[u8], &[u8])], body: &Body) -> Result<(), Disagreem
 
 /// Each `Mcp-Param-…` has to be the value of an argument. The body has been read before, so it has one meaning.
 fn compare_arguments(fields: &[(&[u8], &[u8])], bytes: &[u8]) -> Result<(), Disagreement> {
-    let mut fields = fields.iter().filter(|(name, _)| begins_with(name, ARGUMENT_PREFIX)).peekable();
-    if fields.peek().is_none() {
+    let fields = fields.iter().filter(|(name, _)| begins_with(name, ARGUMENT_PREFIX));
+    let said: Vec<(&[u8], Option<String>)> = fields.map(|(name, value)| (*name, decoded(value))).collect();
+    if said.is_empty() {
         return Ok(());
     }
-    let mut values = HashSet::new();
+    // What is left has not been found: there are few headers, and may be very many arguments.
+    let mut missing: HashSet<&str> = said.iter().filter_map(|(_, value)| value.as_deref()).collect();
     if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
-        scalars(&body["params"]["arguments"], &mut values);
+        find_scalars(&body["params"]["arguments"], &mut missing);
     }
-    match fields.find(|(_, value)| decoded(value).is_none_or(|said| !values.contains(&said))) {
+    match said.iter().find(|(_, value)| value.as_deref().is_none_or(|value| missing.contains(value))) {
         None => Ok(()),
         Some((name, _)) => Err(Disagreement::Argument(String::from_utf8_lossy(name).into_owned())),
     }
@@ -106,14 +108,17 @@ fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// The values of all scalars, as headers write them.
-fn scalars(value: &Value, into: &mut HashSet<String>) {
+/// Takes out the values of all scalars, as headers write them.
+fn find_scalars(value: &Value, missing: &mut HashSet<&str>) {
+    if missing.is_empty() {
+        return;
+    }
     match value {
         Value::Null => {}
-        Value::Bool(_) | Value::Number(_) => _ = into.insert(value.to_string()),
-        Value::String(text) => _ = into.insert(text.clone()),
-        Value::Array(elements) => elements.iter().for_each(|element| scalars(element, into)),
-        Value::Object(members) => members.values().for_each(|member| scalars(member, into)),
+        Value::Bool(_) | Value::Number(_) => _ = missing.remove(&*value.to_string()),
+        Value::String(text) => _ = missing.remove(&**text),
+        Value::Array(elements) => elements.iter().for_each(|element| find_scalars(element, missing)),
+        Value::Object(members) => members.values().for_each(|member| find_scalars(member, missing)),
     }
 }
 
