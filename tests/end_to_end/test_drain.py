@@ -82,6 +82,24 @@ def test_a_drain_is_bounded():
         assert busy.sock.recv(1) == b""
 
 
+@pytest.mark.parametrize("protocol", ["HTTP/1", "HTTP/2"])
+def test_what_a_drain_cuts_off_leaves_its_line(protocol):
+    """Every message that was received is in the access log, with what ended it."""
+    with Held() as service, Gate({"orders": service}, {"drain_timeout": "300ms"}) as gate:
+        token = gate.mint("orders")
+        with gate.wire() if protocol == "HTTP/1" else H2Wire(gate.port) as wire:
+            if protocol == "HTTP/1":
+                wire.send(request("GET", "/orders/slow", token=token))
+            else:
+                wire.headers(1, pseudo("GET", "/orders/slow", token=token))
+            until(service.holds, "the slow request did not arrive")
+            gate.process.signal(signal.SIGTERM)
+            assert gate.process.wait(20) == 0
+            service.release.set()
+            lines = [json.loads(line) for line in bytes(gate.process.output).splitlines() if b'"/orders/slow"' in line]
+            assert [(line["decision"], line["upstream"]) for line in lines] == [("shut-down", service.url.removeprefix("http://"))]
+
+
 def test_a_second_sigterm_ends_it_at_once():
     with under_way({"drain_timeout": "10m"}) as (_, gate, _busy):
         gate.process.signal(signal.SIGTERM)

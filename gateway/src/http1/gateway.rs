@@ -16,7 +16,7 @@ use crate::request::forward::UpstreamHead;
 use crate::request::forward::hygiene::{passes_down, passes_up};
 use crate::request::resource::Resource;
 use crate::request::switch::Switch;
-use crate::request::ticket::Ticket;
+use crate::request::ticket::{BROKEN_OFF, Ticket};
 use crate::request::{Peer, Received, receive, respond};
 use crate::telemetry::{Protocol, WorkerTelemetry};
 use crate::upstream::group::Group;
@@ -162,7 +162,7 @@ impl Way for Gateway {
     }
 
     fn broken(&self, ticket: &mut Ticket, fallen: Option<&Fallen>) {
-        ticket.refused(fallen.map_or("broken-off", Fallen::kind));
+        ticket.refused(fallen.map_or(BROKEN_OFF, Fallen::kind));
     }
 
     fn close(&self, mut ticket: Ticket, bytes_in: u64, bytes_out: u64) {

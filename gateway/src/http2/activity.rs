@@ -21,6 +21,25 @@ struct State {
     active: Cell<usize>,
     begun: Cell<u64>,
     since: Cell<Instant>,
+    is_cut: Cell<bool>,
+}
+
+/// A connection that is served: what drops this without having said that it is over cuts its streams off.
+pub(super) struct Unfinished(Option<Rc<State>>);
+
+impl Unfinished {
+    /// The connection ended by itself.
+    pub(super) fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(state) = &self.0 {
+            state.is_cut.set(true);
+        }
+    }
 }
 
 /// A stream that goes on, for as long as this is held.
@@ -32,7 +51,17 @@ pub(super) struct Active {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Rc::new(State { active: Cell::new(0), begun: Cell::new(0), since: Cell::new(Instant::now()) }))
+        Self(Rc::new(State {
+            active: Cell::new(0),
+            begun: Cell::new(0),
+            since: Cell::new(Instant::now()),
+            is_cut: Cell::new(false),
+        }))
+    }
+
+    /// The connection, which is not over yet.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        Unfinished(Some(Rc::clone(&self.0)))
     }
 
     /// A stream begins.
@@ -58,6 +87,13 @@ impl Activity {
                 _ => sleep(time).await,
             }
         }
+    }
+}
+
+impl Active {
+    /// Whether the gateway has cut the connection off, and not its client.
+    pub(super) fn is_cut(&self) -> bool {
+        self.state.is_cut.get()
     }
 }
 

@@ -30,7 +30,7 @@ use crate::lease::Fallen;
 use crate::request::Admitted;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
-use crate::request::ticket::Ticket;
+use crate::request::ticket::{SHUT_DOWN, Ticket};
 use crate::telemetry::StreamKind;
 use crate::upstream::call::{Call, Failure};
 use crate::upstream::pool::{Attempts, Need, Unreachable, Upstream};
@@ -100,7 +100,8 @@ impl Exchange {
                 self.worker.telemetry.lease_fell();
             }
             let problem = failed.problem().map(|problem| self.ticket.wording.of_problem(problem));
-            self.ticket.refused(problem.as_ref().map_or(CLIENT_GONE, |problem| problem.kind));
+            let gone = if self.active.is_cut() { SHUT_DOWN } else { CLIENT_GONE };
+            self.ticket.refused(problem.as_ref().map_or(gone, |problem| problem.kind));
             if let (Some(problem), Some(_)) = (problem, &reply) {
                 self.ticket.responded(&self.worker, problem.status);
                 let mut refusal = answer::refusal(&problem, self.caller);

@@ -78,30 +78,35 @@ where
     let mut silent = pin!(activity.idle(limits.h2_ping_timeout));
     let mut draining = pin!(shutdown.wait_for(|down| *down));
     let mut is_leaving = false;
-    loop {
-        let must_leave = tokio::select! {
-            biased;
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    let (active, reply) = (activity.begin(), Reply::on(respond, &outgoing));
-                    spawn_local(stream::run(Rc::clone(worker), Rc::clone(&peer), request, reply, active));
-                    activity.begun() >= limits.requests_per_connection_max
-                }
-                Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection ended"),
-                None => return,
-            },
-            _ = &mut draining, if !is_leaving => true,
-            () = &mut idle, if !is_leaving => true,
-            // A peer that does not answer to GOAWAY either is gone.
-            () = &mut silent, if is_leaving => return,
-            () = &mut lost => return tracing::debug!("the other end of an HTTP/2 connection is gone"),
-        };
-        if must_leave && !is_leaving {
-            // GOAWAY: streams that are under way finish, new ones go elsewhere.
-            is_leaving = true;
-            connection.graceful_shutdown();
+    let unfinished = activity.unfinished();
+    let served = async {
+        loop {
+            let must_leave = tokio::select! {
+                biased;
+                accepted = connection.accept() => match accepted {
+                    Some(Ok((request, respond))) => {
+                        let (active, reply) = (activity.begin(), Reply::on(respond, &outgoing));
+                        spawn_local(stream::run(Rc::clone(worker), Rc::clone(&peer), request, reply, active));
+                        activity.begun() >= limits.requests_per_connection_max
+                    }
+                    Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection ended"),
+                    None => return,
+                },
+                _ = &mut draining, if !is_leaving => true,
+                () = &mut idle, if !is_leaving => true,
+                // A peer that does not answer to GOAWAY either is gone.
+                () = &mut silent, if is_leaving => return,
+                () = &mut lost => return tracing::debug!("the other end of an HTTP/2 connection is gone"),
+            };
+            if must_leave && !is_leaving {
+                // GOAWAY: streams that are under way finish, new ones go elsewhere.
+                is_leaving = true;
+                connection.graceful_shutdown();
+            }
         }
-    }
+    };
+    served.await;
+    unfinished.finish();
 }
 
 /// Every setting is explicit: the library's defaults may change, the table of limits is what holds.

@@ -106,7 +106,7 @@ pub(super) async fn run(
 /// Reads the head and takes it through the request path; the second time with the whole body, and the ticket of the first.
 /// A refusal is counted and logged here; what its answer says to a browser is put into `cross`.
 fn receive(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     peer: &Peer,
     parts: &Parts,
     is_ended: bool,

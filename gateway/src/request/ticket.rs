@@ -1,7 +1,8 @@
 //! One exchange as metrics and the access log see it.
 //!
 //! A ticket is opened when a head is complete, filled on the message's way, and closed when the last byte of the answer
-//! is gone. It measures the gateway's own share of the time: from the head's last byte to the upstream request's, and from
+//! is gone; where the task that serves the message is dropped before, as at the end of a drain, the ticket closes itself, so
+//! that every message that was received leaves its line. It measures the gateway's own share of the time: from the head's last byte to the upstream request's, and from
 //! the upstream answer's head to the client's. What lies between is the service's and the network's.
 
 use std::net::IpAddr;
@@ -21,11 +22,19 @@ use crate::head::{Head, Version};
 use crate::telemetry::{ALLOWED, AccessLine, Ended, Protocol, Spans};
 use crate::worker::Worker;
 
+/// The reason under which a message is counted that was under way when the time of a drain was over.
+pub const SHUT_DOWN: &str = "shut-down";
+
+/// The reason under which a message is counted whose exchange broke off.
+pub const BROKEN_OFF: &str = "broken-off";
+
 /// A longer host name is left out of a span.
 const HOST_BYTES_MAX: usize = 63;
 
 /// What is known of one exchange so far.
 pub struct Ticket {
+    /// Who counts it, as long as it is open.
+    counted_by: Option<Rc<Worker>>,
     /// The resource, once the capability proved a right to it: a name that no caller can make up.
     pub resource: Option<Rc<Resource>>,
     /// The capability, once verified.
@@ -67,7 +76,7 @@ struct Line {
 
 impl Ticket {
     /// Opens a ticket for a head that is complete now. Copies parts of the head only where an access log wants them.
-    pub fn open(worker: &Worker, peer: IpAddr, head: &Head<'_>) -> Self {
+    pub fn open(worker: &Rc<Worker>, peer: IpAddr, head: &Head<'_>) -> Self {
         let line = worker.telemetry.logs().then(|| {
             Box::new(Line {
                 at: SystemTime::now(),
@@ -92,7 +101,7 @@ impl Ticket {
     }
 
     /// Opens a ticket for a head that could not be read.
-    pub fn unreadable(worker: &Worker, peer: IpAddr, protocol: Protocol) -> Self {
+    pub fn unreadable(worker: &Rc<Worker>, peer: IpAddr, protocol: Protocol) -> Self {
         let line = worker.telemetry.logs().then(|| {
             let (host, operation) = (String::new(), String::new());
             Box::new(Line { at: SystemTime::now(), host, operation, path: Vec::new(), query_bytes: 0, trace_id: None })
@@ -100,9 +109,10 @@ impl Ticket {
         Self::with(worker, peer, protocol, line)
     }
 
-    fn with(worker: &Worker, peer: IpAddr, protocol: Protocol, line: Option<Box<Line>>) -> Self {
+    fn with(worker: &Rc<Worker>, peer: IpAddr, protocol: Protocol, line: Option<Box<Line>>) -> Self {
         worker.telemetry.request(protocol);
         Self {
+            counted_by: Some(Rc::clone(worker)),
             resource: None,
             capability: None,
             client: peer,
@@ -176,7 +186,12 @@ impl Ticket {
     }
 
     /// The exchange is over: counts the decision, writes the access line and hands over the spans.
-    pub fn close(self, worker: &Worker) {
+    pub fn close(mut self, worker: &Worker) {
+        self.counted_by = None;
+        self.count(worker);
+    }
+
+    fn count(&self, worker: &Worker) {
         let resource = self.resource.as_deref().map(|r| r.name.as_str());
         let ended = Ended {
             reason: self.decision,
@@ -239,6 +254,15 @@ impl Ticket {
             upstream_status: self.answered.map(|_| self.status),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(worker) = self.counted_by.take() {
+            self.refused(if worker.http1.is_draining() { SHUT_DOWN } else { BROKEN_OFF });
+            self.count(&worker);
         }
     }
 }

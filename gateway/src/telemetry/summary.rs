@@ -16,7 +16,8 @@ use super::{ALLOWED, lock};
 const NOTES_MAX: usize = 10;
 
 /// Reasons under which messages end that were permitted and then went wrong; every other one is a refusal.
-const FAILURES: [&str; 5] = ["broken-off", "client-gone", "deadline-exceeded", "request-timeout", "unavailable"];
+const FAILURES: [&str; 6] =
+    ["broken-off", "client-gone", "deadline-exceeded", "request-timeout", "shut-down", "unavailable"];
 /// And those whose name begins so.
 const FAILURES_OF_UPSTREAM: &str = "upstream-";
 
