@@ -24,7 +24,7 @@ def test_every_vector_gets_the_same_verdict_and_reason(scripts, vectors):
     assert outcome["decided"] == wanted > 200
 
 
-@pytest.mark.parametrize("script", ["package.test.mjs", "browser.test.mjs"])
+@pytest.mark.parametrize("script", ["package.test.mjs", "browser.test.mjs", "mounts.test.mjs"])
 def test_the_packages_own_tests(scripts, script):
     said = node(scripts, script, options=["--test", "--test-reporter=tap", "--experimental-wasm-modules"])
     assert said.returncode == 0, said.stdout[-4000:]

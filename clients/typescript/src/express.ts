@@ -9,7 +9,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import { readBody } from "./body.js";
-import { problemFields, problemOf, type Log } from "./refusal.js";
+import { known, paths } from "./options.js";
+import { problemFields, problemOf, rerouted, type Log } from "./refusal.js";
 import type { Capability, Verifier } from "./verifier.js";
 
 declare global {
@@ -31,17 +32,18 @@ export interface MiddlewareOptions {
   log?: Log;
 }
 
-type Request = IncomingMessage & { originalUrl?: string; capability?: Capability };
+type Request = IncomingMessage & { originalUrl?: string; baseUrl?: string; capability?: Capability };
 type Response = ServerResponse & { locals?: Record<string, unknown> };
 
 /** Lets a message through only with a capability that allows this very message. Put it before parsers of bodies. */
 export function capabilities(verifier: Verifier, options: MiddlewareOptions = {}) {
-  const { exempt = [], bodyBytesMax = 1 << 20, log = console.error } = options;
+  known(options, { exempt: true, bodyBytesMax: true, log: true });
+  const { bodyBytesMax = 1 << 20, log = console.error } = options;
+  const exempt = paths(options.exempt);
   return async (request: Request, response: Response, next: (error?: unknown) => void): Promise<void> => {
-    // Behind a mount point Express cuts `url`; what was checked by the gateway is what came.
-    const target = request.originalUrl ?? request.url ?? "/";
-    if (exempt.includes(target.split("?")[0]!)) return next();
     try {
+      const target = routed(request);
+      if (exempt.includes(target.split("?")[0]!)) return next();
       const { method = "GET", rawHeaders: headers } = request;
       const body = (await verifier.needsBody({ method, target, headers })) ? await readBody(request, bodyBytesMax) : undefined;
       const capability = await verifier.verify({
@@ -62,4 +64,15 @@ export function capabilities(verifier: Verifier, options: MiddlewareOptions = {}
     }
     next();
   };
+}
+
+/**
+ * The target that came, where it is the one that the application routes on. Behind a mount point Express cuts `url`, and says in
+ * `baseUrl` what it cut; whoever else changes `url` has the application act upon another path than the one that was asked for.
+ */
+function routed({ url = "/", originalUrl = url, baseUrl = "" }: Request): string {
+  // Of `/orders?a` below `/orders` Express makes `/?a`.
+  const cut = baseUrl !== "" && /^\/(\?|$)/.test(url) ? url.slice(1) : url;
+  if (originalUrl !== baseUrl + url && originalUrl !== baseUrl + cut) throw rerouted();
+  return originalUrl;
 }

@@ -10,7 +10,8 @@ import { Readable } from "node:stream";
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
-import { bodyTooLarge, problemFields, problemOf, type Log } from "./refusal.js";
+import { paths } from "./options.js";
+import { bodyTooLarge, problemFields, problemOf, rerouted, type Log } from "./refusal.js";
 import type { Capability, Verifier } from "./verifier.js";
 
 declare module "fastify" {
@@ -32,7 +33,9 @@ export interface PluginOptions {
 
 /** Lets a message through only with a capability that allows this very message. */
 export async function capabilities(app: FastifyInstance, options: PluginOptions): Promise<void> {
-  const { verifier, exempt = [], bodyBytesMax = 1 << 20, log = app.log.error.bind(app.log) } = options;
+  const { verifier, bodyBytesMax = 1 << 20, log = app.log.error.bind(app.log) } = options;
+  const exempt = paths(options.exempt);
+  const refused = new WeakSet<FastifyRequest>();
   app.decorateRequest("capability", null);
 
   const verify = async (request: FastifyRequest, body?: Uint8Array): Promise<void> => {
@@ -47,20 +50,23 @@ export async function capabilities(app: FastifyInstance, options: PluginOptions)
     });
   };
   const isExempt = (request: FastifyRequest): boolean => exempt.includes(request.originalUrl.split("?")[0]!);
-  const refuse = (reply: FastifyReply, error: unknown): FastifyReply => {
+  const refuse = (request: FastifyRequest, reply: FastifyReply, error: unknown): FastifyReply => {
     const problem = problemOf(error, log);
+    refused.add(request);
     // As bytes: to a text Fastify would add a character set, which this media type does not have.
     return reply.code(problem.status).headers(problemFields(error)).send(Buffer.from(JSON.stringify(problem)));
   };
 
   // Before the body is read, so that what needs no body is refused without one.
   app.addHook("onRequest", async (request, reply) => {
-    if (isExempt(request)) return;
     try {
+      // `rewriteUrl` has the application act upon another path than the one that was asked for.
+      if (request.originalUrl !== request.url) throw rerouted();
+      if (isExempt(request)) return;
       const { method, originalUrl: target, raw } = request;
       if (!(await verifier.needsBody({ method, target, headers: raw.rawHeaders }))) return await verify(request);
     } catch (error) {
-      return refuse(reply, error);
+      return refuse(request, reply, error);
     }
   });
   app.addHook("preParsing", async (request, reply, payload) => {
@@ -71,17 +77,20 @@ export async function capabilities(app: FastifyInstance, options: PluginOptions)
       const again = Readable.from(body.length > 0 ? [body] : []);
       return Object.assign(again, { receivedEncodedLength: body.length });
     } catch (error) {
-      refuse(reply, error);
+      // Until it is sent: where another plugin delays it, parsing what is left of the body would give an answer of its own.
+      await refuse(request, reply, error);
       return payload;
     }
   });
   // Fastify skips `preParsing` where it expects no body; nothing may reach a handler unverified.
   app.addHook("preHandler", async (request, reply) => {
-    if (isExempt(request) || request.capability || reply.sent) return;
+    if (isExempt(request) || request.capability) return;
+    // Where another plugin delays an answer, it is on its way and not yet sent.
+    if (refused.has(request)) return reply;
     try {
-      await verify(request, new Uint8Array());
+      await verify(request);
     } catch (error) {
-      return refuse(reply, error);
+      return refuse(request, reply, error);
     }
   });
 }

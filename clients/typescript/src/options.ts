@@ -16,5 +16,13 @@ export function whole(name: string, value: number | undefined, most: number): vo
     throw new PosternError("invalid-option", `${name} is a whole number from 0 to ${most}, and not ${String(value)}`);
 }
 
+/** Reads the paths that need no capability. In a text that is taken for a list of them, every part of it would be exempt. */
+export function paths(exempt: readonly string[] | undefined): readonly string[] {
+  if (exempt === undefined) return [];
+  if (!Array.isArray(exempt) || !exempt.every((path) => typeof path === "string" && path.startsWith("/")))
+    throw new PosternError("invalid-option", `exempt is a list of paths, such as ["/health"], and not ${JSON.stringify(exempt)}`);
+  return [...(exempt as readonly string[])];
+}
+
 /** The most that compiled code takes, where nothing else bounds a number. */
 export const NUMBER_MAX = 2 ** 32 - 1;

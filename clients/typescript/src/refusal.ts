@@ -32,6 +32,11 @@ export function bodyBroken(): VerifyError {
   return refusal(native.bodyBroken());
 }
 
+/** The application is given another path than the one that was asked for. */
+export function rerouted(): VerifyError {
+  return refusal(native.rerouted());
+}
+
 function refusal(document: string): VerifyError {
   const problem = read(document);
   return new VerifyError(problem.detail, problem);
