@@ -62,7 +62,8 @@ def facts(message, item, sources):
     for part in filter(None, message.get("query_string", "").split("&")):
         name, _, value = part.partition("=")
         yield "query", [urllib.parse.unquote_plus(name), urllib.parse.unquote_plus(value)]
-    if item:
+    # What a body says is a fact where it is posted, and nowhere else.
+    if item and message["operation"] == "POST":
         yield "rpc", [item["rpc"]]
         if item.get("tool") is not None:
             yield "tool", [item["tool"]]
