@@ -31,6 +31,7 @@ pub mod lease;
 pub mod ledger;
 pub mod limits;
 pub mod listener;
+mod plain_text;
 pub mod request;
 pub mod state;
 pub mod telemetry;

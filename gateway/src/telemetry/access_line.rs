@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 use super::Protocol;
+use crate::plain_text::{append_address, append_number};
 
 /// What a client chose, where it may be cut: longer pieces could hide a token, whose first block alone is longer.
 struct Cut {
@@ -118,25 +119,6 @@ fn micros(duration: Duration) -> u64 {
 fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     append_number(out, value);
-}
-
-fn append_number(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn append_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                append_number(out, octet.into());
-            }
-        }
-        // Writing to a Vec cannot fail.
-        IpAddr::V6(address) => drop(write!(out, "{address}")),
-    }
 }
 
 /// RFC 3339 with milliseconds, UTC.
