@@ -67,15 +67,7 @@ impl Connections {
             }
             news.await;
         };
-        let dialled = dial.await?;
-        self.speaks_http1.set(!dialled.is_h2());
-        if !dialled.is_h2() {
-            return Ok(Connected::Http1(dialled.stream));
-        }
-        let live = establish(dialled.stream, limits, self).await?;
-        let slot = live.slot().ok_or_else(|| io::Error::other(GOAWAY_AT_ONCE))?;
-        self.live.borrow_mut().push(live);
-        Ok(Connected::Http2(slot))
+        self.begin(limits, dial, |live| self.live.borrow_mut().push(live)).await
     }
 
     /// A slot on a connection that nobody else gets one on, made with `dial`: for a tunnel. Its other end may not read for
@@ -88,6 +80,16 @@ impl Connections {
         limits: &Rc<Limits>,
         dial: impl Future<Output = io::Result<Dialled>>,
     ) -> io::Result<Connected> {
+        self.begin(limits, dial, |live| live.retire()).await
+    }
+
+    /// Makes a connection; `keep` gets one of HTTP/2 after its first slot was taken.
+    async fn begin(
+        self: &Rc<Self>,
+        limits: &Rc<Limits>,
+        dial: impl Future<Output = io::Result<Dialled>>,
+        keep: impl FnOnce(Rc<Live>),
+    ) -> io::Result<Connected> {
         let dialled = dial.await?;
         self.speaks_http1.set(!dialled.is_h2());
         if !dialled.is_h2() {
@@ -95,7 +97,7 @@ impl Connections {
         }
         let live = establish(dialled.stream, limits, self).await?;
         let slot = live.slot().ok_or_else(|| io::Error::other(GOAWAY_AT_ONCE))?;
-        live.retire();
+        keep(live);
         Ok(Connected::Http2(slot))
     }
 
