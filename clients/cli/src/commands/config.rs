@@ -9,6 +9,7 @@ use postern_gateway::generation::Contents;
 use postern_gateway::state::StateDir;
 use serde::Serialize;
 
+use super::expect_config_file;
 use crate::cli::StateArg;
 use crate::output::{self, plain};
 use crate::stop::{Exit, Stop};
@@ -75,12 +76,7 @@ pub(crate) fn run(args: &ConfigArgs, state: &StateArg) -> Result<Exit, Stop> {
 }
 
 fn check(path: &Path, state: &StateArg, json: bool) -> Result<Exit, Stop> {
-    if !path.is_file() {
-        return Err(Stop::failed(format!(
-            "there is no configuration file {}; name it with --config, or start with `postern config default > postern.toml`",
-            path.display()
-        )));
-    }
+    expect_config_file(path)?;
     let found = Found::in_file(path, state);
     let exit = if found.mistakes.is_empty() { Exit::Done } else { Exit::Refused };
     let shown = path.display();

@@ -18,6 +18,7 @@ pub(crate) mod revoke;
 pub(crate) mod serve;
 pub(crate) mod status;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,18 @@ use crate::stop::Stop;
 /// Whole seconds since the epoch.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Whoever named no configuration file, or another thing, learns what to do.
+fn expect_config_file(path: &Path) -> Result<(), Stop> {
+    match (path.is_file(), path.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(Stop::failed(format!("{} is a folder; name the configuration file in it", path.display()))),
+        _ => Err(Stop::failed(format!(
+            "there is no configuration file {}; name it with --config, or start with `postern config default > postern.toml`",
+            path.display()
+        ))),
+    }
 }
 
 /// Runs what needs sockets or the ledger, on this thread.

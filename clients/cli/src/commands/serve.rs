@@ -6,7 +6,7 @@ use clap::Args;
 use postern_gateway::config::Config;
 use postern_gateway::state::StateDir;
 
-use super::block_on;
+use super::{block_on, expect_config_file};
 use crate::cli::StateArg;
 use crate::output::{self, plain};
 use crate::serving::{self, Signals};
@@ -31,15 +31,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
-    if args.config.is_dir() {
-        return Err(Stop::failed(format!("{} is a folder; name the configuration file in it", args.config.display())));
-    }
-    if !args.config.is_file() {
-        return Err(Stop::failed(format!(
-            "there is no configuration file {}; name it with --config, or start with `postern config default > postern.toml`",
-            args.config.display()
-        )));
-    }
+    expect_config_file(&args.config)?;
     let config = Config::load(&args.config).map_err(|errors| {
         let mistakes = errors.mistakes.iter().map(|mistake| format!("\n  {}", plain(&mistake.to_string())));
         Stop::failed(format!("{} is refused:{}", args.config.display(), mistakes.collect::<String>()))
