@@ -23,8 +23,10 @@ const STATE_VARIABLE: &str = "POSTERN_STATE";
 
 const EXAMPLES: &str = "\
 A first look:
-  postern demo                                see it work, without touching anything
-  postern proxy http://127.0.0.1:3000         put the gateway before a service that you already run
+  see it work, without touching anything:
+    postern demo
+  put the gateway before a service that you already run:
+    postern proxy http://127.0.0.1:3000
 
 From there:
   postern mint orders --expires 30d --out full.token

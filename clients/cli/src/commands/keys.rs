@@ -16,9 +16,12 @@ use crate::stop::{Exit, Stop};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern keys list
-  postern keys rotate          a new key mints from now on; what the old one signed stays good
-  postern keys retire 0        ends everything that key 0 ever signed
+  which keys there are:
+    postern keys list
+  a new key mints from now on; what the old one signed stays good:
+    postern keys rotate
+  ends everything that key 0 ever signed:
+    postern keys retire 0
 
 Each goes through the running gateway, or changes the state folder where none runs.
 JSON: {\"keys\": [{\"id\": 0, \"key\": \"ed25519/…\", \"state\": \"minting\" | \"live\" | \"retired\"}]}")]

@@ -21,13 +21,16 @@ use crate::token_output::TokenOutput;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern mint orders                                     everything on the resource orders
-  postern mint orders --allow GET,HEAD --expires 30d      reading, for 30 days
-  postern mint orders invoices --allow GET --out read.token
-  postern mint postern --path /revocations --out revoker.token
-      administration, but revoking only
-  postern mint orders --via http://127.0.0.1:7401 --token-file minter.token
-      through a gateway, with a capability that permits it
+  everything on the resource orders:
+    postern mint orders
+  reading, for 30 days:
+    postern mint orders --allow GET,HEAD --expires 30d
+  reading, on two resources:
+    postern mint orders invoices --allow GET --out read.token
+  administration, but revoking only:
+    postern mint postern --path /revocations --out revoker.token
+  through a gateway, with a capability that permits it:
+    postern mint orders --via http://127.0.0.1:7401 --token-file minter.token
 
 Whoever holds a token can use it, narrow it and hand it on, but never widen it. It is printed on
 standard output, or written to --out, and goes nowhere else.")]

@@ -23,10 +23,12 @@ const UNNAMED: &str = "service";
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern proxy http://127.0.0.1:3000                    one service, mounted at /
-  postern proxy shop=http://127.0.0.1:3000 mail=http://127.0.0.1:3001
-                                                         two, mounted at /shop and /mail
-  postern proxy http://127.0.0.1:3000 --listen 0.0.0.0:8080 --admin 127.0.0.1:8081
+  one service, mounted at /:
+    postern proxy http://127.0.0.1:3000
+  two, mounted at /shop and /mail:
+    postern proxy shop=http://127.0.0.1:3000 mail=http://127.0.0.1:3001
+  on other addresses:
+    postern proxy http://127.0.0.1:3000 --listen 0.0.0.0:8080 --admin 127.0.0.1:8081
 
 Keys and ledger are made in the state folder if they are not there. For each service a capability
 for everything is written to <state>/<name>.token, for you alone; narrow it before you hand it on:

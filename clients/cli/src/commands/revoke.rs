@@ -21,10 +21,14 @@ use crate::token_input::TokenInput;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern revoke --token-file read.token              what its last block added, and all below
-  postern revoke --token-file read.token --block 0    all that was ever derived from its mint
-  postern revoke 5b0c…             a revocation id, as `postern inspect` prints them
-  postern revoke --token-file read.token --admin-token-file revoker.token
+  what its last block added, and all below:
+    postern revoke --token-file read.token
+  all that was ever derived from its mint:
+    postern revoke --token-file read.token --block 0
+  a revocation id, as `postern inspect` prints them:
+    postern revoke 5b0c…
+  by a capability that may do no more than revoke:
+    postern revoke --token-file read.token --admin-token-file revoker.token
 
 The token itself does not leave this machine, only ids do. When the command is done the revocation
 is on disk and, if a gateway runs, in force there, also on connections that are open. Without a

@@ -36,8 +36,10 @@ const PORTS: [u16; 2] = [7400, 7401];
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern demo           the show, and then time to try for yourself; Ctrl-C ends it
-  postern demo --exit    the show alone; exit code 0 if every step went as it should
+  the show, and then time to try for yourself; Ctrl-C ends it:
+    postern demo
+  the show alone; exit code 0 if every step went as it should:
+    postern demo --exit
 
 It listens on 127.0.0.1 only and leaves nothing behind.")]
 pub(crate) struct DemoArgs {

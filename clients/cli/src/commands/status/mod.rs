@@ -30,10 +30,14 @@ const WIDTH_DEFAULT: usize = 120;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern status                       a table, refreshed every second; q ends it
-  postern status --once                one table
-  postern status --json | jq '.resources[] | {name, messages_per_second, refusals}'
-  postern status --json --watch        one JSON object a line, every second
+  a table, refreshed every second; q ends it:
+    postern status
+  one table:
+    postern status --once
+  one JSON object:
+    postern status --json | jq '.resources[] | {name, messages_per_second, refusals}'
+  one JSON object a line, every second:
+    postern status --json --watch
 
 Messages are counted when they end. MSG/S is the mean of the last ten seconds; MEDIAN and P99 are upper
 bounds of the time from a request's head to its answer's, since the gateway started. Refused: the
