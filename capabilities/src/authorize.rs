@@ -9,7 +9,8 @@
 //! 2. No right to this operation on this resource: [`Refusal::NoRight`]; but [`Refusal::Expired`] where an expiry has
 //!    passed, so that a holder learns the reason that new rights would not cure.
 //! 3. The right is held and a fact that a caveat asks for cannot be derived: [`Refusal::UnreadableQuery`],
-//!    [`Refusal::LengthRequired`]; again `Expired` goes before.
+//!    [`Refusal::LengthRequired`]; or the body has more calls than this token may have decided at once,
+//!    [`Refusal::BatchTooLarge`]; again `Expired` goes before.
 //! 4. Caveats. All that failed are reported. Where every one of them is an expiry the answer is `Expired`.
 //!
 //! An *expiry* is a check of exactly the form `check if time($t), $t <= D`.
@@ -56,6 +57,10 @@ pub fn authorize<'m>(
     let query = query.map_err(|error| expired_or(capability, message.time, Refusal::UnreadableQuery(error)))?;
     if needs.body_size && message.body_size.is_none() {
         return Err(expired_or(capability, message.time, Refusal::LengthRequired));
+    }
+    let (items, max) = (message.calls().len(), capability.items_max());
+    if items > max {
+        return Err(expired_or(capability, message.time, Refusal::BatchTooLarge { items, max }));
     }
     match capability.plan().evaluate(&message, &query) {
         Verdict::Passed => Ok(Permit { message }),
@@ -125,6 +130,13 @@ pub enum Refusal {
     UnreadableQuery(QueryError),
     /// A caveat reads the body's length, and none was declared.
     LengthRequired,
+    /// Caveats read the calls of the body, and deciding so many of them would take more steps than a message may.
+    BatchTooLarge {
+        /// How many there are.
+        items: usize,
+        /// How many this token may have in one message.
+        max: usize,
+    },
     /// A caveat reads the body, and the body was not read.
     BodyFactsRequired,
     /// The right is held; these caveats stop the message.
@@ -149,6 +161,7 @@ impl Refusal {
             Self::NoRight => "not-found",
             Self::UnreadableQuery(_) => "bad-query",
             Self::LengthRequired => "length-required",
+            Self::BatchTooLarge { .. } => "batch-too-large",
             Self::BodyFactsRequired | Self::Caveat(_) | Self::Undecidable { .. } => "not-permitted",
         }
     }
@@ -164,6 +177,10 @@ impl fmt::Display for Refusal {
             Self::NoRight => f.write_str("the token holds no right to this operation on this resource"),
             Self::UnreadableQuery(error) => write!(f, "a caveat reads the query, and {error}"),
             Self::LengthRequired => f.write_str("a caveat limits the body, so its length must be declared"),
+            Self::BatchTooLarge { items, max } => write!(
+                f,
+                "the body holds {items} calls, and with the caveats of this token at most {max} can be decided in one message"
+            ),
             Self::BodyFactsRequired => f.write_str("a caveat asks what the body says, and this body was not read"),
             Self::Caveat(failed) => failed.fmt(f),
             Self::Undecidable { reason, .. } => f.write_str(reason),
@@ -329,6 +346,24 @@ mod tests {
         assert!(authorize(&undecided.0, Message { items: &items, ..sized(Some(9)) }, &undecided.1).is_ok());
         let items = [BodyItem { rpc: "tools/run".to_owned(), ..BodyItem::default() }];
         assert!(matches!(refusal(&scene, Message { items: &items, ..sized(Some(9)) }), Refusal::Caveat(_)));
+    }
+
+    #[test]
+    fn a_batch_spends_the_budget_of_one_message() {
+        // 74 searches of a path for each call: what 64 calls cost was 64 times what the token was admitted by.
+        let check = "check if path($p), tool($t), ".to_owned() + &vec!["!$p.contains(\"b\")"; 12].join(" && ");
+        let scene = scene(&[("check", &check)]);
+        let (prices, max) = (scene.0.prices(), scene.0.items_max());
+        assert_eq!(max as u64, (PRICE_BUDGET_DEFAULT - prices.once) / prices.each);
+        assert!(max > 1 && max < 64, "{max}");
+        let item = BodyItem { tool: Some("a".to_owned()), ..BodyItem::default() };
+        let items = vec![item; max + 1];
+        let of = |items| Message { items, ..asked("orders", NOW) };
+        assert!(authorize(&scene.0, of(&items[..max]), &scene.1).is_ok());
+        let refused = refusal(&scene, of(&items));
+        assert_eq!(refused, Refusal::BatchTooLarge { items: max + 1, max });
+        assert_eq!((refused.kind(), crate::problem::Problem::from(&refused).status), ("batch-too-large", 413));
+        assert!(refused.to_string().contains(&format!("at most {max} ")), "{refused}");
     }
 
     /// Servers of the Model Context Protocol open a stream for a GET, and end a session for a DELETE, whatever its body says.

@@ -11,7 +11,7 @@ pub(crate) mod words;
 use serde::Serialize;
 
 use crate::keys::{KeyId, PublicKey};
-use crate::language::{BlockView, NotAdmitted, Plan, quoted};
+use crate::language::{BlockView, NotAdmitted, Plan, Price, quoted};
 use crate::resource::Right;
 use crate::revocation::{RevocationId, Standing};
 use crate::token::{Unreadable, Unverified};
@@ -67,8 +67,10 @@ pub enum Content {
         /// The last second at which no expiry has passed.
         #[serde(skip_serializing_if = "Option::is_none")]
         expires_at: Option<u64>,
-        /// Evaluation steps of one decision, in the worst case.
+        /// Evaluation steps of one decision, in the worst case: what the token is admitted by.
         price: u64,
+        /// What that consists of.
+        prices: Price,
     },
     /// It does not, and is refused as a whole.
     NotAdmitted(NotAdmitted),
@@ -141,7 +143,12 @@ fn signature_of(unverified: &Unverified, standing: Option<&Standing>) -> Signatu
 }
 
 fn content_of(plan: &Plan) -> Content {
-    Content::Admitted { rights: plan.rights().to_vec(), expires_at: plan.expires_at(), price: plan.price() }
+    Content::Admitted {
+        rights: plan.rights().to_vec(),
+        expires_at: plan.expires_at(),
+        price: plan.price(),
+        prices: plan.prices(),
+    }
 }
 
 fn block_of(view: BlockView<'_>, block: usize, revocation_id: Option<RevocationId>) -> BlockInspection {

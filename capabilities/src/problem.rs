@@ -344,6 +344,8 @@ impl From<&Refusal> for Problem {
             Refusal::UnreadableQuery(_) => {
                 of(400, "The query cannot be decided on").advice("Send a query that can be read in one way only.")
             }
+            Refusal::BatchTooLarge { .. } => of(413, "The batch is too large")
+                .advice("Nothing was done: send the calls in several messages, or present a token with simpler caveats."),
             Refusal::LengthRequired => {
                 of(411, "The body's length must be declared").advice("Send it again with `Content-Length`.")
             }

@@ -20,7 +20,7 @@ use crate::resource::Right;
 use crate::revocation::{RevocationId, Standing};
 use crate::text;
 
-pub use crate::language::{BLOCKS_MAX, CONTENT_BYTES_MAX, FACTS_MAX, NotAdmitted};
+pub use crate::language::{BLOCKS_MAX, CONTENT_BYTES_MAX, FACTS_MAX, NotAdmitted, Price};
 pub use crate::text::TOKEN_TEXT_BYTES_MAX;
 
 /// Most evaluation steps that one decision may take, in the worst case, unless a gateway is configured otherwise.
@@ -87,6 +87,7 @@ impl Unverified {
             short_id: short_id.into(),
             expires_at: plan.expires_at(),
             plan,
+            budget,
             unrevoked_at: AtomicU64::new(0),
         })
     }
@@ -167,6 +168,7 @@ pub struct Capability {
     is_sealed: bool,
     expires_at: Option<u64>,
     short_id: Box<str>,
+    budget: u64,
     /// The version of the standing at which it last saw itself in good standing.
     unrevoked_at: AtomicU64,
 }
@@ -219,9 +221,24 @@ impl Capability {
         self.plan().checks().len()
     }
 
-    /// Evaluation steps of one decision, in the worst case.
+    /// Evaluation steps of one decision, in the worst case: what it was admitted by.
     pub fn price(&self) -> u64 {
         self.plan.price()
+    }
+
+    /// What that consists of.
+    pub fn prices(&self) -> Price {
+        self.plan.prices()
+    }
+
+    /// The steps that it was admitted within, and that each message may spend.
+    pub fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// How many calls the body of one message may hold. At least one, and not bounded where no caveat reads a body.
+    pub fn items_max(&self) -> usize {
+        self.prices().items_max(self.budget)
     }
 
     /// Whether its holder cannot narrow it any further.

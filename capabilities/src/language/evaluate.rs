@@ -63,7 +63,7 @@ pub(super) use self::may_call::may_call;
 /// Query facts, taken apart.
 type QueryFacts<'q> = [(Cow<'q, str>, Cow<'q, str>)];
 
-/// Decides, and says in how many steps; of a body's items, those of the one that took the most.
+/// Decides, and says in how many steps.
 pub(super) fn decide(plan: &Plan, message: &Message<'_>, query: &QueryFacts<'_>) -> (Verdict, u64) {
     if let Some(excess) = message.excess().or_else(|| excess(query)) {
         return (Verdict::BeyondMaxima(excess), 0);
@@ -84,7 +84,8 @@ pub(super) fn decide(plan: &Plan, message: &Message<'_>, query: &QueryFacts<'_>)
             Err(fault) => return (Verdict::Undecidable(CheckView(planned).undecidable(fault)), steps),
         }
     }
-    debug_assert!(steps <= plan.price(), "{steps} steps were taken for a price of {}", plan.price());
+    let price = plan.prices().of_message(message.calls().len());
+    debug_assert!(steps <= price, "{steps} steps were taken for a price of {price}");
     (if failed.is_empty() { Verdict::Passed } else { Verdict::Failed(failed) }, steps)
 }
 
@@ -108,15 +109,11 @@ fn excess(query: &QueryFacts<'_>) -> Option<&'static str> {
 
 /// One evaluation for each item, with that item's facts alone. All have to pass.
 fn check_items(planned: &PlannedCheck, facts: Facts<'_>, steps: &mut u64) -> Result<bool, Fault> {
-    let mut steps_max = 0;
-    let passed = facts.message.calls().iter().try_fold(true, |passed, item| {
-        let mut steps_here = 0;
-        let passed = passed && check(planned, Facts { item: Some(item), ..facts }, &mut steps_here)?;
-        steps_max = steps_max.max(steps_here);
-        Ok(passed)
-    });
-    *steps += steps_max;
-    passed
+    facts
+        .message
+        .calls()
+        .iter()
+        .try_fold(true, |passed, item| Ok(passed && check(planned, Facts { item: Some(item), ..facts }, steps)?))
 }
 
 /// A check passes when one of its alternatives does; those after it are not tried.

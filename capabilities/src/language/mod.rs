@@ -52,6 +52,7 @@ pub use evaluate::{FailedCheck, Undecidable, Verdict};
 pub use facts::is_reserved_name;
 pub(crate) use operators::BYTES_PER_STEP;
 pub use plan::{ArgumentNames, Plan};
+pub use price::Price;
 pub(crate) use print::excerpt;
 pub use print::quoted;
 pub use program::{Kind, Program};

@@ -7,7 +7,7 @@
 use super::cidr::Cidr;
 use super::evaluate::{self, Verdict};
 use super::facts::{MessageFact, RIGHT};
-use super::price;
+use super::price::{self, Price};
 use super::program::{Block, Check, Fact, Op, Predicate, Program, Query, Scope, Term, Value};
 use super::view::{BlockView, CheckView};
 use crate::message::{Message, Needs};
@@ -25,7 +25,7 @@ pub struct Plan {
     needs: Needs,
     dates: Box<[u64]>,
     turns: Box<[u64]>,
-    price: u64,
+    price: Price,
     content_bytes: usize,
 }
 
@@ -238,8 +238,13 @@ impl Plan {
         evaluate::may_call(self, message, query, tool)
     }
 
-    /// The most steps that one evaluation takes.
+    /// The most steps that deciding a message takes whose body has one item at most: what a token is admitted by.
     pub fn price(&self) -> u64 {
+        self.price.total()
+    }
+
+    /// What that consists of.
+    pub fn prices(&self) -> Price {
         self.price
     }
 

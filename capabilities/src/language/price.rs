@@ -5,8 +5,9 @@
 //! takes part. A step is one fact tried against one predicate, one operation of an expression, or
 //! [`BYTES_PER_STEP`](super::operators::BYTES_PER_STEP) bytes of text read by either.
 //!
-//! A body with n items is n evaluations; the price is that of one of them, and the number of items has its own
-//! limit. Everything saturates: what cannot be counted is above every budget.
+//! A token has two prices. Checks that read nothing of a body are decided once for a message, and those that do are
+//! decided for each item of it; a token is admitted by what a body of one item costs, and a message by what its own
+//! body does. Everything saturates: what cannot be counted is above every budget.
 
 use super::facts::MessageFact;
 use super::operators::BYTES_PER_STEP;
@@ -57,9 +58,46 @@ fn reading(bytes: u64) -> u64 {
     bytes / BYTES_PER_STEP as u64
 }
 
+/// What deciding costs at most, in steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Price {
+    /// For each message: the checks that read nothing of a body.
+    pub once: u64,
+    /// For each item of a message's body: the checks that read it.
+    pub each: u64,
+}
+
+impl Price {
+    /// What a token is admitted by: a message whose body has one item.
+    pub fn total(self) -> u64 {
+        self.of_message(1)
+    }
+
+    /// A message whose body has so many items. One without a body is as dear as one with an item at most.
+    pub fn of_message(self, items: usize) -> u64 {
+        let items = u64::try_from(items.max(1)).unwrap_or(u64::MAX);
+        self.once.saturating_add(self.each.saturating_mul(items))
+    }
+
+    /// The most items of one body within a budget, and never under one, for a token within the budget.
+    pub fn items_max(self, budget: u64) -> usize {
+        let items = budget.saturating_sub(self.once).checked_div(self.each).unwrap_or(u64::MAX);
+        usize::try_from(items).unwrap_or(usize::MAX).max(1)
+    }
+}
+
 /// The price of all checks.
-pub(super) fn of_checks(checks: &[PlannedCheck], facts: &[TokenFact]) -> u64 {
-    let queries = checks.iter().flat_map(|check| check.queries.iter().zip(&check.check.alternatives));
+pub(super) fn of_checks(checks: &[PlannedCheck], facts: &[TokenFact]) -> Price {
+    let mut price = Price::default();
+    for check in checks {
+        let sum = if check.reads_item { &mut price.each } else { &mut price.once };
+        *sum = sum.saturating_add(of_check(check, facts));
+    }
+    price
+}
+
+fn of_check(check: &PlannedCheck, facts: &[TokenFact]) -> u64 {
+    let queries = check.queries.iter().zip(&check.check.alternatives);
     queries.fold(0, |sum: u64, (planned, query)| {
         sum.saturating_add(of_query(planned, query.variables.len(), &query.expressions, facts))
     })
@@ -194,9 +232,10 @@ mod tests {
 
     use super::super::evaluate;
     use super::super::testing::{message, plan};
+    use super::Price;
     use crate::message::{
-        ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, ArgValue, BodyItem, Message, QUERY_FACT_BYTES_MAX, QUERY_FACTS_MAX,
-        TEXT_BYTES_MAX,
+        ARGUMENT_NAME_BYTES_MAX, ARGUMENTS_MAX, ArgValue, BodyItem, ITEMS_MAX, Message, QUERY_FACT_BYTES_MAX,
+        QUERY_FACTS_MAX, TEXT_BYTES_MAX,
     };
 
     /// The price of a token, and the steps that the hardest message takes.
@@ -232,6 +271,32 @@ mod tests {
             let (price, steps) = price_and_steps(authority);
             assert_eq!(price, steps, "{authority}");
         }
+    }
+
+    #[test]
+    fn checks_that_read_a_body_cost_again_for_each_item() {
+        let authority = "check if true; check if tool(\"a\"); check if path(\"/\") or rpc(\"b\");";
+        let price = plan(authority).prices();
+        // A query and its one operation; and three queries with one fact each.
+        assert_eq!(price, Price { once: 2, each: 6 });
+        assert_eq!((price.total(), price.of_message(0), price.of_message(3)), (8, 8, 20));
+        assert_eq!((price.items_max(20), price.items_max(19), price.items_max(8), price.items_max(0)), (3, 2, 1, 1));
+        assert_eq!(plan("check if true;").prices().items_max(2), usize::MAX, "no item costs anything");
+        let beyond = Price { once: 1, each: u64::MAX };
+        assert_eq!((beyond.of_message(2), beyond.items_max(10_000)), (u64::MAX, 1));
+    }
+
+    #[test]
+    fn all_items_together_take_no_more_than_the_price_of_the_message() {
+        let text = "a".repeat(TEXT_BYTES_MAX);
+        let item = BodyItem { rpc: text.clone(), tool: Some(text.clone()), ..BodyItem::default() };
+        let items = vec![item; ITEMS_MAX];
+        let hardest = Message { path: &text, items: &items, operation: "POST", ..message() };
+        let plan =
+            plan("check if path($p), $p.contains(\"b\") or true; check if tool($t), $t.contains(\"b\") or true;");
+        let (_, steps) = evaluate::decide(&plan, &hardest, &[]);
+        assert_eq!(steps, plan.prices().of_message(ITEMS_MAX));
+        assert!(steps < plan.price() * ITEMS_MAX as u64, "the path is read once");
     }
 
     #[test]

@@ -58,6 +58,15 @@ pub fn nowhere(capability: &Capability, standing: &Standing, now: u64) -> Refuse
     }
 }
 
+/// Whether this message is decided with what its body says. What is refused whatever the body says is not.
+pub fn reads_body(capability: &Capability, standing: &Standing, message: &Message<'_>) -> bool {
+    capability.needs().body
+        && message.can_call()
+        && capability.standing(standing).is_ok()
+        && capability.expired_at(message.time).is_none()
+        && capability.holds(message.resource, message.operation)
+}
+
 /// Decides.
 ///
 /// # Errors

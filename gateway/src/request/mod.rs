@@ -181,18 +181,21 @@ fn decide(
         grpc,
         ..Message::new(resource.name.as_str(), head.method(), found.path, now, ticket.client)
     };
-    let again = capability.needs().body.then(|| message.clone());
     let said: json_rpc::Body;
     let mut is_said = None;
-    let permit = match (check::check(&capability, &worker.standing, resource, message, body_max), again, body) {
-        (Err(Refused::Refusal(Refusal::BodyFactsRequired)), Some(_), None) => None,
-        (Err(Refused::Refusal(Refusal::BodyFactsRequired)), Some(message), Some(bytes)) => {
+    // What was undecided by its head is decided once more, with its body, and not by its head again before that.
+    let reads = body.filter(|_| check::reads_body(&capability, &worker.standing, &message));
+    let message = match reads {
+        Some(bytes) => {
             said = body::read(head, bytes, &capability)?;
             is_said = Some(&said);
-            let message = Message { items: &said.items, ..message };
-            Some(check::check(&capability, &worker.standing, resource, message, body_max)?)
+            Message { items: &said.items, ..message }
         }
-        (decided, _, _) => Some(decided?),
+        None => message,
+    };
+    let permit = match check::check(&capability, &worker.standing, resource, message, body_max) {
+        Err(Refused::Refusal(Refusal::BodyFactsRequired)) if body.is_none() => None,
+        decided => Some(decided?),
     };
 
     // These two say that the resource is there, so they come only after a right to it was shown.

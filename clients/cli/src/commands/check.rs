@@ -212,6 +212,7 @@ fn advice(refusal: &Refusal) -> &'static str {
         }
         Refusal::UnreadableQuery(_) => "Write the query so that it can be read in one way only.",
         Refusal::LengthRequired => "Say how long the body is, with --body-size.",
+        Refusal::BatchTooLarge { .. } => "Send the calls in several messages, or use a token with simpler caveats.",
         Refusal::BodyFactsRequired => "Say what the body says, with --rpc, --tool or --arg.",
         Refusal::Caveat(_) => {
             "Ask whoever narrowed the token for one with fewer caveats, or send a message that complies: nobody can take a caveat away again."

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use postern_capabilities::explain::{BlockInspection, Content, Inspection, Signature, inspect};
+use postern_capabilities::token::Price;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -23,7 +24,7 @@ Examples:
 It shows the blocks, their facts and checks, and the id by which each can be revoked; never the token
 itself. The exit code is 0 for every token that can be read; `postern check` says what would pass.
 JSON: {\"root_key_id\", \"sealed\", \"signature\": {\"state\": …},
-       \"content\": {\"state\", \"rights\", \"price\", …},
+       \"content\": {\"state\", \"rights\", \"price\", \"prices\": {\"once\", \"each\"}, …},
        \"blocks\": [{\"block\", \"revocation_id\", \"facts\", \"checks\": [{\"check\", \"text\", …}]}]}")]
 pub(crate) struct InspectArgs {
     #[command(flatten)]
@@ -54,7 +55,7 @@ fn written(inspection: &Inspection, paint: Paint, now: u64) -> String {
         lines.push(paint.red(&format!("Revoked, at block {block}.")));
     }
     match &inspection.content {
-        Content::Admitted { rights, expires_at, price } => {
+        Content::Admitted { rights, expires_at, price, prices } => {
             let rights: Vec<String> = rights.iter().map(|r| format!("{} {}", r.operation, r.resource)).collect();
             let what = if rights.is_empty() { "nothing".to_owned() } else { rights.join(", ") };
             lines.push(format!("Rights:    {}", paint.bold(&what)));
@@ -62,7 +63,7 @@ fn written(inspection: &Inspection, paint: Paint, now: u64) -> String {
                 let past = if *at < now { paint.red(" (expired)") } else { String::new() };
                 lines.push(format!("Expires:   {}{past}", printed_time(*at)));
             }
-            lines.push(format!("Price:     {price} steps at most for one decision"));
+            lines.push(format!("Price:     {price} steps at most for one decision{}", of_body(*prices)));
         }
         Content::NotAdmitted(reason) => lines.push(paint.red(&format!("Not admitted: {}", plain(&reason.to_string())))),
     }
@@ -74,6 +75,14 @@ fn written(inspection: &Inspection, paint: Paint, now: u64) -> String {
         push_block(block, paint, &mut lines);
     }
     lines.join("\n")
+}
+
+/// What of a price each call of a batch costs.
+fn of_body(Price { once, each }: Price) -> String {
+    match each {
+        0 => String::new(),
+        each => format!(": {once}, and {each} for each call in its body"),
+    }
 }
 
 fn signature(inspection: &Inspection, paint: Paint) -> String {
