@@ -37,6 +37,13 @@ impl SigningKey {
         Self { secret: pair.private().to_bytes(), public: PublicKey::of_pair(&pair) }
     }
 
+    /// The key in these 32 bytes.
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
+        let secret = Zeroizing::new(bytes.to_vec());
+        let pair = key_pair(&secret).expect("every 32 bytes are an Ed25519 secret");
+        Self { secret, public: PublicKey::of_pair(&pair) }
+    }
+
     /// Reads `ed25519-private/<64 hexadecimal digits>`, biscuit's own text form. White space around it is ignored.
     pub fn parse_text(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();

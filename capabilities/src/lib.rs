@@ -33,7 +33,7 @@
 //!
 //! 1. [`mint`]: rights and caveats become a signed authority block. Caveats as people write them are in [`caveat`].
 //! 2. [`attenuate`]: any holder appends a block of checks, offline; or seals the token.
-//!    A gateway does both for one message at a time with [`narrow`].
+//!    A gateway does both for one message at a time with [`narrow`], and says with a [`statement`] who the client is.
 //! 3. [`text`]: the text is bounded, then decoded; `outer` reads the chain of signed blocks.
 //! 4. [`token`]: the chain is verified under a live key ([`keys`]), then every block is admitted
 //!    (`language::block`), priced (`language::price`) and compiled (`language::plan`). An `Unverified` has become a `Capability`.
@@ -61,6 +61,7 @@ pub mod plans;
 pub mod problem;
 pub mod resource;
 pub mod revocation;
+pub mod statement;
 pub mod text;
 pub mod token;
 pub mod verifier;

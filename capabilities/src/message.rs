@@ -254,8 +254,19 @@ pub struct Needs {
     pub client_in: bool,
     /// `client_cert`.
     pub client_cert: bool,
+    /// `host`.
+    pub host: bool,
+    /// `scheme`.
+    pub scheme: bool,
     /// `backend`: only a backend's verifier supplies it.
     pub backend: bool,
+}
+
+impl Needs {
+    /// Whether they read what only the gateway knows of a message: its client, the client's certificate, host or scheme.
+    pub fn asks_who(self) -> bool {
+        self.client || self.client_in || self.client_cert || self.host || self.scheme
+    }
 }
 
 /// Whether a content type is gRPC's: `application/grpc`, alone, with a message format (`+proto`) or with parameters.

@@ -8,6 +8,8 @@
 //! check if resource("orders"), operation("GET"), path("/v1/orders/42"), query_string(""), backend("orders")
 //! ```
 //!
+//! Where the token's caveats ask who the message's client is, one more block says it: a [`statement`].
+//!
 //! Only a backend's verifier supplies `backend(…)`, so a gateway refuses the result, and so does every other backend.
 //! Narrowing believes nothing of the token and takes nothing from it: earlier blocks, third parties' among them,
 //! stay byte for byte as they were, with their revocation ids.
@@ -27,13 +29,15 @@ use prost::encoding;
 use rand::{CryptoRng, RngCore};
 use zeroize::Zeroizing;
 
+use crate::keys::SigningKey;
 use crate::language::{BYTES_PER_STEP, CONTENT_BYTES_MAX};
-use crate::message::Message;
+use crate::message::{Message, Needs};
+use crate::statement;
 use crate::text::{self, TokenText};
 use crate::token::{BLOCKS_MAX, Capability, TOKEN_TEXT_BYTES_MAX};
 
 /// Numbers from here on name a token's own symbols; those below are every token's.
-const FIRST_OWN_SYMBOL: u64 = 1024;
+pub(crate) const FIRST_OWN_SYMBOL: u64 = 1024;
 /// The version of a block that holds nothing newer than the first published language.
 const BLOCK_VERSION: u32 = 3;
 /// The steps that the two checks cost, long texts aside: a query and a predicate are one each, an expression is three.
@@ -47,7 +51,12 @@ pub struct Narrower {
     next_key: schema::PublicKey,
     defaults: SymbolTable,
     budget: u64,
+    /// What signs statements; `None`: the narrower makes none.
+    statement: Option<KeyPair>,
 }
+
+/// The version of signatures under which third parties may sign (biscuit specification, section "Signatures").
+const STATEMENT_SIGNATURE_VERSION: u32 = 1;
 
 impl Narrower {
     /// A narrower with a fresh key, for verifiers that spend so many steps.
@@ -59,7 +68,13 @@ impl Narrower {
     pub fn with_rng(budget: u64, rng: &mut (impl RngCore + CryptoRng)) -> Self {
         let next = KeyPair::new_with_rng(Algorithm::Ed25519, rng);
         let next_key = next.public().to_proto();
-        Self { next, next_key, defaults: SymbolTable::new(), budget }
+        Self { next, next_key, defaults: SymbolTable::new(), budget, statement: None }
+    }
+
+    /// States who a message's client is, by this key, where the caveats of its token ask.
+    pub fn stating(mut self, key: &SigningKey) -> Self {
+        self.statement = Some(key.pair());
+        self
     }
 
     /// The token, narrowed to this message and to the backend that its resource is, until this second, and sealed.
@@ -73,20 +88,28 @@ impl Narrower {
         if price > self.budget {
             return Err(NotNarrowable::OverBudget { price, budget: self.budget });
         }
-        if texts.iter().fold(token.content + CONTENT_BYTES, |sum, text| sum + text.len()) > CONTENT_BYTES_MAX {
+        let facts = self.statement.as_ref().map(|_| statement::asked_of(token.needs, message)).unwrap_or_default();
+        let stated = facts.iter().fold(0, |sum, (name, text)| sum + name.len() + text.len());
+        if texts.iter().fold(token.content + stated + CONTENT_BYTES, |sum, text| sum + text.len()) > CONTENT_BYTES_MAX {
             return Err(NotNarrowable::TooMuchContent);
         }
         let block = self.block(token, message, until).encode_to_vec();
-        let signature = self.signed(token, &block)?;
-        let seal = [&block[..], &0_i32.to_le_bytes(), &self.next_key.key, &signature].concat();
-        let seal = self.next.sign(&seal).map_err(|_| NotNarrowable::Damaged)?;
+        let appended =
+            Appended { block, previous: &token.last_signature, external: None, version: token.signature_version };
+        let mut last = self.sign(&token.secret, appended)?;
 
-        let mut bytes = Zeroizing::new(Vec::with_capacity(token.blocks.len() + block.len() + 256));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(token.blocks.len() + last.block.len() + 512));
         bytes.extend_from_slice(&token.blocks);
-        let version = (token.signature_version > 0).then_some(token.signature_version);
-        let next_key = self.next_key.clone();
-        let block = schema::SignedBlock { block, next_key, signature, external_signature: None, version };
-        encoding::message::encode(3, &block, &mut *bytes);
+        encoding::message::encode(3, &last, &mut *bytes);
+        if let Some(key) = self.statement.as_ref().filter(|_| !facts.is_empty()) {
+            if token.chain >= BLOCKS_MAX {
+                return Err(NotNarrowable::TooManyBlocks);
+            }
+            last = self.state(key, &facts, &last.signature)?;
+            encoding::message::encode(3, &last, &mut *bytes);
+        }
+        let seal = [&last.block[..], &0_i32.to_le_bytes(), &self.next_key.key, &last.signature].concat();
+        let seal = self.next.sign(&seal).map_err(|_| NotNarrowable::Damaged)?;
         let proof = schema::Proof { content: Some(proof::Content::FinalSignature(seal.to_bytes().to_vec())) };
         encoding::message::encode(4, &proof, &mut *bytes);
         let text = text::encode(&bytes);
@@ -96,28 +119,60 @@ impl Narrower {
         }
     }
 
-    /// The signature by which the token's holder appends a block.
-    fn signed(&self, token: &Narrowable, block: &[u8]) -> Result<Vec<u8>, NotNarrowable> {
+    /// The block that says these facts, signed by the statement key as a third party and appended by this narrower.
+    fn state(
+        &self,
+        key: &KeyPair,
+        facts: &[(&'static str, String)],
+        previous: &[u8],
+    ) -> Result<schema::SignedBlock, NotNarrowable> {
+        let block = statement::block(&self.defaults, facts).encode_to_vec();
+        let version = STATEMENT_SIGNATURE_VERSION;
+        let signed = [
+            b"\0EXTERNAL\0\0VERSION\0".as_slice(),
+            &version.to_le_bytes(),
+            b"\0PAYLOAD\0",
+            &block,
+            b"\0PREVSIG\0",
+            previous,
+        ]
+        .concat();
+        let signature = key.sign(&signed).map_err(|_| NotNarrowable::Damaged)?.to_bytes().to_vec();
+        let external = Some(schema::ExternalSignature { signature, public_key: key.public().to_proto() });
+        self.sign(&self.next, Appended { block, previous, external, version })
+    }
+
+    /// The signature by which the token's holder, who has its next key, appends a block (biscuit specification,
+    /// section "Signatures").
+    fn sign(&self, holder: &KeyPair, appended: Appended<'_>) -> Result<schema::SignedBlock, NotNarrowable> {
+        let Appended { block, previous, external: external_signature, version } = appended;
         let (algorithm, next_key) = (0_i32.to_le_bytes(), &self.next_key.key[..]);
-        let version = token.signature_version.to_le_bytes();
-        let signed = match token.signature_version {
-            0 => [block, &algorithm, next_key].concat(),
-            _ => [
-                b"\0BLOCK\0\0VERSION\0".as_slice(),
-                &version,
-                b"\0PAYLOAD\0",
-                block,
-                b"\0ALGORITHM\0",
-                &algorithm,
-                b"\0NEXTKEY\0",
-                next_key,
-                b"\0PREVSIG\0",
-                &token.last_signature,
-            ]
-            .concat(),
+        let signed = match version {
+            0 => [&block, algorithm.as_slice(), next_key].concat(),
+            _ => {
+                let mut signed = [
+                    b"\0BLOCK\0\0VERSION\0".as_slice(),
+                    &version.to_le_bytes(),
+                    b"\0PAYLOAD\0",
+                    &block,
+                    b"\0ALGORITHM\0",
+                    &algorithm,
+                    b"\0NEXTKEY\0",
+                    next_key,
+                    b"\0PREVSIG\0",
+                    previous,
+                ]
+                .concat();
+                if let Some(external) = &external_signature {
+                    signed.extend_from_slice(b"\0EXTERNALSIG\0");
+                    signed.extend_from_slice(&external.signature);
+                }
+                signed
+            }
         };
-        let signature = token.secret.sign(&signed).map_err(|_| NotNarrowable::Damaged)?;
-        Ok(signature.to_bytes().to_vec())
+        let signature = holder.sign(&signed).map_err(|_| NotNarrowable::Damaged)?.to_bytes().to_vec();
+        let version = (version > 0).then_some(version);
+        Ok(schema::SignedBlock { block, next_key: self.next_key.clone(), signature, external_signature, version })
     }
 
     /// The block's content.
@@ -166,6 +221,16 @@ impl Narrower {
     }
 }
 
+/// A block that is to be appended.
+struct Appended<'a> {
+    block: Vec<u8>,
+    /// The signature of the block before it.
+    previous: &'a [u8],
+    external: Option<schema::ExternalSignature>,
+    /// The version of its signatures.
+    version: u32,
+}
+
 fn steps(text: &str) -> u64 {
     u64::try_from(text.len() / BYTES_PER_STEP).unwrap_or(u64::MAX)
 }
@@ -210,6 +275,9 @@ pub struct Narrowable {
     signature_version: u32,
     price: u64,
     content: usize,
+    needs: Needs,
+    /// How many blocks it has once it is narrowed, without a statement.
+    chain: usize,
 }
 
 impl Narrowable {
@@ -250,6 +318,8 @@ impl Narrowable {
             signature_version: chain().filter_map(|block| block.version).max().unwrap_or(0),
             price: capability.price(),
             content: capability.plan().content_bytes(),
+            needs: capability.needs(),
+            chain: token.blocks.len() + 2,
         })
     }
 

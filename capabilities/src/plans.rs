@@ -62,9 +62,10 @@ impl Inadmissible {
     /// added at any moment. `version` is the standing's, read before the token was verified.
     pub fn of(error: &NotVerified, version: u64) -> Option<Self> {
         match error {
-            NotVerified::NotAdmitted(_) | NotVerified::OverBudget { .. } | NotVerified::ReservedMixed { .. } => {
-                Some(Self { error: error.clone(), version })
-            }
+            NotVerified::NotAdmitted(_)
+            | NotVerified::OverBudget { .. }
+            | NotVerified::ReservedMixed { .. }
+            | NotVerified::UnknownStatement => Some(Self { error: error.clone(), version }),
             NotVerified::UnknownKey(_) | NotVerified::RetiredKey(_) | NotVerified::BadSignature => None,
         }
     }

@@ -98,6 +98,8 @@ type Listener = Box<dyn Fn() + Send + Sync>;
 
 struct State {
     keys: KeyRing,
+    /// The keys by which gateways state who a message's client is. They sign no tokens.
+    statement_keys: Vec<PublicKey>,
     revoked: HashSet<RevocationId>,
     /// The version at which the keys were replaced last.
     keys_changed: u64,
@@ -130,6 +132,7 @@ impl Standing {
         let version = epoch | 1;
         let state = State {
             keys,
+            statement_keys: Vec::new(),
             revoked: HashSet::new(),
             keys_changed: version,
             recent: VecDeque::new(),
@@ -153,6 +156,19 @@ impl Standing {
     pub fn set_keys(&self, keys: KeyRing) {
         self.change(|state, version| {
             state.keys = keys;
+            state.keys_changed = version;
+        });
+    }
+
+    /// The keys by which gateways state who a message's client is.
+    pub fn statement_keys(&self) -> Vec<PublicKey> {
+        self.read().statement_keys.clone()
+    }
+
+    /// Replaces the statement keys. A token that ends in a statement by any other key is refused from now on.
+    pub fn set_statement_keys(&self, keys: Vec<PublicKey>) {
+        self.change(|state, version| {
+            state.statement_keys = keys;
             state.keys_changed = version;
         });
     }
@@ -194,6 +210,11 @@ impl Standing {
     /// Whether this key is live.
     pub fn is_live(&self, key: &PublicKey) -> bool {
         self.read().keys.is_live(key)
+    }
+
+    /// Whether this is a gateway's statement key.
+    pub(crate) fn states(&self, key: &PublicKey) -> bool {
+        self.read().statement_keys.contains(key)
     }
 
     /// Whether the key is live, and the first of the ids that is revoked: both questions under one lock.

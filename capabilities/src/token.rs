@@ -18,6 +18,7 @@ use crate::message::{Message, Needs, query_facts};
 use crate::outer::{self, Proof};
 use crate::resource::Right;
 use crate::revocation::{RevocationId, Standing};
+use crate::statement::Statement;
 use crate::text;
 
 pub use crate::language::{BLOCKS_MAX, CONTENT_BYTES_MAX, FACTS_MAX, NotAdmitted, Price};
@@ -74,6 +75,9 @@ impl Unverified {
     pub fn verify(self, standing: &Standing, budget: u64) -> Result<Capability, NotVerified> {
         let key = self.verified_key(&standing.keys())?;
         let plan = self.plan(budget)?;
+        if plan.statement().is_some_and(|statement| !standing.states(&statement.key)) {
+            return Err(NotVerified::UnknownStatement);
+        }
         if self.revocation_ids.len() != self.block_count {
             // Cannot be: every signature was verified as an Ed25519 one. But a block without an id could not be revoked.
             return Err(NotVerified::BadSignature);
@@ -216,6 +220,11 @@ impl Capability {
         query.is_ok_and(|query| self.plan.may_call(message, &query, tool))
     }
 
+    /// What a gateway says of the message's client, where the token was narrowed to one message and its caveats ask.
+    pub fn statement(&self) -> Option<&Statement> {
+        self.plan.statement()
+    }
+
     /// How many caveats it carries, in all blocks.
     pub fn caveat_count(&self) -> usize {
         self.plan().checks().len()
@@ -284,7 +293,8 @@ impl Capability {
         if let Some(block) = revoked {
             return Err(Refusal::Revoked { block });
         }
-        if !key_is_live {
+        let is_stated = self.statement().is_none_or(|statement| standing.states(&statement.key));
+        if !key_is_live || !is_stated {
             return Err(Refusal::KeyRetired);
         }
         self.unrevoked_at.store(version, Ordering::Relaxed);
@@ -363,6 +373,12 @@ pub enum NotVerified {
         /// What is spent.
         budget: u64,
     },
+    /// The token ends in a statement about a message's client, and no gateway that is known here made it.
+    #[error(
+        "the token says who a message's client is, signed by a key that is no gateway's statement key here; present it to \
+         the service that it was made for"
+    )]
+    UnknownStatement,
     /// Rights on a reserved resource beside others.
     #[error(
         "the token holds rights on {reserved:?}, which is reserved, and on {other:?}; a reserved resource stands alone"
@@ -382,7 +398,7 @@ impl NotVerified {
             Self::UnknownKey(_) => "unknown-key",
             Self::RetiredKey(_) => "revoked",
             Self::BadSignature => "invalid-token",
-            Self::NotAdmitted(_) | Self::ReservedMixed { .. } => "not-admitted",
+            Self::NotAdmitted(_) | Self::ReservedMixed { .. } | Self::UnknownStatement => "not-admitted",
             Self::OverBudget { .. } => "over-budget",
         }
     }

@@ -16,9 +16,10 @@
 //! write that header could then have another path checked than the one that is served. A service whose gateway keeps the
 //! mount prefix says so itself ([`Verifier::with_mount`]).
 //!
-//! `host`, `scheme`, `client` and `client_cert` come from `X-Forwarded-*` where the peer is believed ([`Believed`]), and
-//! else from the connection. The token cannot vouch for them: its holder could send it here directly, with
-//! headers of its own making, to slip past a caveat such as `--client`.
+//! `host`, `scheme`, `client` and `client_cert` come from the gateway's [statement](crate::statement) at the token's end,
+//! which nobody else can make. Where a caveat asks for one of them and the token carries none, the message is refused: the
+//! peer's address and header fields are what a server made of the message, and many servers take both from fields that
+//! its sender wrote. A service that knows better says so ([`Believed`]).
 //!
 //! The verifier supplies `backend(name)`, which no gateway does: a token that is narrowed to this backend is of
 //! use here and nowhere else.
@@ -40,8 +41,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::authorize::{Permit, Refusal, authorize};
 use crate::caveat::Cidr;
-use crate::keys::KeyRing;
-use crate::message::{Message, POST};
+use crate::keys::{KeyRing, PublicKey};
+use crate::message::{Message, POST, Scheme};
 use crate::path::{EncodedSlash, PathError, canonical_path};
 use crate::plans::{Inadmissible, PlanCache, RefusalCache};
 use crate::resource::ResourceName;
@@ -63,8 +64,13 @@ pub const LEEWAY_SECONDS_MAX: u64 = 300;
 /// Whose word on `host`, `scheme`, `client` and `client_cert` counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Believed {
-    /// A peer on this machine: the gateway runs beside the service.
+    /// Nobody's: only a statement at the token's end counts.
     #[default]
+    Statement,
+    /// The connection's own: the peer's address as the server gives it, `Host`, and nobody's `X-Forwarded-*`. For a service
+    /// whose clients reach it directly, and whose server takes the peer from the connection alone.
+    Connection,
+    /// A peer on this machine: the gateway runs beside the service, and the server hands on the connection's own peer.
     Loopback,
     /// Peers in these networks: the gateway's.
     From(Vec<Cidr>),
@@ -76,11 +82,19 @@ impl Believed {
     fn believes(&self, peer: Option<IpAddr>) -> bool {
         match (self, peer) {
             (Self::Anyone, _) => true,
-            (_, None) => false,
+            (Self::Statement | Self::Connection, _) | (_, None) => false,
             (Self::Loopback, Some(peer)) => peer.to_canonical().is_loopback(),
             (Self::From(networks), Some(peer)) => networks.iter().any(|network| network.contains(peer)),
         }
     }
+}
+
+/// Who a message's client is. Where no caveat asks for a part of it, that part may be made up.
+struct Who<'a> {
+    client: Option<IpAddr>,
+    client_cert: Option<&'a str>,
+    host: &'a str,
+    scheme: Scheme,
 }
 
 /// Whose field `Authorization` is.
@@ -185,6 +199,11 @@ impl Verifier {
         self.standing.set_keys(keys);
     }
 
+    /// Replaces the keys by which gateways state who a message's client is.
+    pub fn set_statement_keys(&self, keys: Vec<PublicKey>) {
+        self.standing.set_statement_keys(keys);
+    }
+
     /// Replaces the keys by those of the gateway's key document. What it no longer lists is retired; where it says nothing new,
     /// nothing changes.
     ///
@@ -192,10 +211,14 @@ impl Verifier {
     /// It is no key document, or its keys cannot follow the present ones. These stay.
     pub fn follow_document(&self, document: &[u8], now: u64) -> Result<(), KeyDocumentError> {
         let before = self.keys();
-        let keys = KeyDocument::parse(document)?.succeed(&before, now)?;
+        let document = KeyDocument::parse(document)?;
+        let keys = document.succeed(&before, now)?;
         // Every capability looks again after a change, so there is one only where there is one.
         if keys != before {
             self.set_keys(keys);
+        }
+        if document.statement_keys() != self.standing.statement_keys() {
+            self.set_statement_keys(document.statement_keys().to_vec());
         }
         Ok(())
     }
@@ -265,15 +288,13 @@ impl Verifier {
         now: u64,
     ) -> Result<(), VerifyError> {
         let needs = capability.needs();
-        if received.client().is_none() && (needs.client || needs.client_in) {
-            return Err(VerifyError::ClientUnknown);
-        }
-        let client = received.client().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let who = self.who(capability, received)?;
+        let client = who.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let message = Message {
             query_string: received.query_string(),
-            host: received.host(),
-            scheme: received.scheme(),
-            client_cert: received.client_cert(),
+            host: who.host,
+            scheme: who.scheme,
+            client_cert: who.client_cert,
             upgrade: received.upgrade(),
             body_size: body.map_or(received.body_size(), |body| u64::try_from(body.len()).ok()),
             grpc: received.grpc(),
@@ -289,6 +310,38 @@ impl Verifier {
             (Ok(_) | Err(VerifyError::Refusal(Refusal::BodyFactsRequired)), Some(Err(error))) => Err(error),
             (decided, _) => decided,
         }
+    }
+
+    /// Who the message's client is: as the gateway states it, or else as this service was told to believe.
+    fn who<'a>(&self, capability: &'a Capability, received: &'a Received<'_>) -> Result<Who<'a>, VerifyError> {
+        let needs = capability.needs();
+        let asks_client = needs.client || needs.client_in;
+        if let Some(stated) = capability.statement() {
+            let is_missing = asks_client && stated.client.is_none()
+                || needs.host && stated.host.is_none()
+                || needs.scheme && stated.scheme.is_none();
+            return match is_missing {
+                true => Err(VerifyError::Unstated),
+                false => Ok(Who {
+                    client: stated.client,
+                    client_cert: stated.client_cert.as_deref(),
+                    host: stated.host.as_deref().unwrap_or_default(),
+                    scheme: stated.scheme.unwrap_or(Scheme::Http),
+                }),
+            };
+        }
+        if needs.asks_who() && self.believed == Believed::Statement {
+            return Err(VerifyError::Unstated);
+        }
+        if asks_client && received.client().is_none() {
+            return Err(VerifyError::ClientUnknown);
+        }
+        Ok(Who {
+            client: received.client(),
+            client_cert: received.client_cert(),
+            host: received.host(),
+            scheme: received.scheme(),
+        })
     }
 
     /// Whether the presented token's caveats ask what the body says; `false` where the message is decided whatever it says.

@@ -4,6 +4,10 @@
 //! `{"algorithm": "ed25519", "key_bytes": "<hex>", "key_id": 1}` with an optional `issuer` and an optional `expires_at`
 //! (RFC 3339). Other members are passed over: they can say nothing that would let a token pass.
 //!
+//! One entry more names the gateway's statement key (`"purpose": "statement"`), which signs no tokens: a reader of
+//! `purpose` never takes it for a root key, and who does not read it would believe tokens that nobody can make, since
+//! that key signs third-party blocks alone. An entry of any other purpose is passed over.
+//!
 //! A key of another algorithm is never used ([`keys`](crate::keys) says why). It does not spoil the document
 //! either: a document can serve other readers too, and leaving a key out can only refuse more.
 
@@ -22,6 +26,15 @@ pub const KEY_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Most keys that a document lists, those of other algorithms included.
 pub const KEY_DOCUMENT_ENTRIES_MAX: usize = 64;
 
+/// Most statement keys of a document: the present one, and those of gateways that are being replaced.
+const STATEMENT_KEYS_MAX: usize = KEYS_LIVE_MAX;
+
+/// The purpose of a key that states.
+const STATEMENT: &str = "statement";
+
+/// Numbers of statement keys begin here, far above those of root keys: readers that do not know purposes want a number.
+const STATEMENT_NUMBERS: u32 = 1 << 31;
+
 /// Most retired keys that [`KeyDocument::succeed`] remembers.
 const RETIRED_MAX: usize = 32;
 
@@ -29,6 +42,7 @@ const RETIRED_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyDocument {
     keys: Vec<WebKey>,
+    statement_keys: Vec<PublicKey>,
     unusable: Vec<u32>,
 }
 
@@ -52,6 +66,8 @@ struct Entry {
     key_bytes: String,
     key_id: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    purpose: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
@@ -71,15 +87,20 @@ impl KeyDocument {
         if entries.len() > KEY_DOCUMENT_ENTRIES_MAX {
             return Err(KeyDocumentError::TooManyEntries { count: entries.len() });
         }
-        let (mut keys, mut unusable): (Vec<WebKey>, _) = (Vec::new(), Vec::new());
+        let (mut keys, mut statement_keys, mut unusable): (Vec<WebKey>, _, _) = (Vec::new(), Vec::new(), Vec::new());
         for (at, entry) in entries.into_iter().enumerate() {
             let wrong = |reason: String| KeyDocumentError::Entry { at, reason };
             let entry: Entry = serde_json::from_value(entry).map_err(|error| wrong(error.to_string()))?;
-            if entry.algorithm != "ed25519" {
+            let states = entry.purpose.as_deref() == Some(STATEMENT);
+            if entry.algorithm != "ed25519" || (entry.purpose.is_some() && !states) {
                 unusable.push(entry.key_id);
                 continue;
             }
             let key = key_of(&entry.key_bytes).map_err(|error| wrong(error.to_string()))?;
+            if states {
+                statement_keys.push(key);
+                continue;
+            }
             let expires_at = entry.expires_at.as_deref().map(seconds).transpose().map_err(wrong)?;
             let id = KeyId(entry.key_id);
             if let Some(earlier) = keys.iter().find(|earlier| earlier.id == id || earlier.key == key) {
@@ -89,7 +110,10 @@ impl KeyDocument {
         }
         match keys.is_empty() {
             true => Err(KeyDocumentError::NoUsableKey { others: unusable.len() }),
-            false => Ok(Self { keys, unusable }),
+            false if statement_keys.len() > STATEMENT_KEYS_MAX => {
+                Err(KeyDocumentError::TooManyKeys { count: statement_keys.len() })
+            }
+            false => Ok(Self { keys, statement_keys, unusable }),
         }
     }
 
@@ -98,7 +122,12 @@ impl KeyDocument {
         &self.keys
     }
 
-    /// The numbers of keys of other algorithms, none of which is used.
+    /// The keys by which the gateway states who a message's client is.
+    pub fn statement_keys(&self) -> &[PublicKey] {
+        &self.statement_keys
+    }
+
+    /// The numbers of keys of other algorithms or purposes, none of which is used.
     pub fn unusable(&self) -> &[u32] {
         &self.unusable
     }
@@ -134,16 +163,19 @@ impl KeyDocument {
     }
 }
 
-/// The document of a ring's live keys.
-pub fn key_document(keys: &KeyRing) -> String {
-    let entry = |entry: &KeyEntry| Entry {
+/// The document of a ring's live keys and of a gateway's statement keys.
+pub fn key_document(keys: &KeyRing, statement_keys: &[PublicKey]) -> String {
+    let entry = |key: &PublicKey, key_id: u32, purpose: Option<&str>| Entry {
         algorithm: "ed25519".to_owned(),
-        key_bytes: hex::encode(entry.key.as_bytes()),
-        key_id: entry.id.0,
+        key_bytes: hex::encode(key.as_bytes()),
+        key_id,
+        purpose: purpose.map(str::to_owned),
         issuer: None,
         expires_at: None,
     };
-    let entries: Vec<Entry> = keys.live().map(entry).collect();
+    let root_keys = keys.live().map(|root| entry(&root.key, root.id.0, None));
+    let numbered = (STATEMENT_NUMBERS..).zip(statement_keys);
+    let entries: Vec<Entry> = root_keys.chain(numbered.map(|(id, key)| entry(key, id, Some(STATEMENT)))).collect();
     serde_json::to_string(&entries).expect("texts and numbers are always expressible in JSON")
 }
 
@@ -232,11 +264,11 @@ mod tests {
     fn what_is_written_is_read() {
         let mut ring = KeyRing::of(KeyId(1), key(1));
         ring.rotate(KeyId(2), key(2)).unwrap();
-        let document = read(&key_document(&ring)).unwrap();
+        let document = read(&key_document(&ring, &[])).unwrap();
         let ids: Vec<_> = document.keys().iter().map(|key| (key.id, key.key)).collect();
         assert_eq!(ids, [(KeyId(1), key(1)), (KeyId(2), key(2))]);
         ring.retire(KeyId(1)).unwrap();
-        assert_eq!(read(&key_document(&ring)).unwrap().keys().len(), 1);
+        assert_eq!(read(&key_document(&ring, &[])).unwrap().keys().len(), 1);
     }
 
     #[test]
@@ -250,6 +282,20 @@ mod tests {
         // Under a wrong name it is a key that is none.
         let disguised = format!(r#"[{{"algorithm":"ed25519","key_bytes":"{digits}","key_id":7}}]"#);
         assert!(matches!(read(&disguised), Err(KeyDocumentError::Entry { at: 0, .. })));
+    }
+
+    #[test]
+    fn a_statement_key_is_no_root_key_and_other_purposes_are_passed_over() {
+        let ring = KeyRing::of(KeyId(1), key(1));
+        let document = read(&key_document(&ring, &[key(2)])).unwrap();
+        assert_eq!((document.keys().len(), document.statement_keys()), (1, &[key(2)][..]));
+        assert!(!document.ring(0).unwrap().is_live(&key(2)));
+        let other = entry(3).replace('}', r#","purpose":"something"}"#);
+        let document = read(&format!("[{},{other}]", entry(1))).unwrap();
+        assert_eq!((document.keys().len(), document.unusable()), (1, &[3][..]));
+        // A document of statement keys alone lets no token pass, so it is none.
+        let alone = entry(2).replace('}', r#","purpose":"statement"}"#);
+        assert!(matches!(read(&format!("[{alone}]")), Err(KeyDocumentError::NoUsableKey { .. })));
     }
 
     #[test]

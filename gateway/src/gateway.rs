@@ -227,6 +227,8 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
     let telemetry = Telemetry::new(access_log);
     let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
     let standing = Arc::clone(ledger.standing());
+    let statement_key = Arc::new(state.gateway_key_or_create()?.statement_key());
+    standing.set_statement_keys(vec![statement_key.public()]);
     let connections = Connections::new(&config.limits);
     let budget = Budget::new(config.limits.buffered_bytes_max);
     telemetry.watch_budget(&budget);
@@ -264,6 +266,7 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
             index,
             generations: of_generations.clone(),
             standing: Arc::clone(&running.standing),
+            statement_key: Arc::clone(&statement_key),
             telemetry: telemetry.worker(),
             connections: Arc::clone(&running.connections),
             budget: Arc::clone(&running.budget),

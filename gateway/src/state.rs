@@ -5,6 +5,7 @@
 //! | `root.key` | the secret key that mints, `ed25519-private/<hex>` | the owner |
 //! | `root.pub` | its public half, `ed25519/<hex>`, biscuit's own text form | everybody who gets at the folder |
 //! | `keys.json` | every public key that was ever used here, with its number and state; a copy of what the ledger says | as above |
+//! | `gateway.key` | 32 random bytes that all gateways of one record share: what they state is signed by a key of it | the owner |
 //! | `admin.token` | a capability for administration | the owner |
 //! | `<resource>.token` | a capability for that resource, written by `postern proxy` | the owner |
 //! | `ledger.db` | the ledger | the owner |
@@ -27,15 +28,18 @@ use postern_capabilities::keys::{KeyEntry, KeyId, KeyRing, PublicKey, SigningKey
 use zeroize::Zeroizing;
 
 mod files;
+mod gateway_key;
 
 pub use files::{Existing, StateError, read_secret_file, write_secret_file};
 use files::{read_public_file, sync_folder, write_public_file};
+pub use gateway_key::GatewayKey;
 
 /// Where the state folder is unless somebody says otherwise.
 pub const STATE_DIR_DEFAULT: &str = ".postern";
 /// The name of the token file for administration, without its ending.
 pub const ADMIN_TOKEN: &str = "admin";
 
+const GATEWAY_KEY: &str = "gateway.key";
 const ROOT_KEY: &str = "root.key";
 const ROOT_KEY_NEXT: &str = "root.key.next";
 const ROOT_PUB: &str = "root.pub";
@@ -153,6 +157,11 @@ impl StateDir {
             Err(StateError::Exists { .. }) => Ok((self.root_key()?, false)),
             Err(error) => Err(error),
         }
+    }
+
+    /// The secret that the gateways of one record share, made if there is none.
+    pub fn gateway_key_or_create(&self) -> Result<GatewayKey, StateError> {
+        GatewayKey::read_or_create(&self.dir.join(GATEWAY_KEY))
     }
 
     /// The public key that belongs to the root key, from `root.pub`, without touching the secret.

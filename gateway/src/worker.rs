@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use postern_capabilities::keys::SigningKey;
 use postern_capabilities::plans::{PlanCache, RefusalCache};
 use postern_capabilities::revocation::Standing;
 
@@ -56,6 +57,8 @@ pub struct Worker {
     pub budget: Arc<Budget>,
     /// What narrows tokens for the backends that want them so; made when the first one is.
     pub narrowing: RefCell<Option<Box<Narrowing>>>,
+    /// What signs statements about messages' clients; `None`: narrowed tokens state nothing.
+    pub statement_key: Option<Arc<SigningKey>>,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
     /// Ids for traces.
@@ -95,6 +98,7 @@ impl Worker {
             plans: plans_within(&view.limits).into(),
             refusals: RefusalCache::of_refusals().into(),
             narrowing: RefCell::default(),
+            statement_key: None,
             telemetry,
             trace_ids: TraceIds::new(rand::random()),
             pool: Pool::new(limits.clone(), rand::random()),
@@ -103,6 +107,12 @@ impl Worker {
             view: Current::new(view),
             limits,
         }
+    }
+
+    /// States who the clients of messages are, in the tokens that it narrows.
+    pub fn stating(mut self, key: Arc<SigningKey>) -> Self {
+        self.statement_key = Some(key);
+        self
     }
 
     /// What the configuration says at this moment.

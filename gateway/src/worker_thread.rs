@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_capabilities::keys::SigningKey;
 use postern_capabilities::message::Scheme;
 use postern_capabilities::path::EncodedSlash;
 use postern_capabilities::revocation::Standing;
@@ -36,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) index: usize,
     pub(crate) generations: watch::Receiver<Arc<Generation>>,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) statement_key: Arc<SigningKey>,
     pub(crate) telemetry: WorkerTelemetry,
     pub(crate) connections: Arc<Connections>,
     pub(crate) budget: Arc<Budget>,
@@ -59,7 +61,9 @@ impl Parts {
             proxy_protocol: false,
             tls: None,
         };
-        let worker = Rc::new(Worker::of(nowhere, self.standing, Arc::clone(&self.budget), self.telemetry));
+        let worker = Rc::new(
+            Worker::of(nowhere, self.standing, Arc::clone(&self.budget), self.telemetry).stating(self.statement_key),
+        );
         worker.follow(view(&generation, &worker.pool));
         let mut sockets = Sockets {
             index: self.index,

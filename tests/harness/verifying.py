@@ -1,6 +1,7 @@
 """Services that verify for themselves, in other languages, started as their users would, behind a gateway that narrows."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -39,9 +40,10 @@ class Service:
         self.stop()
 
 
-def python_service(script, folder, *args, port=None):
+def python_service(script, folder, *args, port=None, env=None):
     port = port or free_port()
-    return Service([sys.executable, SERVICES / script, port, *args], port, folder / f"{script}-{port}.log")
+    env = {**os.environ, **env} if env else None
+    return Service([sys.executable, SERVICES / script, port, *args], port, folder / f"{script}-{port}.log", env)
 
 
 def node_service(scripts, script, folder, *args, port=None):
@@ -52,9 +54,10 @@ def node_service(scripts, script, folder, *args, port=None):
 class Front:
     """A gateway that narrows before a service which fetches its keys from that gateway: each needs the other's address."""
 
-    def __init__(self, start, folder, scheme="http", **table):
+    def __init__(self, start, folder, scheme="http", top=None, **table):
         port = free_port()
-        self.gate = Gate({"orders": {"upstream": f"{scheme}://127.0.0.1:{port}", "forward_token": "narrowed", **table}})
+        orders = {"upstream": f"{scheme}://127.0.0.1:{port}", "forward_token": "narrowed", **table}
+        self.gate = Gate({"orders": orders}, top=top or {})
         self.service = start(folder, port, self.gate.url)
 
     def ask(self, token, target="/orders/42", method="GET", body=None, fields=()):

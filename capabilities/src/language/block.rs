@@ -20,6 +20,7 @@ use super::facts::{MessageFact, RIGHT, is_reserved_name};
 use super::program::{Block, Check, DATE_MAX, Fact, Key, Kind, Predicate, Program, Query, Scope, Term, Value};
 use super::wire::SignedBlock;
 use super::{CONTENT_BYTES_MAX, FACTS_MAX, NotAdmitted};
+use crate::statement::{Statement, is_stated_name};
 
 /// Indices below this one name the symbols that every token shares (section "Symbol table" of the specification).
 const FIRST_OWN_SYMBOL: u64 = 1024;
@@ -56,7 +57,9 @@ pub(crate) fn read(signed: &[SignedBlock<'_>]) -> Result<Program, NotAdmitted> {
         blocks.push(reader.block(&proto, signed.external_key)?);
         accepted_by_library(&proto, signed.external_key, block)?;
     }
-    Ok(Program { blocks, content_bytes: content.get() })
+    let mut program = Program { blocks, content_bytes: content.get(), statement: None };
+    program.statement = Statement::of_program(&program)?;
+    Ok(program)
 }
 
 fn accepted_by_library(proto: &schema::Block, key: Option<Key>, block: usize) -> Result<(), NotAdmitted> {
@@ -142,7 +145,8 @@ impl Reader<'_> {
             })
             .collect::<Result<_, _>>()?;
         let is_right = self.block == 0 && &*name == RIGHT && matches!(*values, [Value::Text(_), Value::Text(_)]);
-        if is_reserved_name(&name) && !is_right {
+        let is_statement = self.third_party && is_stated_name(&name);
+        if is_reserved_name(&name) && !is_right && !is_statement {
             let reason = match &*name == RIGHT {
                 true => "rights are `right(resource, operation)`, two texts, in the authority block",
                 false => "only the gateway says what is true of a message",

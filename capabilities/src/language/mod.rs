@@ -103,7 +103,7 @@ fn place(block: &Option<usize>) -> String {
 }
 
 impl NotAdmitted {
-    fn new(
+    pub(crate) fn new(
         construct: impl Into<Cow<'static, str>>,
         block: impl Into<Option<usize>>,
         reason: impl Into<Cow<'static, str>>,

@@ -12,6 +12,7 @@ use super::program::{Block, Check, Fact, Op, Predicate, Program, Query, Scope, T
 use super::view::{BlockView, CheckView};
 use crate::message::{Message, Needs};
 use crate::resource::{Operation, ResourceName, Right};
+use crate::statement::Statement;
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
@@ -27,6 +28,7 @@ pub struct Plan {
     turns: Box<[u64]>,
     price: Price,
     content_bytes: usize,
+    statement: Option<Statement>,
 }
 
 /// A fact and the block that states it.
@@ -187,6 +189,7 @@ impl Plan {
             rights: facts.iter().filter_map(right).collect(),
             price: price::of_checks(&checks, &facts),
             content_bytes: program.content_bytes,
+            statement: program.statement,
             facts: facts.into(),
             checks,
             blocks: blocks.into(),
@@ -196,6 +199,11 @@ impl Plan {
     /// What the token says, as [`CONTENT_BYTES_MAX`](super::CONTENT_BYTES_MAX) counts it.
     pub(crate) fn content_bytes(&self) -> usize {
         self.content_bytes
+    }
+
+    /// What a gateway states at the token's end, if it does. Whose key signed it is for the standing to say.
+    pub fn statement(&self) -> Option<&Statement> {
+        self.statement.as_ref()
     }
 
     /// Decides whether a message passes every check. The query facts come from
@@ -374,14 +382,14 @@ fn needs(checks: &[PlannedCheck]) -> Needs {
                 MessageFact::Client => needs.client = true,
                 MessageFact::ClientCert => needs.client_cert = true,
                 MessageFact::Backend => needs.backend = true,
+                MessageFact::Host => needs.host = true,
+                MessageFact::Scheme => needs.scheme = true,
                 MessageFact::Grpc => needs.grpc = true,
                 MessageFact::Resource
                 | MessageFact::Operation
                 | MessageFact::Path
                 | MessageFact::QueryString
                 | MessageFact::Time
-                | MessageFact::Host
-                | MessageFact::Scheme
                 | MessageFact::ClientIn
                 | MessageFact::Upgrade => {}
             },
@@ -456,9 +464,12 @@ mod tests {
         assert_eq!(plan("check if path(\"/\"), resource(\"a\"), time($t);").needs(), Needs::default());
         let all = plan(
             "check if query(\"a\", \"b\"); check if body_size($n), $n < 10; check if tool(\"a\") or rpc(\"b\"); check if client($c);
+             check if host(\"h\"); check if scheme(\"https\");
              check if client_in(\"10.0.0.0/8\"); check if client_cert(\"00\"); check if backend(\"b\"); check if grpc(\"s\", \"m\");",
         );
         let needs = Needs {
+            host: true,
+            scheme: true,
             query: true,
             body_size: true,
             body: true,

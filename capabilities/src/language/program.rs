@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::statement::Statement;
+
 /// The last second of the year 9999, the latest date that RFC 3339 can write. A later one could not be shown.
 pub(crate) const DATE_MAX: u64 = 253_402_300_799;
 
@@ -166,4 +168,6 @@ pub struct Program {
     pub(crate) blocks: Vec<Block>,
     /// What it says, as [`CONTENT_BYTES_MAX`](super::CONTENT_BYTES_MAX) counts it.
     pub(crate) content_bytes: usize,
+    /// What its last block states of the message's client.
+    pub(crate) statement: Option<Statement>,
 }

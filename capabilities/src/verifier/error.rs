@@ -50,6 +50,13 @@ pub enum VerifyError {
          or the verifier has to be told that the gateway is believed"
     )]
     ClientUnknown,
+    /// A caveat asks who the client is, and nobody states it whom this service may believe.
+    #[error(
+        "a caveat asks for the client's address or certificate, the host or the scheme, and the token carries no statement \
+         of a gateway that says so; send the message through the gateway, whose `forward_token` is \"narrowed\" for this \
+         resource, or tell the verifier whom else to believe"
+    )]
+    Unstated,
     /// A caveat asks what the body says, and two readers could read it differently.
     #[error("a caveat of the token reads the body, and {0}")]
     Body(Cow<'static, str>),
@@ -71,7 +78,7 @@ impl VerifyError {
             Self::Unreadable(error) => error.kind(),
             Self::NotVerified(error) => error.kind(),
             Self::Body(_) => "bad-body",
-            Self::ClientUnknown => "not-permitted",
+            Self::ClientUnknown | Self::Unstated => "not-permitted",
             Self::Refusal(refusal) => refusal.kind(),
         }
     }
@@ -89,7 +96,9 @@ impl VerifyError {
             Self::MissingCapability => Problem::missing_capability(),
             Self::Unreadable(error) => error.into(),
             Self::NotVerified(error) => error.into(),
-            Self::ClientUnknown => own(403, "A caveat cannot be decided").challenge(Challenge::InsufficientScope),
+            Self::ClientUnknown | Self::Unstated => {
+                own(403, "A caveat cannot be decided").challenge(Challenge::InsufficientScope)
+            }
             Self::Body(what) => Problem::unreadable_body(what),
             Self::Refusal(refusal) => refusal.into(),
         }

@@ -5,7 +5,7 @@
 
 use super::{AuthorizationUse, Believed, LEEWAY_SECONDS_MAX, Verifier};
 use crate::caveat::CidrError;
-use crate::keys::KeyRing;
+use crate::keys::{KeyError, KeyRing};
 use crate::path::{EncodedSlash, PathError};
 use crate::resource::{ResourceName, ResourceNameError};
 
@@ -18,8 +18,10 @@ pub struct Options<'a> {
     pub budget: Option<i64>,
     /// [`Verifier::with_mount`]; empty: the gateway takes the prefix off.
     pub mount: Option<&'a str>,
-    /// [`Verifier::with_believed`]: `loopback`, `anyone`, or networks.
+    /// [`Verifier::with_believed`]: `statement`, `connection`, `loopback`, `anyone`, or networks.
     pub believed: Option<&'a [String]>,
+    /// [`Verifier::set_statement_keys`], each as `ed25519/<hex>`: for who fetches no key document.
+    pub statement_keys: Option<&'a [String]>,
     /// [`Verifier::with_authorization`]: `capability` or `pass`.
     pub authorization: Option<&'a str>,
     /// [`Verifier::with_encoded_slash`]: `refuse` or `pass`.
@@ -37,13 +39,21 @@ pub enum OptionError {
     Mount(PathError),
     /// Neither a word nor a network.
     #[error(
-        "the option `believed` is \"loopback\", \"anyone\", or networks such as \"10.0.0.0/8\"; of {given:?}: {error}"
+        "the option `believed` is \"statement\", \"connection\", \"loopback\", \"anyone\", or networks such as \"10.0.0.0/8\"; of {given:?}: {error}"
     )]
     Believed {
         /// What is none.
         given: String,
         /// Why.
         error: CidrError,
+    },
+    /// No public key.
+    #[error("the option `statement_keys` is a list of public keys; of {given:?}: {error}")]
+    StatementKey {
+        /// What is none.
+        given: String,
+        /// Why.
+        error: KeyError,
     },
     /// A number that is below none, or above the most there can be.
     #[error("the option `{option}` is a number of {takes}, and not {given}")]
@@ -73,6 +83,7 @@ impl OptionError {
         match self {
             Self::Resource(_) => "invalid-resource",
             Self::Mount(_) => "bad-path",
+            Self::StatementKey { .. } => "invalid-key",
             Self::Believed { .. } | Self::Number { .. } | Self::Word { .. } => "invalid-option",
         }
     }
@@ -96,6 +107,11 @@ impl Options<'_> {
         }
         if let Some(texts) = self.believed {
             verifier = verifier.with_believed(believed(texts)?);
+        }
+        if let Some(texts) = self.statement_keys {
+            let key =
+                |text: &String| text.parse().map_err(|error| OptionError::StatementKey { given: text.clone(), error });
+            verifier.set_statement_keys(texts.iter().map(key).collect::<Result<_, _>>()?);
         }
         match self.mount {
             None | Some("") => Ok(verifier),
@@ -122,6 +138,8 @@ impl Options<'_> {
 
 fn believed(texts: &[String]) -> Result<Believed, OptionError> {
     match texts {
+        [one] if one == "statement" => Ok(Believed::Statement),
+        [one] if one == "connection" => Ok(Believed::Connection),
         [one] if one == "loopback" => Ok(Believed::Loopback),
         [one] if one == "anyone" => Ok(Believed::Anyone),
         networks => {
@@ -153,13 +171,14 @@ mod tests {
     fn words_are_the_gateways() {
         let texts = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let verifier = Options::default().verifier("orders").unwrap();
-        assert_eq!((&verifier.believed, verifier.authorization), (&Believed::Loopback, AuthorizationUse::Capability));
+        assert_eq!((&verifier.believed, verifier.authorization), (&Believed::Statement, AuthorizationUse::Capability));
         let networks = texts(&["10.0.0.0/8", "fd00::/8"]);
         let told = Options {
             believed: Some(&networks),
             authorization: Some("pass"),
             encoded_slash: Some("pass"),
             mount: Some("/orders/"),
+            statement_keys: None,
             leeway_seconds: Some(30),
             budget: Some(7),
         };

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{AuthorizationUse, Verifier, VerifyError};
+use super::{AuthorizationUse, Believed, Verifier, VerifyError};
 use crate::json_rpc::{self, Body, mirrors};
 use crate::message::{Scheme, grpc_call};
 use crate::path::canonical_path;
@@ -153,6 +153,9 @@ impl<'r> Received<'r> {
             return Err(VerifyError::Operation);
         }
         let believed = verifier.believed.believes(request.peer);
+        // Links are no decision: a gateway beside the service may say where they lead.
+        let for_links =
+            believed || verifier.believed == Believed::Statement && Believed::Loopback.believes(request.peer);
         let when_believed = |field: Option<&'r [u8]>| field.filter(|_| believed);
         let host = text(when_believed(fields.forwarded_host).or(fields.host).unwrap_or_default())?;
         let client = match when_believed(fields.forwarded_for) {
@@ -179,7 +182,7 @@ impl<'r> Received<'r> {
             content_type: fields.content_type,
             has_content_coding: fields.content_encoding.is_some(),
             mirrors: fields.mirrors,
-            prefix: when_believed(fields.forwarded_prefix).map(text).transpose()?,
+            prefix: fields.forwarded_prefix.filter(|_| for_links).map(text).transpose()?,
             token,
         })
     }

@@ -16,6 +16,11 @@ fn key() -> SigningKey {
 }
 
 fn verifier() -> Verifier {
+    untold().with_believed(Believed::Loopback)
+}
+
+/// A verifier that was told nothing of whom to believe.
+fn untold() -> Verifier {
     Verifier::new("orders".parse().unwrap(), KeyRing::of(KeyId(1), key().public()))
 }
 
@@ -269,4 +274,144 @@ fn a_problem_is_what_the_gateway_would_answer() {
     assert_eq!(challenge.matches('"').count(), 4, "{challenge}");
     assert_eq!(of("xyz").www_authenticate().map(|text| text.contains("invalid_token")), Some(true));
     assert_eq!(VerifyError::MissingCapability.problem().www_authenticate().as_deref(), Some("Bearer"));
+}
+
+fn statement_key() -> SigningKey {
+    SigningKey::parse_text(&format!("ed25519-private/{}", "05".repeat(32))).ok().unwrap()
+}
+
+/// The token as a gateway narrows it for this request, stating what its caveats ask.
+fn narrowed(token: &str, message: &Message<'_>) -> String {
+    let capability = untold().open_token(token).unwrap();
+    let narrowable = crate::Narrowable::of(token, &capability).unwrap();
+    let narrower = crate::Narrower::new(PRICE_BUDGET_DEFAULT).stating(&statement_key());
+    narrower.narrow(&narrowable, message, NOW + 60).unwrap().expose().to_owned()
+}
+
+fn from_afar<'m>(path: &'m str) -> Message<'m> {
+    Message {
+        host: "api.example.com",
+        scheme: Scheme::Https,
+        client_cert: Some(CERTIFICATE),
+        ..Message::new("orders", "GET", path, NOW, IpAddr::from([10, 1, 2, 3]))
+    }
+}
+
+const CERTIFICATE: &str = "abababababababababababababababababababababababababababababababab";
+const WHO: [(&str, &str); 4] = [
+    ("client", "10.0.0.0/8"),
+    ("client-cert", CERTIFICATE),
+    ("host", "api.example.com"),
+    ("check", "check if scheme(\"https\")"),
+];
+
+#[test]
+fn who_a_client_is_comes_from_the_gateways_statement_and_from_nothing_that_a_sender_wrote() {
+    let verifier = untold();
+    verifier.set_statement_keys(vec![statement_key().public()]);
+    let made_up = [
+        ("Host", "api.example.com"),
+        ("X-Forwarded-For", "10.1.2.3"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "api.example.com"),
+        ("X-Forwarded-Client-Cert", &format!("Hash={CERTIFICATE}")),
+    ];
+    let other = Message {
+        client: IpAddr::from([192, 0, 2, 1]),
+        host: "x",
+        scheme: Scheme::Http,
+        client_cert: None,
+        ..from_afar("/a")
+    };
+    for caveats in [&WHO[..], &WHO[..1], &WHO[1..2], &WHO[2..3], &WHO[3..]] {
+        let token = minted(caveats);
+        // The servers that take the peer from a field hand on whatever a sender wrote there.
+        let peer = Request { peer: Some(IpAddr::from([10, 1, 2, 3])), scheme: Scheme::Https, ..get("/a") };
+        for request in [get("/a"), peer] {
+            assert_eq!(verdict(&verifier, request, &token, &made_up), Err("not-permitted"), "{caveats:?}");
+            assert_eq!(verdict(&verifier, request, &narrowed(&token, &from_afar("/a")), &[]), Ok(()), "{caveats:?}");
+            assert_eq!(
+                verdict(&verifier, request, &narrowed(&token, &other), &made_up),
+                Err("not-permitted"),
+                "{caveats:?}: the gateway says who it was, whatever the fields say"
+            );
+        }
+        // It states this message and this minute alone.
+        assert_eq!(verdict(&verifier, get("/b"), &narrowed(&token, &from_afar("/a")), &[]), Err("not-permitted"));
+    }
+    // What nobody asks is not stated.
+    assert!(verifier.open_token(&narrowed(&minted(&WHO[..1]), &from_afar("/a"))).unwrap().statement().is_some_and(
+        |stated| stated.client == Some(IpAddr::from([10, 1, 2, 3])) && stated.host.is_none() && stated.scheme.is_none()
+    ));
+    assert_eq!(verifier.open_token(&narrowed(&minted(&[]), &from_afar("/a"))).unwrap().statement(), None);
+}
+
+#[test]
+fn a_client_without_a_certificate_is_stated_as_such() {
+    let verifier = untold();
+    verifier.set_statement_keys(vec![statement_key().public()]);
+    let token = minted(&[("check", &format!("check if client_cert(\"{CERTIFICATE}\") or path(\"/open\")"))]);
+    let message = Message { client_cert: None, ..from_afar("/open") };
+    assert_eq!(verdict(&verifier, get("/open"), &narrowed(&token, &message), &[]), Ok(()));
+    assert_eq!(verdict(&verifier, get("/open"), &token, &[]), Err("not-permitted"), "nobody stated it");
+}
+
+#[test]
+fn a_statement_by_any_other_key_is_refused() {
+    let verifier = untold();
+    let token = narrowed(&minted(&WHO), &from_afar("/a"));
+    assert_eq!(verdict(&verifier, get("/a"), &token, &[]), Err("not-admitted"));
+    verifier.set_statement_keys(vec![SigningKey::generate().public()]);
+    assert_eq!(verdict(&verifier, get("/a"), &token, &[]), Err("not-admitted"));
+    verifier.set_statement_keys(vec![statement_key().public()]);
+    assert_eq!(verdict(&verifier, get("/a"), &token, &[]), Ok(()));
+    // Also where it was believed a moment ago.
+    verifier.set_statement_keys(Vec::new());
+    assert_eq!(verdict(&verifier, get("/a"), &token, &[]), Err("revoked"));
+}
+
+#[test]
+fn no_other_block_states_who_a_client_is() {
+    use biscuit_auth::builder::BlockBuilder;
+    use biscuit_auth::{Biscuit, KeyPair};
+    let verifier = untold();
+    let (party, root) = (KeyPair::new(), key().pair());
+    let own: crate::PublicKey = party.public().print().parse().unwrap();
+    verifier.set_statement_keys(vec![own]);
+    let token = |code: &str, third_party: &[&str], last: Option<&str>| {
+        let mut token = Biscuit::builder().code(code).unwrap().root_key_id(1).build(&root).unwrap();
+        for code in third_party {
+            let block = BlockBuilder::new().code(code).unwrap();
+            let block = token.third_party_request().unwrap().create_block(&party.private(), block).unwrap();
+            token = token.append_third_party(party.public(), block).unwrap();
+        }
+        if let Some(code) = last {
+            token = token.append(BlockBuilder::new().code(code).unwrap()).unwrap();
+        }
+        token.to_base64().unwrap()
+    };
+    const ROOT: &str = "right(\"orders\", \"*\"); check if client_in(\"10.0.0.0/8\");";
+    const STATES: &str = "postern_client(\"10.1.2.3\");";
+    assert_eq!(verdict(&verifier, get("/"), &token(ROOT, &[STATES], None), &[]), Ok(()));
+    for (code, third_party, last) in [
+        (&format!("{ROOT} {STATES}")[..], &[][..], None),
+        (ROOT, &[], Some(STATES)),
+        (ROOT, &[STATES, STATES], None),
+        (ROOT, &[STATES], Some("check if true")),
+        (ROOT, &[&format!("{STATES} check if true;")], None),
+        (ROOT, &[&format!("{STATES} member(\"x\");")], None),
+        (ROOT, &[&format!("{STATES} postern_client(\"10.1.2.4\");")], None),
+        (ROOT, &["postern_client(\"10.1.2.3\", \"x\");"], None),
+        (ROOT, &["postern_client(7);"], None),
+        (ROOT, &["postern_client(\"010.1.2.3\");"], None),
+        (ROOT, &["postern_client(\"::ffff:10.1.2.3\");"], None),
+        (ROOT, &["postern_scheme(\"ftp\");"], None),
+        (ROOT, &["postern_else(\"x\");"], None),
+    ] {
+        let refused = verdict(&verifier, get("/"), &token(code, third_party, last), &[]);
+        assert_eq!(refused, Err("not-admitted"), "{code} {third_party:?} {last:?}");
+    }
+    // A statement that says something else than what is asked is none.
+    let refused = verdict(&verifier, get("/"), &token(ROOT, &["postern_host(\"x\");"], None), &[]);
+    assert_eq!(refused, Err("not-permitted"));
 }

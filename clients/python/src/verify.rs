@@ -73,13 +73,15 @@ pub(crate) struct Verifier(verifier::Verifier);
 #[pymethods]
 impl Verifier {
     #[new]
-    #[pyo3(signature = (resource, *, leeway_seconds=0, budget=None, mount="", believed=None, authorization="capability", encoded_slash="refuse"))]
+    #[pyo3(signature = (resource, *, leeway_seconds=0, budget=None, mount="", believed=None, statement_keys=None, authorization="capability", encoded_slash="refuse"))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         resource: &str,
         leeway_seconds: i64,
         budget: Option<i64>,
         mount: &str,
         believed: Option<Texts>,
+        statement_keys: Option<Texts>,
         authorization: &str,
         encoded_slash: &str,
     ) -> PyResult<Self> {
@@ -88,6 +90,7 @@ impl Verifier {
             budget,
             mount: Some(mount),
             believed: believed.as_ref().map(|texts| &texts.0[..]),
+            statement_keys: statement_keys.as_ref().map(|texts| &texts.0[..]),
             authorization: Some(authorization),
             encoded_slash: Some(encoded_slash),
         };

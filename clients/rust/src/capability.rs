@@ -31,14 +31,17 @@ impl Capability {
         verifier: Arc<Core>,
         received: &Received<'_>,
     ) -> Self {
+        let stated = capability.statement().cloned();
+        let stated = stated.as_ref();
+        let scheme = stated.and_then(|it| it.scheme).unwrap_or(received.scheme());
         Self {
             inner: Arc::new(Inner {
                 capability,
                 verifier,
                 path: received.path().into(),
-                host: received.host().into(),
-                client: received.client(),
-                is_https: received.scheme() == postern_capabilities::message::Scheme::Https,
+                host: stated.and_then(|it| it.host.clone()).unwrap_or_else(|| received.host().into()),
+                client: stated.and_then(|it| it.client).or(received.client()),
+                is_https: scheme == postern_capabilities::message::Scheme::Https,
                 prefix: received.prefix().map(Into::into),
             }),
         }
@@ -84,17 +87,18 @@ impl Capability {
         &self.inner.path
     }
 
-    /// The host that the client asked for, as far as the peer is believed.
+    /// The host that the client asked for, where the gateway states it; else what the verifier was told to believe, or
+    /// what the connection says.
     pub fn host(&self) -> &str {
         &self.inner.host
     }
 
-    /// The client, as far as it is known and the peer is believed.
+    /// The client, as [`Capability::host`] is known.
     pub fn client(&self) -> Option<IpAddr> {
         self.inner.client
     }
 
-    /// Whether the client came over TLS, as far as the peer is believed.
+    /// Whether the client came over TLS, as [`Capability::host`] is known.
     pub fn is_https(&self) -> bool {
         self.inner.is_https
     }

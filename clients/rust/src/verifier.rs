@@ -27,6 +27,7 @@ pub struct Setup {
     resource: ResourceName,
     leeway_seconds: u64,
     believed: Believed,
+    statement_keys: Vec<PublicKey>,
     authorization: AuthorizationUse,
     slash: EncodedSlash,
     mount: Option<String>,
@@ -42,9 +43,15 @@ impl Setup {
         self
     }
 
-    /// Whose `X-Forwarded-*` counts. Without it that of peers on this machine.
+    /// Who says who the client is. Without it, only the gateway's own statement in a token that it narrowed.
     pub fn believe(mut self, believed: Believed) -> Self {
         self.believed = believed;
+        self
+    }
+
+    /// The keys that sign statements, where no key document is fetched: `ed25519/<hex>` each, from the gateway's document.
+    pub fn statement_keys(mut self, keys: Vec<PublicKey>) -> Self {
+        self.statement_keys = keys;
         self
     }
 
@@ -134,6 +141,7 @@ impl Setup {
             .with_believed(self.believed)
             .with_authorization(self.authorization)
             .with_encoded_slash(self.slash);
+        core.set_statement_keys(self.statement_keys);
         if let Some(budget) = self.budget {
             core = core.with_budget(budget);
         }
@@ -162,6 +170,7 @@ impl Verifier {
             resource: ResourceName::parse(resource)?,
             leeway_seconds: 0,
             believed: Believed::default(),
+            statement_keys: Vec::new(),
             authorization: AuthorizationUse::default(),
             slash: EncodedSlash::Refuse,
             mount: None,

@@ -158,7 +158,7 @@ async fn rotated_keys_flow_through_and_retired_ones_end() {
     let (one, two) = (SigningKey::generate(), SigningKey::generate());
     let document = Document::default();
     let mut ring = KeyRing::of(KeyId(1), one.public());
-    document.set(key_document(&ring));
+    document.set(key_document(&ring, &[]));
     let gateway = format!("http://{}", document.serve().await);
     let setup = Verifier::of("orders").unwrap().refresh(refresh(LONG, LONG, Duration::ZERO));
     let verifier = setup.gateway(&gateway).await.unwrap();
@@ -168,13 +168,13 @@ async fn rotated_keys_flow_through_and_retired_ones_end() {
     assert_eq!(kind(new.get(&url).await), "unknown-key");
 
     ring.rotate(KeyId(2), two.public()).unwrap();
-    document.set(key_document(&ring));
+    document.set(key_document(&ring, &[]));
     // An unknown number has the document looked at again, although it is fresh.
     assert_eq!(new.get(&url).await.unwrap().status(), 200);
     assert_eq!(old.get(&url).await.unwrap().status(), 200);
 
     ring.retire(KeyId(1)).unwrap();
-    document.set(key_document(&ring));
+    document.set(key_document(&ring, &[]));
     assert_eq!(old.get(&url).await.unwrap().status(), 200, "the document is still fresh");
     verifier.refresh().await.unwrap();
     assert_eq!(kind(old.get(&url).await), "revoked");
@@ -185,7 +185,7 @@ async fn rotated_keys_flow_through_and_retired_ones_end() {
 async fn an_unknown_key_asks_the_gateway_at_most_once_in_an_interval() {
     let key = SigningKey::generate();
     let document = Document::default();
-    document.set(key_document(&KeyRing::of(KeyId(1), key.public())));
+    document.set(key_document(&KeyRing::of(KeyId(1), key.public()), &[]));
     let gateway = format!("http://{}", document.serve().await);
     let setup = Verifier::of("orders").unwrap().refresh(refresh(LONG, LONG, LONG));
     let url = format!("http://{}/", service(setup.gateway(&gateway).await.unwrap()).await);
@@ -200,7 +200,7 @@ async fn an_unknown_key_asks_the_gateway_at_most_once_in_an_interval() {
 async fn keys_that_are_too_old_are_not_gone_by() {
     let key = SigningKey::generate();
     let document = Document::default();
-    let text = key_document(&KeyRing::of(KeyId(1), key.public()));
+    let text = key_document(&KeyRing::of(KeyId(1), key.public()), &[]);
     document.set(text.clone());
     let gateway = format!("http://{}", document.serve().await);
     let setup = Verifier::of("orders").unwrap().refresh(refresh(Duration::ZERO, Duration::ZERO, Duration::ZERO));

@@ -45,7 +45,8 @@ export class Holder {
     const entries: unknown = JSON.parse(await new KeyDocument(url, options).text());
     if (!Array.isArray(entries)) throw new PosternError("invalid-key-document", "the key document is not a list of keys");
     const keys = (entries as Array<Record<string, unknown>>)
-      .filter((entry) => String(entry["algorithm"]).toLowerCase() === "ed25519")
+      // The statement key and keys of other purposes sign no tokens.
+      .filter((entry) => String(entry["algorithm"]).toLowerCase() === "ed25519" && entry["purpose"] === undefined)
       .map((entry) => `ed25519/${String(entry["key_bytes"])}`);
     return new Holder(keys);
   }

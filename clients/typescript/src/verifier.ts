@@ -66,8 +66,13 @@ export interface VerifierOptions {
   revoked?: readonly string[];
   /** The prefix, where the gateway leaves it on the path (`keep_prefix`). */
   mount?: string;
-  /** Whose `X-Forwarded-*` say who the client is; default: `"loopback"`. */
-  believed?: "loopback" | "anyone" | readonly string[];
+  /**
+   * Who says who the client is: `"statement"` (the default), the gateway's own statement in a token that it narrowed; the
+   * `"connection"`; or the `X-Forwarded-*` of `"loopback"`, of `"anyone"` where nobody else reaches this service, or of networks.
+   */
+  believed?: "statement" | "connection" | "loopback" | "anyone" | readonly string[];
+  /** The keys that sign statements, `ed25519/<hex>`, where no key document is fetched. */
+  statementKeys?: readonly string[];
   /** `"pass"`: the field `Authorization` is the service's own, as at the gateway. */
   authorization?: "capability" | "pass";
   /** As at the gateway. */
@@ -78,7 +83,7 @@ export interface VerifierOptions {
 
 /** All names of options: those of the key document go to `ofGateway` together with the verifier's own. */
 const OPTIONS: { [Name in keyof Required<VerifierOptions & KeyDocumentOptions>]: true } = {
-  resource: true, leewaySeconds: true, revoked: true, mount: true, believed: true, authorization: true, encodedSlash: true, budget: true,
+  resource: true, leewaySeconds: true, revoked: true, mount: true, believed: true, statementKeys: true, authorization: true, encodedSlash: true, budget: true,
   maxAgeSeconds: true, staleMaxSeconds: true, minIntervalSeconds: true, timeoutSeconds: true, check: true, fetch: true, clock: true,
 };
 
@@ -92,8 +97,8 @@ export class Verifier {
     known(options, OPTIONS);
     whole("leewaySeconds", options.leewaySeconds, LEEWAY_SECONDS_MAX);
     whole("budget", options.budget, NUMBER_MAX);
-    const { resource, believed, leewaySeconds, mount, authorization, encodedSlash, budget } = options;
-    const told = { believed: believed === undefined ? undefined : [believed].flat(), leewaySeconds, mount, authorization, encodedSlash, budget };
+    const { resource, believed, statementKeys, leewaySeconds, mount, authorization, encodedSlash, budget } = options;
+    const told = { believed: believed === undefined ? undefined : [believed].flat(), statementKeys, leewaySeconds, mount, authorization, encodedSlash, budget };
     this.#inner = call(() => new native.Verifier(resource, told as ConstructorParameters<typeof native.Verifier>[1]));
     if (keys instanceof KeyDocument) {
       keys.checkedBy((document) => call(() => native.checkKeyDocument(document)));

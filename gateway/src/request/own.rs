@@ -66,7 +66,7 @@ pub fn answer(standing: &Standing, head: &Head<'_>, path: &str) -> Option<Result
     }
     Some(match head.method() {
         "GET" | "HEAD" => {
-            let body = key_document(&standing.keys());
+            let body = key_document(&standing.keys(), &standing.statement_keys());
             let etag = format!("\"{:.16}\"", hex(&Sha256::digest(&body)));
             let known = head.fields().filter(|field| field.name.eq_ignore_ascii_case(b"if-none-match"));
             let (status, body) = match known.into_iter().any(|field| names(field.value, &etag)) {

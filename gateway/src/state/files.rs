@@ -27,6 +27,11 @@ pub enum Existing {
 /// Reads a secret that nobody but its owner can have read: a regular file, not a link, of this process's own owner,
 /// with no permission for anybody else.
 pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
+    text_of(&read_secret_bytes(path)?, path)
+}
+
+/// [`read_secret_file`] for a secret that is no text.
+pub(super) fn read_secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
     // What is checked is the open file, not the name, which could point elsewhere a moment later. Without
     // NONBLOCK a pipe under this name would keep the process waiting.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -51,7 +56,7 @@ pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(StateError::Foreign { path: path.to_owned(), owner: found.uid() });
     }
-    read_text(file, found.len(), path)
+    read_bytes(file, found.len(), path)
 }
 
 /// Reads a file that is no secret.
@@ -59,14 +64,14 @@ pub(super) fn read_public_file(path: &Path) -> Result<Zeroizing<String>, StateEr
     match File::open(path) {
         Ok(file) => {
             let bytes = file.metadata().map_or(0, |found| found.len());
-            read_text(file, bytes, path)
+            text_of(&*read_bytes(file, bytes, path)?, path)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::Missing { path: path.to_owned() }),
         Err(error) => Err(StateError::io("open", path, error)),
     }
 }
 
-fn read_text(file: File, bytes_expected: u64, path: &Path) -> Result<Zeroizing<String>, StateError> {
+fn read_bytes(file: File, bytes_expected: u64, path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
     if bytes_expected > FILE_BYTES_MAX {
         return Err(StateError::TooLong { path: path.to_owned() });
     }
@@ -76,7 +81,11 @@ fn read_text(file: File, bytes_expected: u64, path: &Path) -> Result<Zeroizing<S
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(StateError::TooLong { path: path.to_owned() });
     }
-    match std::str::from_utf8(&bytes) {
+    Ok(bytes)
+}
+
+fn text_of(bytes: &[u8], path: &Path) -> Result<Zeroizing<String>, StateError> {
+    match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(StateError::NotText { path: path.to_owned() }),
     }
@@ -84,20 +93,25 @@ fn read_text(file: File, bytes_expected: u64, path: &Path) -> Result<Zeroizing<S
 
 /// Writes a secret for its owner alone (mode 0600), whole or not at all.
 pub fn write_secret_file(path: &Path, text: &str, existing: Existing) -> Result<(), StateError> {
-    write_whole(path, text, 0o600, existing)
+    write_secret_bytes(path, text.as_bytes(), existing)
+}
+
+/// [`write_secret_file`] for a secret that is no text.
+pub(super) fn write_secret_bytes(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), StateError> {
+    write_whole(path, bytes, 0o600, existing)
 }
 
 /// Writes a file that is no secret, whole or not at all.
 pub(super) fn write_public_file(path: &Path, text: &str) -> Result<(), StateError> {
-    write_whole(path, text, 0o644, Existing::Replace)
+    write_whole(path, text.as_bytes(), 0o644, Existing::Replace)
 }
 
-fn write_whole(path: &Path, text: &str, mode: u32, existing: Existing) -> Result<(), StateError> {
+fn write_whole(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<(), StateError> {
     if path.file_name().is_none() {
         return Err(StateError::NotAFile { path: path.to_owned() });
     }
     let (beside, mut file) = create_beside(path, mode)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     let moved = written.map_err(|error| StateError::io("write", path, error)).and_then(|()| match existing {
         Existing::Replace => fs::rename(&beside, path).map_err(|error| StateError::io("write", path, error)),
         // A link, unlike a rename, fails where a file is already: also for one that appeared just now.
@@ -227,6 +241,18 @@ pub enum StateError {
         path: PathBuf,
         /// Why not.
         reason: KeyError,
+    },
+    /// Not the secret that gateways share.
+    #[error(
+        "{} holds {length} bytes, and the secret that gateways share has 32; restore it from a copy. Without a copy move it \
+         away: the gateway makes a new one when it starts, and services take its statements within a minute",
+        .path.display()
+    )]
+    NotAGatewayKey {
+        /// Where.
+        path: PathBuf,
+        /// How many bytes there are.
+        length: usize,
     },
     /// The copy of the key ring is damaged.
     #[error("{} is not a list of keys ({reason}); remove it, the gateway writes it anew when it starts", .path.display())]

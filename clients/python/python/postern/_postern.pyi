@@ -62,6 +62,7 @@ class Options(TypedDict, total=False):
     budget: Optional[int]
     mount: str
     believed: Union[str, Sequence[str], None]
+    statement_keys: Union[str, Sequence[str], None]
     authorization: Literal["capability", "pass"]
     encoded_slash: Literal["refuse", "pass"]
 

@@ -49,8 +49,11 @@ class Verifier:
     ``resource``: what the gateway calls this service. Tokens that it narrowed for another service are refused.
     ``leeway_seconds`` forgives clocks that differ, at most 300: a token is honoured so much after its expiry (0: not at all).
     ``revoked``: revocation ids to refuse. ``mount``: the prefix, where the gateway leaves it on the path (``keep_prefix``).
-    ``believed``: whose ``X-Forwarded-*`` say who the client is: ``"loopback"`` (the default), ``"anyone"`` where nobody but
-    the gateway can reach this service, or networks. ``authorization="pass"``: the field ``Authorization`` is the service's own, and
+    ``believed``: who says who the client is: ``"statement"`` (the default), the gateway's own statement in a token that it
+    narrowed; ``"connection"``, the peer as the server gives it; or the ``X-Forwarded-*`` of ``"loopback"``, of ``"anyone"`` where
+    nobody but the gateway can reach this service, or of networks. Believe a peer only where the server takes it from the
+    connection: uvicorn's ``--forwarded-allow-ips`` and werkzeug's ``ProxyFix`` take it from fields. ``statement_keys``: the keys
+    that sign statements, ``ed25519/<hex>``, where no key document is fetched. ``authorization="pass"``: the field ``Authorization`` is the service's own, and
     only ``Postern-Capability`` carries a token. ``encoded_slash``, as at the gateway. ``budget``: most evaluation steps.
     """
 

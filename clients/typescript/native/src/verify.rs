@@ -24,8 +24,10 @@ pub struct Options {
     pub budget: Option<u32>,
     /// The prefix that the gateway leaves on the path.
     pub mount: Option<String>,
-    /// Whose `X-Forwarded-*` count: `loopback`, `anyone`, or networks.
+    /// Who says who the client is: `statement`, `connection`, `loopback`, `anyone`, or networks.
     pub believed: Option<Vec<String>>,
+    /// The keys that sign statements, where no key document is fetched.
+    pub statement_keys: Option<Vec<String>>,
     /// `capability` or `pass`.
     pub authorization: Option<String>,
     /// `refuse` or `pass`.
@@ -126,6 +128,7 @@ impl Verifier {
             budget: told.budget.map(i64::from),
             mount: told.mount.as_deref(),
             believed: told.believed.as_deref(),
+            statement_keys: told.statement_keys.as_deref(),
             authorization: told.authorization.as_deref(),
             encoded_slash: told.encoded_slash.as_deref(),
         };

@@ -5,12 +5,14 @@
 //! nowhere else, and not here either.
 //!
 //! Two things are remembered, each worker for itself: what was read of a token, and what it was narrowed to.
-//! The second only for the same message again: the same token, operation, path and query string to the same resource. That is all that a
-//! narrowed token says, so the same one says it; and no verdict is remembered by it, since every message has been
+//! The second only for the same message again: the same token, operation, path and query string to the same resource, and
+//! the same client where the token's caveats ask who it is. That is all that a narrowed token says, so the same one says it; and no verdict is remembered by it, since every message has been
 //! decided before it comes here. It is handed out again as long as half of its time is left.
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 
+use postern_capabilities::keys::SigningKey;
 use postern_capabilities::message::Message;
 use postern_capabilities::narrow::{Narrowable, Narrower};
 use postern_capabilities::plans::TokenCache;
@@ -70,7 +72,8 @@ pub fn choose<'h>(
         ForwardToken::Original => Ok(Some(Carried::Presented(token))),
         ForwardToken::Narrowed => {
             let mut narrowing = worker.narrowing.borrow_mut();
-            let narrowing = narrowing.get_or_insert_with(|| Box::new(Narrowing::new(&worker.limits())));
+            let narrowing = narrowing
+                .get_or_insert_with(|| Box::new(Narrowing::new(&worker.limits(), worker.statement_key.as_deref())));
             narrowing.narrow(token, capability, message).map(|token| Some(Carried::Narrowed(token)))
         }
     }
@@ -93,10 +96,10 @@ struct Made {
 
 impl Narrowing {
     /// With a key of its own, and nothing remembered.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, statement_key: Option<&SigningKey>) -> Self {
         let (entries, bytes) = (limits.narrowing_cache_entries_max, limits.narrowing_cache_bytes_max);
         Self {
-            narrower: Narrower::new(limits.price_budget),
+            narrower: statement_key.into_iter().fold(Narrower::new(limits.price_budget), Narrower::stating),
             read: TokenCache::new(entries, bytes),
             made: TokenCache::new(entries, bytes),
             same: Zeroizing::default(),
@@ -114,6 +117,11 @@ impl Narrowing {
         for part in [token.expose(), message.resource, message.operation, message.path, message.query_string] {
             self.same.push_str(part);
             self.same.push('\n');
+        }
+        if capability.needs().asks_who() {
+            let (client, scheme) = (message.client.to_canonical(), message.scheme.as_str());
+            let certificate = message.client_cert.unwrap_or_default();
+            let _ = write!(self.same, "{client}\n{certificate}\n{}\n{scheme}", message.host);
         }
         if let Some(Made { token, until }) = self.made.get(&self.same)
             && until.saturating_sub(message.time) >= LEFT_SECONDS_MIN
@@ -141,7 +149,7 @@ impl Narrowing {
 mod tests {
     use std::net::IpAddr;
 
-    use postern_capabilities::keys::{KeyId, KeyRing, SigningKey};
+    use postern_capabilities::keys::{KeyId, KeyRing};
     use postern_capabilities::revocation::Standing;
     use postern_capabilities::token::Unverified;
     use postern_capabilities::{Operation, Right, mint, narrow::NotNarrowable, seal};
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn the_same_message_gets_the_same_token_while_half_of_its_time_is_left() {
         let Scene { token, capability } = scene();
-        let mut narrowing = Narrowing::new(&Limits::default());
+        let mut narrowing = Narrowing::new(&Limits::default(), None);
         let mut at = |time| {
             narrowing.narrow(Secret::for_tests(&token), &capability, &message("/a", "", time)).expect("narrowed")
         };
@@ -184,7 +192,7 @@ mod tests {
     #[test]
     fn another_message_never_gets_the_same_token() {
         let (first, other) = (scene(), scene());
-        let mut narrowing = Narrowing::new(&Limits::default());
+        let mut narrowing = Narrowing::new(&Limits::default(), None);
         let mut narrowed = |scene: &Scene, message: Message<'_>| {
             narrowing.narrow(Secret::for_tests(&scene.token), &scene.capability, &message).expect("narrowed")
         };
@@ -204,7 +212,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let Scene { token, capability } = scene();
         let limits = Limits { narrowing_cache_entries_max: 4, ..Limits::default() };
-        let mut narrowing = Narrowing::new(&limits);
+        let mut narrowing = Narrowing::new(&limits, None);
         for n in 0..20 {
             let path = format!("/{n}");
             narrowing.narrow(Secret::for_tests(&token), &capability, &message(&path, "", 1000)).expect("narrowed");
@@ -220,7 +228,7 @@ mod tests {
         let sealed = seal(sealed.expose()).expect("sealed");
         let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
         let capability = Unverified::parse(sealed.expose()).expect("read").verify(&standing, 10_000).expect("verified");
-        let mut narrowing = Narrowing::new(&Limits::default());
+        let mut narrowing = Narrowing::new(&Limits::default(), None);
         let refused = narrowing.narrow(Secret::for_tests(sealed.expose()), &capability, &message("/a", "", 0));
         assert!(matches!(refused, Err(Refused::NotNarrowable(NotNarrowable::Sealed))));
     }
