@@ -259,6 +259,9 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(code) if [ENOMEM, ENFILE, EMFILE].contains(&code) || ENOBUFS.contains(&code))
 }
 
+/// How long an end waits for the log's last lines to be taken by whoever reads them.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Bytes of a PROXY protocol header behind its first sixteen: addresses and entries. Proxies add some hundred at most.
 pub const PROXY_HEADER_BYTES_MAX: u16 = 2048;
 
@@ -266,6 +269,12 @@ pub const PROXY_HEADER_BYTES_MAX: u16 = 2048;
 
 /// Open administration connections.
 pub const ADMIN_CONNECTIONS_MAX: usize = 128;
+/// Open connections to administration's socket on this machine.
+pub const ADMIN_LOCAL_CONNECTIONS_MAX: usize = 32;
+/// From accepting an administration connection to the end of its first head.
+pub const ADMIN_FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the system's clock is compared with the monotonic one.
+pub const CLOCK_COMPARE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long accepting pauses when the system has no more file descriptors.
 pub const ADMIN_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Ids in one call that revokes.

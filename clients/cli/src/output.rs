@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -38,9 +41,23 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Stop> {
     line(&text)
 }
 
-/// Anything that is not a result. That nobody reads it is no reason to stop.
+/// How long a note waits for whoever reads standard error.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Anything that is not a result. That nobody reads it is no reason to stop, nor is a reader that has stalled: a gateway
+/// that is told to end must end.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let line = format!("{text}\n");
+    let (told, is_told) = mpsc::channel();
+    let writer = thread::Builder::new().name("note".into()).spawn(move || {
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+        let _ = told.send(());
+    });
+    match writer {
+        Ok(_) => drop(is_told.recv_timeout(NOTE_TIMEOUT)),
+        // Without a thread it is said here, whatever that takes.
+        Err(_) => drop(writeln!(io::stderr().lock(), "{text}")),
+    }
 }
 
 /// Text from outside, with everything escaped that could steer a terminal or hide what follows.

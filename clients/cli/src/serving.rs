@@ -12,8 +12,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use postern_gateway::config::Config;
-use postern_gateway::gateway::{self, Running};
+use postern_gateway::gateway::{self, Running, Startup};
+use postern_gateway::limits::LOG_FLUSH_TIMEOUT;
 use postern_gateway::state::StateDir;
+use postern_gateway::telemetry::Diagnostics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -30,10 +32,12 @@ const LOG_VARIABLE: &str = "POSTERN_LOG";
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts the gateway, and notes where its administration is.
-pub(crate) async fn start(config: Config, state: StateDir) -> Result<Running, Stop> {
+pub(crate) async fn start(config: Config, state: StateDir, startup: Startup) -> Result<Running, Stop> {
     admin::forget_address(&state);
-    let running = gateway::start(config, state.clone()).await.map_err(Stop::failed)?;
-    admin::note_address(&state, running.admin_address());
+    let runtime_folder = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].into_iter().find_map(std::env::var_os);
+    let startup = Startup { runtime_folder: runtime_folder.map(Into::into), ..startup };
+    let running = gateway::start(config, state.clone(), startup).await.map_err(Stop::failed)?;
+    admin::note_address(&state, &running);
     Ok(running)
 }
 
@@ -147,8 +151,9 @@ fn status(running: &Running) -> String {
     )
 }
 
-/// Sends what the gateway has to say to standard error: for people on a terminal, as JSON lines otherwise.
-pub(crate) fn log_to_stderr(default: &str) {
+/// Sends what the gateway has to say to standard error: for people on a terminal, as JSON lines otherwise. No thread waits
+/// for whoever reads it; what is still queued when the returned value is dropped gets a bounded time.
+pub(crate) fn log_to_stderr(default: &str) -> Result<Diagnostics, Stop> {
     let filter = std::env::var(LOG_VARIABLE).ok().and_then(|text| EnvFilter::try_new(text).ok());
     let mut filter = filter.unwrap_or_else(|| EnvFilter::new(default));
     // At their lowest levels these libraries print header fields, tokens among them. Whatever the variable asks for, they
@@ -159,11 +164,15 @@ pub(crate) fn log_to_stderr(default: &str) {
             filter = filter.add_directive(directive);
         }
     }
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let diagnostics = Diagnostics::start(std::io::stderr(), LOG_FLUSH_TIMEOUT)
+        .map_err(|error| Stop::failed(format!("cannot start: {error}; the limit on threads may be too low")))?;
+    let sink = diagnostics.sink();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || sink.clone());
     // A subscriber that is there already, as in tests, stays.
     let _ = if std::io::stderr().is_terminal() {
         subscriber.with_ansi(std::env::var_os("NO_COLOR").is_none()).with_target(false).compact().try_init()
     } else {
         subscriber.json().try_init()
     };
+    Ok(diagnostics)
 }

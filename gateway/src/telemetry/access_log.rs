@@ -11,8 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime};
 
 pub use crate::config::AccessLog as AccessLogTarget;
@@ -20,6 +20,7 @@ pub use crate::config::AccessLog as AccessLogTarget;
 use super::access_line::AccessLine;
 use super::lock;
 use super::metrics::SharedCounter;
+use crate::limits::LOG_FLUSH_TIMEOUT;
 
 /// How long lines gather before they are written together.
 const GATHER: Duration = Duration::from_millis(20);
@@ -28,10 +29,10 @@ const LINE_BYTES_MEAN_MAX: usize = 1024;
 /// Bytes that an emptied buffer keeps, so that a busy worker need not grow it again for every batch.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
-/// The access log: a writer thread and the buffers that workers fill. Dropping it writes what is waiting.
+/// The access log: a writer thread and the buffers that workers fill. Dropping it writes what is waiting, as long as
+/// whoever reads it takes it within [`LOG_FLUSH_TIMEOUT`].
 pub struct AccessLog {
     shared: Option<Arc<Shared>>,
-    writer: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -41,6 +42,9 @@ struct Shared {
     writer: Mutex<Option<Thread>>,
     stop: AtomicBool,
     reopen: AtomicBool,
+    /// Whether the writer has written all of it.
+    has_ended: Mutex<bool>,
+    ended: Condvar,
 }
 
 #[derive(Default)]
@@ -62,7 +66,7 @@ impl Buffer {
 impl AccessLog {
     /// A log that writes nothing.
     pub fn off() -> Self {
-        Self { shared: None, writer: None }
+        Self { shared: None }
     }
 
     /// Opens `target` and starts the writer. Each worker may have `lines_max` lines waiting.
@@ -86,11 +90,17 @@ impl AccessLog {
             writer: Mutex::default(),
             stop: AtomicBool::new(false),
             reopen: AtomicBool::new(false),
+            has_ended: Mutex::default(),
+            ended: Condvar::new(),
         });
         let of_writer = Arc::clone(&shared);
-        let writer = thread::Builder::new().name("access-log".into()).spawn(move || of_writer.run(output))?;
+        let writer = thread::Builder::new().name("access-log".into()).spawn(move || {
+            of_writer.run(output);
+            *lock(&of_writer.has_ended) = true;
+            of_writer.ended.notify_all();
+        })?;
         *lock(&shared.writer) = Some(writer.thread().clone());
-        Ok(Self { shared: Some(shared), writer: Some(writer) })
+        Ok(Self { shared: Some(shared) })
     }
 
     /// Closes and opens the file again before the next write, for log rotation.
@@ -121,10 +131,9 @@ impl Drop for AccessLog {
         if let Some(shared) = &self.shared {
             shared.stop.store(true, Ordering::Release);
             shared.wake();
-        }
-        if let Some(writer) = self.writer.take() {
-            // A writer that panicked has nothing left to write; there is nobody to tell at this point.
-            let _ = writer.join();
+            // A reader that stalls keeps the writer's thread, and must not keep the process.
+            let ended = shared.ended.wait_timeout_while(lock(&shared.has_ended), LOG_FLUSH_TIMEOUT, |ended| !*ended);
+            drop(ended);
         }
     }
 }
@@ -376,8 +385,11 @@ mod tests {
             writer: Mutex::default(),
             stop: AtomicBool::new(false),
             reopen: AtomicBool::new(false),
+            // There is no writer here to wait for.
+            has_ended: Mutex::new(true),
+            ended: Condvar::new(),
         });
-        let log = AccessLog { shared: Some(Arc::clone(&shared)), writer: None };
+        let log = AccessLog { shared: Some(Arc::clone(&shared)) };
         let sink = log.sink();
         (0..5).for_each(|_| sink.write(&line(b"/")));
         assert_eq!(log.dropped(), 3);

@@ -10,6 +10,7 @@
 pub mod access_line;
 pub mod access_log;
 mod destination;
+pub mod diagnostics;
 mod exporter;
 pub mod metrics;
 mod otlp;
@@ -29,6 +30,7 @@ use crate::listener::NotServed;
 pub use access_line::AccessLine;
 pub use access_log::{AccessLog, AccessLogTarget};
 pub use destination::{Destination, DestinationError};
+pub use diagnostics::{Diagnostics, DiagnosticsSink};
 pub use metrics::{
     ConfigMetrics, Counter, Gauge, Histogram, LedgerMetrics, OpenStream, Protocol, SharedCounter, StreamKind,
 };
@@ -46,6 +48,7 @@ pub struct Telemetry {
     ledger: Arc<LedgerMetrics>,
     config: ConfigMetrics,
     budget: OnceLock<Arc<Budget>>,
+    diagnostics_dropped: OnceLock<Arc<SharedCounter>>,
     access_log: AccessLog,
     traces: Traces,
     rates: summary::Rates,
@@ -59,6 +62,7 @@ impl Telemetry {
             ledger: Arc::default(),
             config: ConfigMetrics::default(),
             budget: OnceLock::new(),
+            diagnostics_dropped: OnceLock::new(),
             access_log,
             traces: Traces::off(),
             rates: summary::Rates::default(),
@@ -92,6 +96,12 @@ impl Telemetry {
     pub fn watch_budget(&self, budget: &Arc<Budget>) {
         // There is one in a process; a second call changes nothing.
         let _ = self.budget.set(Arc::clone(budget));
+    }
+
+    /// Shows how many lines of diagnostics were dropped, from now on.
+    pub fn watch_diagnostics(&self, dropped: Arc<SharedCounter>) {
+        // There is one in a process; a second call changes nothing.
+        let _ = self.diagnostics_dropped.set(dropped);
     }
 
     /// What became of the configuration's reloads.
@@ -131,6 +141,9 @@ impl Telemetry {
     pub fn render(&self) -> String {
         let workers = lock(&self.workers).clone();
         let mut text = prometheus::render(&workers, &self.ledger, &self.config, &self.access_log, &self.traces);
+        if let Some(dropped) = self.diagnostics_dropped.get() {
+            prometheus::diagnostics(&mut text, dropped.read());
+        }
         prometheus::shed(&mut text, &workers, &self.ledger, self.budget.get().map(|budget| &**budget));
         text
     }

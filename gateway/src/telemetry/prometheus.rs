@@ -50,6 +50,17 @@ pub(super) fn render(
     text.0
 }
 
+/// Lines about the gateway itself that standard error's reader did not take.
+pub(super) fn diagnostics(into: &mut String, dropped: u64) {
+    let mut text = Text(std::mem::take(into));
+    text.counter(
+        "postern_diagnostics_dropped_lines_total",
+        "Lines about the gateway itself dropped because whoever reads standard error could not keep up.",
+        dropped,
+    );
+    *into = text.0;
+}
+
 /// What was not served so that the rest could be, by reason, and how much memory the connections take.
 pub(super) fn shed(
     into: &mut String,
