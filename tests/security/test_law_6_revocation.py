@@ -173,6 +173,27 @@ def test_law_6_a_retired_key_ends_all_its_tokens():
         assert gate.get("/orders/x", new).status == 200
 
 
+def test_law_6_a_retired_key_ends_what_was_minted_under_it():
+    """Though the new key signed it; the command says before how much that is, and a dry run ends nothing."""
+    with Recorder() as service, Gate({"orders": service}) as gate:
+        old = gate.admin_token
+        gate.run("keys", "rotate").ok()
+        assert gate.admin_token != old
+        minted = [gate.admin("POST", "/capabilities/orders", token=old, body=b"{}").json["token"] for _ in range(2)]
+        renewed = gate.admin("POST", "/capabilities/orders", token=gate.admin_token, body=b"{}").json["token"]
+        said = gate.run("keys", "retire", "0", "--dry-run").ok().err
+        assert "ends 2 live capabilities" in said and " by " in said, said
+        assert {gate.get("/orders/x", token).status for token in (*minted, renewed)} == {200}
+        assert "1 live capabilities" in gate.run("keys", "rotate").ok().err
+        said = gate.run("keys", "retire", "0").ok().err
+        assert "ends 2 live capabilities" in said, said
+        assert {gate.get("/orders/x", token).status for token in minted} == {401}
+        assert gate.get("/orders/x", renewed).status == 200
+        gate.run("keys", "retire", "1").ok()
+        assert gate.get("/orders/x", renewed).status == 401
+        gate.run("keys", "list").ok()
+
+
 def test_law_6_an_administrators_capability_can_be_revoked(gate):
     narrow = gate.attenuate(gate.admin_token, "--path", "/revocations")
     assert gate.admin("GET", "/revocations", token=narrow).status == 200

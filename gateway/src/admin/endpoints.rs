@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{StatusCode, request};
 use hyper::body::Incoming;
 use postern_capabilities::authorize::Permit;
-use postern_capabilities::keys::{KeyId, KeyRing};
+use postern_capabilities::keys::{KeyId, KeyRing, KeyRingError};
 use postern_capabilities::revocation::RevocationId;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -56,6 +56,8 @@ pub(super) async fn serve(
         }
         "/revocations" | "/keys" => Err(NotDone::Method("GET, HEAD, POST")),
         "/ledger" | "/resources" | "/status" | "/metrics" | "/openapi.json" => Err(NotDone::Method("GET, HEAD")),
+        _ if path.starts_with("/keys/") && reads => key(admin, path),
+        _ if path.starts_with("/keys/") => Err(NotDone::Method("GET, HEAD")),
         _ => match path.strip_prefix("/capabilities/") {
             Some(name) if !name.contains('/') && method == "POST" => {
                 let resource = mint::resource(admin, name)?;
@@ -121,6 +123,18 @@ fn revocations(admin: &Admin, query: &str) -> Result<Answer, NotDone> {
 
 fn keys(ring: &KeyRing) -> Answer {
     Answer::json(StatusCode::OK, &json!({ "keys": ring.entries() }))
+}
+
+/// One key, and what falls with it: how many live capabilities, by who presented the one that each was minted under.
+fn key(admin: &Admin, path: &str) -> Result<Answer, NotDone> {
+    let number = path.strip_prefix("/keys/").filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let id = KeyId(number.and_then(|text| text.parse().ok()).ok_or(NotDone::NoSuchPath)?);
+    let state = admin.ledger.state().read();
+    let entry = state.keys().get(id).ok_or(LedgerError::Keys(KeyRingError::Unknown(id)))?;
+    let mints = state.live_mints(id, admin.clock.now());
+    let mints: Vec<Value> = mints.into_iter().map(|(by, live)| json!({ "by": by, "live": live })).collect();
+    let body = json!({ "id": entry.id, "key": entry.key, "state": entry.state, "mints": mints });
+    Ok(Answer::json(StatusCode::OK, &body))
 }
 
 /// Changes of keys go on when the caller leaves: a rotation has files and a ledger to change, and must not stop between.

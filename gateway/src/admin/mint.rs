@@ -6,7 +6,8 @@
 //! * **In time.** If the presented capability ends at some moment, the minted one ends there too, or earlier if the
 //!   caller asks. Not only a plain expiry counts: wherever a check of the presented capability names a date that is still
 //!   to come, what it decides may change there, so the minted capability ends before that date.
-//! * **In standing.** The record keeps under which revocation ids it was minted. Revoking any of them revokes it.
+//! * **In standing.** The record keeps under which revocation ids and which root key it was minted. Revoking any of the ids
+//!   revokes it, and so does retiring that key, whichever key signed it.
 //!
 //! The other caveats of the presented capability (a path, a network, a host) say how administration may be called, and
 //! were checked for this call; they say nothing about the resource, so they are not copied.
@@ -27,7 +28,7 @@ use super::body::{MintRequest, without_echo};
 use super::exchange::Answer;
 use super::presenter::Presenter;
 use super::problem::NotDone;
-use crate::ledger::{self, By};
+use crate::ledger::{By, NewMint};
 use crate::request::error::Refused;
 use crate::state::ADMIN_TOKEN;
 
@@ -55,7 +56,7 @@ pub(super) async fn mint(
     asked: MintRequest,
 ) -> Result<Answer, NotDone> {
     let presented = &presenter.capability;
-    let now = ledger::now();
+    let now = admin.clock.now();
     let rights = rights(&resource, asked.operations)?;
     let mut caveats = Vec::new();
     for (flag, values) in asked.caveats.0 {
@@ -81,7 +82,9 @@ pub(super) async fn mint(
     let token = signed(admin, &rights, &caveats)?;
     let ids = Unverified::parse(token.expose()).map(|token| token.revocation_ids().to_vec());
     let id = *ids.map_err(Refused::Unreadable)?.first().ok_or(NotDone::TooSlow)?;
-    admin.ledger.minted(resource.clone(), id, presented.revocation_ids(), presenter.by()).await?;
+    let (under, key) = (presented.revocation_ids(), presented.root_key());
+    let mint = NewMint { resource: resource.clone(), id, under, key, until: end };
+    admin.ledger.minted(mint, presenter.by()).await?;
     presenter.still_permitted(admin)?;
     if admin.ledger.standing().is_revoked(&id) {
         // It was revoked itself while it was being recorded.
@@ -95,7 +98,8 @@ pub(super) async fn mint(
 /// the old key does not lock the operator out.
 ///
 /// Only one that is there, in good standing, and full administration without a caveat is replaced: what was removed,
-/// revoked or narrowed stays so. The new one is recorded as minted under the old one and ends with it.
+/// revoked or narrowed stays so. The new one is recorded as minted under the old one and is revoked with it, but it
+/// descends from the new key: retiring the old key ends the old one alone.
 pub(super) async fn renew_admin_token(admin: &Rc<Admin>, by: By) -> Result<(), NotDone> {
     let standing = admin.ledger.standing();
     let Ok(text) = admin.state.token(ADMIN_TOKEN) else { return Ok(()) };
@@ -110,7 +114,10 @@ pub(super) async fn renew_admin_token(admin: &Rc<Admin>, by: By) -> Result<(), N
     let token = signed(admin, &rights, &[])?;
     let new = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
     if let (Some(id), Some(right)) = (new.revocation_ids().first(), rights.into_iter().next()) {
-        admin.ledger.minted(right.resource, *id, old.revocation_ids(), by).await?;
+        let key = admin.root_key.borrow().public();
+        let under = old.revocation_ids();
+        let mint = NewMint { resource: right.resource, id: *id, under, key: &key, until: None };
+        admin.ledger.minted(mint, by).await?;
         admin.state.write_token(ADMIN_TOKEN, token.expose()).map_err(NotDone::State)?;
     }
     Ok(())

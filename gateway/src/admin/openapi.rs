@@ -56,7 +56,7 @@ mod tests {
                 assert_eq!(open, path.starts_with("/health/"), "{method} {path}");
             }
         }
-        assert_eq!(ids.len(), 12);
+        assert_eq!(ids.len(), 13);
     }
 
     /// The document names exactly the caveats that the code reads.

@@ -67,7 +67,9 @@ impl Gateway {
         let generation = Generation::build(config, None, &standing, 0).ok().unwrap();
         let (_, generations) = watch::channel(Arc::new(generation));
         let steps = Shutdown { is_draining: watch.clone(), is_ending: watch };
-        let started = start(generations, state.clone(), ledger, telemetry, steps).unwrap();
+        let (state_too, clock) = (state.clone(), Arc::default());
+        let parts = Parts { generations, state: state_too, ledger, telemetry, clock, shutdown: steps };
+        let started = start(parts, None).unwrap();
         Self { started: Some(started), shutdown, standing, state, _folder: folder }
     }
 
@@ -504,4 +506,40 @@ fn a_kept_alive_connection_does_not_hold_up_the_end() {
     stream.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     drop(gateway);
+}
+
+/// Law 6. The story: after a rotation the old administration capability still minted, under the new key, and what it had
+/// minted outlived the retirement of its own key.
+#[test]
+fn retiring_a_key_ends_what_was_minted_under_it_and_says_before_how_much() {
+    let gateway = Gateway::start();
+    let old = gateway.admin_token(&[]);
+    gateway.state.write_token("admin", old.expose()).unwrap();
+    let mint = |by: &TokenText, body: Value| {
+        let reply = gateway.ask(by, "POST", "/capabilities/orders", Some(&body));
+        gateway.verify(reply.body["token"].as_str().unwrap())
+    };
+    let change = |body: Value| assert_eq!(gateway.ask(&old, "POST", "/keys", Some(&body)).status, 200);
+    change(json!({ "action": "rotate" }));
+    let renewed = TokenText::from(gateway.state.token("admin").unwrap().to_string());
+    let under_old = mint(&old, json!({}));
+    mint(&old, json!({ "caveats": { "expires": "1h" } }));
+    let under_new = mint(&renewed, json!({}));
+    let said = gateway.ask(&renewed, "GET", "/keys/0", None).body;
+    let by = gateway.verify(old.expose()).short_id().to_owned();
+    assert_eq!(said["mints"], json!([{ "by": by, "live": 2 }]), "{said}");
+    assert_eq!(gateway.ask(&renewed, "GET", "/keys/7", None).kind(), "unknown-key-number");
+    assert_eq!(gateway.ask(&renewed, "GET", "/keys/x", None).kind(), "not-found");
+    assert_eq!(gateway.ask(&renewed, "POST", "/keys/0", None).kind(), "method-not-allowed");
+    change(json!({ "action": "retire", "id": 0 }));
+    assert!(under_old.standing(&gateway.standing).is_err(), "though the new key signed it");
+    assert!(under_new.standing(&gateway.standing).is_ok());
+    assert_eq!(gateway.ask(&renewed, "GET", "/keys/0", None).body["mints"], json!([]));
+
+    // The next rotation too leaves an administration capability that its predecessor's key does not end.
+    assert_eq!(gateway.ask(&renewed, "POST", "/keys", Some(&json!({ "action": "rotate" }))).status, 200);
+    let third = TokenText::from(gateway.state.token("admin").unwrap().to_string());
+    assert_eq!(gateway.ask(&third, "POST", "/keys", Some(&json!({ "action": "retire", "id": 1 }))).status, 200);
+    assert_eq!(gateway.ask(&third, "GET", "/keys", None).status, 200);
+    assert!(under_new.standing(&gateway.standing).is_err());
 }

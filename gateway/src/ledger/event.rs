@@ -12,7 +12,7 @@ use postern_capabilities::revocation::RevocationId;
 use serde::{Deserialize, Serialize};
 
 /// The newest vocabulary that this build writes and reads. It grows by one whenever an event is added or changed.
-pub const EVENT_VERSION: u32 = 1;
+pub const EVENT_VERSION: u32 = 2;
 
 /// Bytes of one stored event at most; far above any real one, it bounds what a damaged length could ask for.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
@@ -52,6 +52,18 @@ pub enum Event {
         /// All revocation ids of the capability that was presented to mint it. Revoking any of them revokes `id`, as
         /// what was had through a capability ends with it (law 6).
         under: Vec<RevocationId>,
+        /// The root key of that capability; of a renewed administration capability, the key that signed it. Retiring the
+        /// key revokes `id`. Records of version 1 do not name it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<KeyId>,
+        /// The last second in which the minted capability is good, where it has one. Records of version 1 do not name it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+    },
+    /// The system's clock stood before the record's floor, and an operator said that the clock is right.
+    ClockAccepted {
+        /// The floor that is given up, in whole seconds since the epoch.
+        floor: u64,
     },
 }
 
@@ -64,12 +76,13 @@ impl Event {
             Self::KeyRetired { .. } => "key-retired",
             Self::Revoked { .. } => "revoked",
             Self::Minted { .. } => "minted",
+            Self::ClockAccepted { .. } => "clock-accepted",
         }
     }
 }
 
 /// Who asked for something: the short id of the capability that was presented, or the gateway itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct By(Box<str>);
 
@@ -82,6 +95,11 @@ impl By {
     /// The gateway itself, as when it records its first key.
     pub fn gateway() -> Self {
         Self("gateway".into())
+    }
+
+    /// Somebody whom an earlier version did not keep.
+    pub(super) fn unrecorded() -> Self {
+        Self("unrecorded".into())
     }
 
     /// As text.
@@ -119,7 +137,14 @@ impl Happening {
         if version == 0 || version > EVENT_VERSION {
             return Err(EventError::Newer { version });
         }
-        serde_json::from_slice(body).map_err(|error| EventError::Unreadable(error.to_string()))
+        let read: Self = serde_json::from_slice(body).map_err(|error| EventError::Unreadable(error.to_string()))?;
+        match read.event {
+            Event::Minted { key: None, until: None, .. } => Ok(read),
+            Event::Minted { .. } | Event::ClockAccepted { .. } if version < 2 => {
+                Err(EventError::Unreadable(format!("version {version} has no such member or event")))
+            }
+            _ => Ok(read),
+        }
     }
 }
 
@@ -153,7 +178,14 @@ mod tests {
         for event in [
             Event::KeyRetired { id: KeyId(3) },
             Event::Revoked { id },
-            Event::Minted { resource: ResourceName::parse("orders").unwrap(), id, under: vec![id] },
+            Event::Minted {
+                resource: ResourceName::parse("orders").unwrap(),
+                id,
+                under: vec![id],
+                key: Some(KeyId(3)),
+                until: Some(1_800_000_000),
+            },
+            Event::ClockAccepted { floor: 1_900_000_000 },
         ] {
             let stored = happening(event);
             let body = stored.to_body();
@@ -166,7 +198,9 @@ mod tests {
     fn what_a_newer_gateway_wrote_is_refused_and_not_skipped() {
         let body = br#"{"at":1,"by":"x","event":"message-accepted","id":"msg_1"}"#;
         assert!(matches!(Happening::from_body(1, body), Err(EventError::Unreadable(_))));
-        assert_eq!(Happening::from_body(2, body), Err(EventError::Newer { version: 2 }));
+        assert_eq!(Happening::from_body(3, body), Err(EventError::Newer { version: 3 }));
+        let clock = br#"{"at":1,"by":"x","event":"clock-accepted","floor":5}"#;
+        assert!(Happening::from_body(2, clock).is_ok() && Happening::from_body(1, clock).is_err());
         let extra = br#"{"at":1,"by":"x","event":"key-retired","id":1,"until":5}"#;
         assert!(Happening::from_body(1, extra).is_err(), "an unknown member may change the meaning");
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use postern_capabilities::keys::{KeyEntry, KeyId, KeyRing, KeyRingError, KeyState};
+use postern_capabilities::resource::ADMINISTRATION;
 use postern_capabilities::revocation::{RevocationId, Standing};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -23,9 +24,29 @@ pub struct Projection {
     revoked: BTreeMap<RevocationId, Revocation>,
     /// The same revocations by place, for paging in the order in which they happened.
     order: BTreeSet<(Position, RevocationId)>,
-    minted: BTreeMap<RevocationId, BTreeSet<RevocationId>>,
+    minted: BTreeMap<RevocationId, Mint>,
     /// What was minted under each id, to be revoked with it.
     minted_under: BTreeMap<RevocationId, BTreeSet<RevocationId>>,
+    /// What was minted under capabilities of each root key, to be revoked when it is retired.
+    minted_by_key: BTreeMap<KeyId, BTreeSet<RevocationId>>,
+}
+
+/// What is known of one capability that was minted through administration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mint {
+    /// The revocation ids of the capability that was presented.
+    under: BTreeSet<RevocationId>,
+    /// The root key of that capability. `None`: there was none yet, as in tests.
+    key: Option<KeyId>,
+    /// Who presented it.
+    by: By,
+    /// The last second in which the minted capability is good, where that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+    /// Whether a rotation renewed the administration capability with it. Such a one descends from the new key alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    renewed: bool,
 }
 
 /// One revocation in force.
@@ -91,15 +112,24 @@ impl Projection {
         match &entry.happening.event {
             Event::KeyAdded { id, key } => self.keys.add(*id, *key, KeyState::Live).map_err(of_ring)?,
             Event::KeyMinting { id } => self.keys = with_minting(&self.keys, *id).map_err(of_ring)?,
-            Event::KeyRetired { id } => self.keys.retire(*id).map_err(of_ring)?,
+            Event::KeyRetired { id } => {
+                self.keys.retire(*id).map_err(of_ring)?;
+                self.descendants(*id).into_iter().for_each(|id| self.note_revoked(id, entry));
+            }
             Event::Revoked { id } => self.revoke(*id, entry),
-            Event::Minted { id, under, .. } => {
-                self.mint(*id, under.iter().copied().collect());
-                // The capability it was minted under may have been revoked while the mint was being recorded.
-                if under.iter().any(|under| self.revoked.contains_key(under)) {
+            Event::Minted { resource, id, under, key, until } => {
+                let renewed = resource.as_str() == ADMINISTRATION;
+                let key = key.or_else(|| self.unrecorded_key(renewed, under));
+                let (by, until) = (entry.happening.by.clone(), *until);
+                self.mint(*id, Mint { under: under.iter().copied().collect(), key, by, until, renewed });
+                // The capability it was minted under may have ended while the mint was being recorded.
+                let is_retired = key.is_some_and(|key| self.is_retired(key));
+                if is_retired || under.iter().any(|under| self.revoked.contains_key(under)) {
                     self.revoke(*id, entry);
                 }
             }
+            // The floor itself stands beside the record, where the engine keeps it.
+            Event::ClockAccepted { .. } => {}
         }
         self.position = entry.position;
         Ok(())
@@ -109,26 +139,88 @@ impl Projection {
     /// administration capability is minted under the one before it, and mints in its turn. The first revocation of an id
     /// stands.
     fn revoke(&mut self, id: RevocationId, entry: &Entry) {
+        self.reach([id], |_| true).into_iter().for_each(|id| self.note_revoked(id, entry));
+    }
+
+    fn note_revoked(&mut self, id: RevocationId, entry: &Entry) {
         let Entry { position, happening } = entry;
-        // A list and not a recursion: how deep this goes is for callers to decide. The set ends a circle, which no honest
-        // record has.
-        let (mut ahead, mut seen) = (vec![id], BTreeSet::from([id]));
-        while let Some(id) = ahead.pop() {
-            if let btree_map::Entry::Vacant(vacant) = self.revoked.entry(id) {
-                vacant.insert(Revocation { position: *position, at: happening.at, by: happening.by.clone() });
-                self.order.insert((*position, id));
-            }
-            let minted = self.minted_under.get(&id).into_iter().flatten();
-            ahead.extend(minted.copied().filter(|minted| seen.insert(*minted)));
+        if let btree_map::Entry::Vacant(vacant) = self.revoked.entry(id) {
+            vacant.insert(Revocation { position: *position, at: happening.at, by: happening.by.clone() });
+            self.order.insert((*position, id));
         }
     }
 
-    fn mint(&mut self, id: RevocationId, under: BTreeSet<RevocationId>) {
-        // An id is a signature, so a second mint of the same id would be a bug; the sets make it harmless.
-        for presented in &under {
+    /// These ids, what was minted under them, what was minted under that, and so on, as far as `passes` lets each on.
+    fn reach(
+        &self,
+        ids: impl IntoIterator<Item = RevocationId>,
+        passes: impl Fn(&RevocationId) -> bool,
+    ) -> BTreeSet<RevocationId> {
+        // A list and not a recursion: how deep this goes is for callers to decide. The set ends a circle, which no honest
+        // record has.
+        let mut ahead: Vec<_> = ids.into_iter().collect();
+        let mut seen: BTreeSet<_> = ahead.iter().copied().collect();
+        while let Some(id) = ahead.pop() {
+            let minted = self.minted_under.get(&id).into_iter().flatten();
+            ahead.extend(minted.copied().filter(|minted| passes(minted) && seen.insert(*minted)));
+        }
+        seen
+    }
+
+    /// All that descends from a root key's capabilities by minting, to any depth. A renewed administration capability is
+    /// left out unless the key is its own: it was made so that the key before it can be retired.
+    fn descendants(&self, key: KeyId) -> BTreeSet<RevocationId> {
+        let minted = self.minted_by_key.get(&key).into_iter().flatten().copied();
+        self.reach(minted, |id| self.minted.get(id).is_none_or(|mint| !mint.renewed))
+    }
+
+    /// How many capabilities that retiring this key would end are good at this second, by who presented the capability
+    /// that each was minted under. What the key itself signed offline leaves no trace and is not among them.
+    pub fn live_mints(&self, key: KeyId, now: u64) -> BTreeMap<By, usize> {
+        let mut counts = BTreeMap::new();
+        for id in self.descendants(key) {
+            let Some(mint) = self.minted.get(&id) else { continue };
+            if !self.revoked.contains_key(&id) && mint.until.is_none_or(|until| until >= now) {
+                *counts.entry(mint.by.clone()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// The key that a record of version 1 left out. A rotation's renewal was signed by the key that minted then, and what
+    /// was minted under a renewal has its key. Of any other mint the key is taken to be the oldest that was live.
+    fn unrecorded_key(&self, renewed: bool, under: &[RevocationId]) -> Option<KeyId> {
+        if renewed {
+            return self.keys.minting().map(|entry| entry.id);
+        }
+        let of_renewal = |id: &RevocationId| self.minted.get(id).filter(|mint| mint.renewed)?.key;
+        under.iter().find_map(of_renewal).or_else(|| self.oldest_live_key())
+    }
+
+    fn oldest_live_key(&self) -> Option<KeyId> {
+        self.keys.live().next().map(|entry| entry.id)
+    }
+
+    fn is_retired(&self, key: KeyId) -> bool {
+        self.keys.get(key).is_some_and(|entry| entry.state == KeyState::Retired)
+    }
+
+    fn mint(&mut self, id: RevocationId, mint: Mint) {
+        for presented in &mint.under {
             self.minted_under.entry(*presented).or_default().insert(id);
         }
-        self.minted.entry(id).or_default().extend(under);
+        if let Some(key) = mint.key {
+            self.minted_by_key.entry(key).or_default().insert(id);
+        }
+        match self.minted.entry(id) {
+            btree_map::Entry::Vacant(vacant) => drop(vacant.insert(mint)),
+            // An id is a signature, so a second mint of the same id would be a bug; the sets make it harmless.
+            btree_map::Entry::Occupied(mut occupied) => {
+                let before = occupied.get_mut();
+                before.under.extend(mint.under);
+                before.renewed &= mint.renewed;
+            }
+        }
     }
 
     /// The stored form of a snapshot: the same state always yields the same bytes.
@@ -137,7 +229,8 @@ impl Projection {
             position: self.position,
             keys: self.keys.entries().to_vec(),
             revoked: self.revoked.iter().map(|(id, revocation)| (*id, revocation.clone())).collect(),
-            minted: self.minted.iter().map(|(id, under)| (*id, under.clone())).collect(),
+            minted: Vec::new(),
+            mints: self.minted.iter().map(|(id, mint)| (*id, mint.clone())).collect(),
         };
         serde_json::to_vec(&stored).expect("a state is made of strings and numbers, which JSON can always hold")
     }
@@ -152,7 +245,11 @@ impl Projection {
         let order = stored.revoked.iter().map(|(id, revocation)| (revocation.position, *id)).collect();
         let revoked = stored.revoked.into_iter().collect();
         let mut state = Self { position: stored.position, keys, revoked, order, ..Self::default() };
-        stored.minted.into_iter().for_each(|(id, under)| state.mint(id, under));
+        let key = state.oldest_live_key();
+        for (id, under) in stored.minted {
+            state.mint(id, Mint { under, key, by: By::unrecorded(), until: None, renewed: false });
+        }
+        stored.mints.into_iter().for_each(|(id, mint)| state.mint(id, mint));
         Ok(state)
     }
 
@@ -168,7 +265,11 @@ struct Stored {
     position: Position,
     keys: Vec<KeyEntry>,
     revoked: Vec<(RevocationId, Revocation)>,
+    /// As snapshots of the first version have it: without key and presenter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     minted: Vec<(RevocationId, BTreeSet<RevocationId>)>,
+    #[serde(default)]
+    mints: Vec<(RevocationId, Mint)>,
 }
 
 /// The ring in which `id` mints; the key that did stays live.
@@ -330,7 +431,101 @@ mod tests {
 
     fn minted(byte: u8, under: &[u8]) -> Event {
         let resource = postern_capabilities::resource::ResourceName::parse("orders").unwrap();
-        Event::Minted { resource, id: id(byte), under: under.iter().copied().map(id).collect() }
+        let under = under.iter().copied().map(id).collect();
+        Event::Minted { resource, id: id(byte), under, key: None, until: None }
+    }
+
+    fn under_key(event: Event, number: u32, ends: Option<u64>) -> Event {
+        match event {
+            Event::Minted { resource, id, under, .. } => {
+                Event::Minted { resource, id, under, key: Some(KeyId(number)), until: ends }
+            }
+            other => other,
+        }
+    }
+
+    fn renewed(byte: u8, under: &[u8]) -> Event {
+        match minted(byte, under) {
+            Event::Minted { id, under, key, until, .. } => {
+                Event::Minted { resource: ADMINISTRATION.parse().unwrap(), id, under, key, until }
+            }
+            other => other,
+        }
+    }
+
+    fn key_added(number: u32) -> [Event; 2] {
+        let (id, key) = (KeyId(number), SigningKey::generate().public());
+        [Event::KeyAdded { id, key }, Event::KeyMinting { id }]
+    }
+
+    /// Law 6: retiring a key ends what was minted under its capabilities, though another key signed it, to any depth; the
+    /// administration capability that a rotation made stays, also after several rotations.
+    #[test]
+    fn law_6_a_retired_key_ends_all_that_was_minted_under_it() {
+        let mut events: Vec<Event> = key_added(0).into();
+        events.push(under_key(minted(20, &[1]), 0, None));
+        events.extend(key_added(1));
+        events.push(under_key(renewed(2, &[1]), 1, None));
+        // Signed by key 1, presented: the capability of key 0; and what was minted under that in turn.
+        events.extend([under_key(minted(21, &[1]), 0, Some(100)), under_key(minted(22, &[21]), 1, None)]);
+        events.push(under_key(minted(23, &[2]), 1, Some(50)));
+        events.extend(key_added(2));
+        events.push(under_key(renewed(3, &[2]), 2, None));
+        events.extend([under_key(minted(24, &[3]), 2, None), Event::KeyRetired { id: KeyId(0) }]);
+        // Recorded too late: its key is retired already.
+        events.push(under_key(minted(25, &[9]), 0, None));
+        events.push(Event::KeyRetired { id: KeyId(1) });
+        let entries: Vec<_> = events.into_iter().zip(1..).map(|(event, position)| entry(position, event)).collect();
+        let retired_0 = entries.len() - 3;
+        for cut in 0..=entries.len() {
+            let standing = Arc::new(Standing::new(KeyRing::new()));
+            let mut projector = Projector::new(Arc::clone(&standing), Arc::default());
+            projector.apply(&entries[..cut.min(retired_0)]).unwrap();
+            if cut == retired_0 {
+                let live = projector.live().read().clone();
+                let count = |key, now| live.live_mints(KeyId(key), now).values().sum::<usize>();
+                assert_eq!([count(0, 100), count(0, 101), count(1, 50), count(1, 51)], [3, 2, 3, 2]);
+                assert_eq!(live.live_mints(KeyId(2), 0), BTreeMap::from([(By::gateway(), 2)]));
+            }
+            projector.apply(&entries[cut.min(retired_0)..cut]).unwrap();
+            let body = projector.live().read().to_body();
+            projector.restore(&Projection::from_body(&body).unwrap());
+            projector.apply(&entries[cut..]).unwrap();
+            let revoked: Vec<_> = (1..40).filter(|byte| standing.is_revoked(&id(*byte))).collect();
+            assert_eq!(revoked, [2, 20, 21, 22, 23, 25], "with a snapshot after record {cut}");
+            assert_eq!(projector.live().read().live_mints(KeyId(0), 0), BTreeMap::new());
+        }
+    }
+
+    /// What the first version recorded names no key: it is taken to be the oldest that was live, unless the record tells.
+    #[test]
+    fn mints_of_the_first_version_fall_with_the_oldest_key_that_was_live() {
+        let mut events: Vec<Event> = key_added(0).into();
+        events.extend(key_added(1));
+        events.extend([renewed(2, &[1]), minted(20, &[1]), minted(21, &[2]), minted(22, &[7])]);
+        let mut state = Projection::default();
+        let entries: Vec<_> = events.into_iter().zip(1..).map(|(event, position)| entry(position, event)).collect();
+        entries.iter().for_each(|entry| state.apply(entry).unwrap());
+        state.apply(&entry(9, Event::KeyRetired { id: KeyId(0) })).unwrap();
+        let revoked: Vec<_> = (1..40).filter(|byte| state.revocation(&id(*byte)).is_some()).collect();
+        assert_eq!(revoked, [20, 22]);
+        state.apply(&entry(10, minted(23, &[7]))).unwrap();
+        state.apply(&entry(11, Event::KeyRetired { id: KeyId(1) })).unwrap();
+        assert!(state.revocation(&id(23)).is_some() && state.revocation(&id(21)).is_some());
+    }
+
+    #[test]
+    fn a_snapshot_of_the_first_version_is_read_and_its_mints_fall_with_the_oldest_live_key() {
+        let key = |id: u32, state: &str| serde_json::json!({ "id": id, "key": SigningKey::generate().public(), "state": state });
+        let body = serde_json::json!({
+            "position": 5, "keys": [key(0, "retired"), key(1, "live"), key(2, "minting")], "revoked": [],
+            "minted": [[id(20), [id(1)]]],
+        });
+        let mut state = Projection::from_body(body.to_string().as_bytes()).unwrap();
+        assert_eq!(state.live_mints(KeyId(1), 0), BTreeMap::from([(By::unrecorded(), 1)]));
+        assert_eq!(Projection::from_body(&state.to_body()).unwrap(), state);
+        state.apply(&entry(6, Event::KeyRetired { id: KeyId(1) })).unwrap();
+        assert!(state.revocation(&id(20)).is_some());
     }
 
     /// Law 6: revoking the first administration capability reaches the one that two rotations made of it, what either of

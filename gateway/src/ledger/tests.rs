@@ -68,11 +68,14 @@ fn decisions_on_keys_hold_against_other_appends() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(&folder);
     block_on(async {
-        ledger.adopt_root_key(key()).await.unwrap();
+        let first = key();
+        ledger.adopt_root_key(first).await.unwrap();
         let resource = ResourceName::parse("orders").unwrap();
         let mint = async {
             for byte in 0..50 {
-                ledger.minted(resource.clone(), id(byte), &[id(200)], By::gateway()).await.unwrap();
+                let (resource, under, key) = (resource.clone(), &[id(200)], &first);
+                let mint = NewMint { resource, id: id(byte), under, key, until: None };
+                ledger.minted(mint, By::gateway()).await.unwrap();
             }
         };
         let rotate = async {
