@@ -42,6 +42,8 @@ mod fetched;
 #[cfg(feature = "tower")]
 mod layer;
 pub mod limits;
+#[cfg(all(feature = "http-client", unix))]
+mod local;
 mod problem;
 #[cfg(feature = "http-client")]
 mod transport;

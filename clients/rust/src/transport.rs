@@ -23,6 +23,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 use crate::limits::{CONNECT_TIMEOUT, IDLE_CONNECTIONS_MAX, IDLE_TIMEOUT};
+#[cfg(unix)]
+use crate::local::Local;
 
 /// Connections. Cheap to clone: all clones share them.
 #[derive(Clone)]
@@ -36,6 +38,9 @@ struct Shared {
     secure: OnceLock<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
     /// Who vouches for servers; `None`: the authorities of the system.
     trusted: Option<RootCertStore>,
+    /// A socket of this machine, by which all that is not `https://` goes.
+    #[cfg(unix)]
+    local: Option<(Local, Client<Local, Full<Bytes>>)>,
 }
 
 /// Why there is no connection, so that nothing was sent.
@@ -119,9 +124,17 @@ impl Transport {
         Ok(Self::of(Some(roots)))
     }
 
+    /// Connections to this Unix socket, whatever host an `http://` URL names. Nothing is sent unless the socket and the
+    /// process behind it belong to the account `owner`, or to root.
+    #[cfg(unix)]
+    pub fn local(socket: impl Into<std::path::PathBuf>, owner: u32) -> Self {
+        let local = Local::new(socket.into(), owner);
+        let client = builder().build(local.clone());
+        Self { shared: Arc::new(Shared { local: Some((local, client)), ..Shared::of(None) }) }
+    }
+
     fn of(trusted: Option<RootCertStore>) -> Self {
-        let plain = builder().build(tcp());
-        Self { shared: Arc::new(Shared { plain, secure: OnceLock::new(), trusted }) }
+        Self { shared: Arc::new(Shared::of(trusted)) }
     }
 
     /// Sends a request and reads the whole answer.
@@ -132,6 +145,12 @@ impl Transport {
         bytes_max: usize,
     ) -> Result<Response<Bytes>, TransportError> {
         let at = checked(request.uri())?;
+        #[cfg(unix)]
+        if let Some((local, client)) =
+            self.shared.local.as_ref().filter(|_| request.uri().scheme() == Some(&Scheme::HTTP))
+        {
+            return exchange(client, request, local.shown(), within, bytes_max).await;
+        }
         match request.uri().scheme() == Some(&Scheme::HTTPS) {
             true => exchange(self.shared.secure(), request, at, within, bytes_max).await,
             false => exchange(&self.shared.plain, request, at, within, bytes_max).await,
@@ -140,6 +159,16 @@ impl Transport {
 }
 
 impl Shared {
+    fn of(trusted: Option<RootCertStore>) -> Self {
+        Self {
+            plain: builder().build(tcp()),
+            secure: OnceLock::new(),
+            trusted,
+            #[cfg(unix)]
+            local: None,
+        }
+    }
+
     fn secure(&self) -> &Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
         self.secure.get_or_init(|| {
             let mut tcp = tcp();

@@ -3,7 +3,7 @@
 //! strict head → canonical path → (health, without a token) → bearer → verify → authorize for `postern` → endpoint. The
 //! endpoint gets the permit by value: nothing is done without one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -15,6 +15,7 @@ use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::resource::ADMINISTRATION;
 use postern_capabilities::token::{Capability, Unverified};
 
+use super::connections::Place;
 use super::presenter::Presenter;
 use super::problem::NotDone;
 use super::{Admin, endpoints};
@@ -24,6 +25,7 @@ use crate::limits;
 use crate::request::bearer;
 use crate::request::error::Refused;
 use crate::telemetry::{ALLOWED, AccessLine, Protocol};
+use crate::wall_clock::http_date;
 
 /// An answer that is not a problem.
 pub(super) struct Answer {
@@ -50,20 +52,29 @@ struct Seen {
 }
 
 /// Answers one message, and counts and logs the decision in this one place.
-pub(super) async fn answer(admin: &Rc<Admin>, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn answer(
+    admin: &Rc<Admin>,
+    place: &Place,
+    client: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let _under_way = place.asks();
     let started = Instant::now();
     let at = SystemTime::now();
     let (parts, body) = request.into_parts();
     let mut seen = Seen { path: parts.uri.path().to_owned(), ..Seen::default() };
     let outcome =
-        tokio::time::timeout(limits::ADMIN_EXCHANGE_TIMEOUT, exchange(admin, peer.ip(), &parts, body, &mut seen));
+        tokio::time::timeout(limits::ADMIN_EXCHANGE_TIMEOUT, exchange(admin, place, client, &parts, body, &mut seen));
     let outcome = outcome.await.unwrap_or(Err(NotDone::TooSlow));
     let head_only = parts.method == http::Method::HEAD;
     let reason = outcome.as_ref().map_or_else(|not_done| not_done.problem().kind, |_| ALLOWED);
-    let response = match outcome {
+    let mut response = match outcome {
         Ok(answer) => respond(answer, head_only),
         Err(not_done) => not_done.response(head_only),
     };
+    if let Ok(date) = http::HeaderValue::try_from(http_date(at)) {
+        response.headers_mut().insert(http::header::DATE, date);
+    }
     if seen.asks_for_health && reason == ALLOWED {
         // Nothing was decided, and a probe every second says nothing that the log should keep.
         return response;
@@ -73,7 +84,7 @@ pub(super) async fn answer(admin: &Rc<Admin>, peer: SocketAddr, request: Request
         let took = started.elapsed();
         admin.worker.log(&AccessLine {
             at,
-            client: peer.ip(),
+            client,
             protocol: if parts.version == http::Version::HTTP_10 { Protocol::Http10 } else { Protocol::Http11 },
             host: &seen.host,
             operation: parts.method.as_str(),
@@ -110,6 +121,7 @@ fn respond(answer: Answer, head_only: bool) -> Response<Full<Bytes>> {
 /// The steps, in order.
 async fn exchange(
     admin: &Rc<Admin>,
+    place: &Place,
     client: IpAddr,
     parts: &request::Parts,
     body: Incoming,
@@ -126,6 +138,9 @@ async fn exchange(
         return answer;
     }
     let capability = presented(admin, &head)?;
+    if capability.holds_any_on(ADMINISTRATION) && capability.standing(admin.ledger.standing()).is_ok() {
+        place.shows();
+    }
     seen.capability = Some(capability.short_id().to_owned());
     let presenter = Rc::new(Presenter {
         capability,
