@@ -8,7 +8,7 @@
 //! listeners first and administration last, so that readiness can be asked, and a capability revoked, until the end.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,12 +24,24 @@ use crate::ledger::{EmbeddedOptions, Ledger};
 use crate::limits::Limits;
 use crate::listener::Connections;
 use crate::state::StateDir;
-use crate::telemetry::{AccessLog, LedgerMetrics, Telemetry};
+use crate::telemetry::{AccessLog, LedgerMetrics, SharedCounter, Telemetry};
 use crate::upstream::{Board, keeper};
+use crate::wall_clock::{self, WallClock};
 use crate::worker_thread::Parts;
 
 /// How long a reload waits for every worker to say that it follows. They take microseconds unless they are starved.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a start is handed besides the configuration and the state folder.
+#[derive(Default)]
+pub struct Startup {
+    /// An operator's word that the system's clock is right, though the record knows a later time.
+    pub accept_clock: bool,
+    /// Where the administration's socket lies if the state folder's path is too long for one.
+    pub runtime_folder: Option<PathBuf>,
+    /// The lines of diagnostics that were dropped, for the metrics.
+    pub diagnostics_dropped: Option<Arc<SharedCounter>>,
+}
 
 /// Why a gateway did not start. Each is a sentence: what, where, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +71,19 @@ pub enum StartError {
         path: String,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// The system's clock stands where the record has been long ago.
+    #[error(
+        "the system's clock says {}, and this ledger was served at {} by a clock that had run true for ten minutes: what has \
+         expired since would be accepted again. Set the clock; if it is right, say so once with `postern serve --accept-clock`, \
+         which the ledger records.",
+        wall_clock::printed(*now), wall_clock::printed(*floor)
+    )]
+    ClockBehind {
+        /// What the clock says, in whole seconds since the epoch.
+        now: u64,
+        /// The record's floor.
+        floor: u64,
     },
     /// A thread or its runtime.
     #[error(
@@ -103,6 +128,7 @@ pub struct Running {
     board: Arc<Board>,
     budget: Arc<Budget>,
     admin: SocketAddr,
+    admin_socket: Option<PathBuf>,
     /// True once data connections are to end.
     draining: watch::Sender<bool>,
     /// True once administration is to end as well.
@@ -121,6 +147,11 @@ impl Running {
     /// Where administration is.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// The administration's socket on this machine; `None` where none could be made.
+    pub fn admin_socket(&self) -> Option<&Path> {
+        self.admin_socket.as_deref()
     }
 
     /// Closes the access log's file and opens it again under its name, after a rotation.
@@ -222,10 +253,15 @@ impl Drop for Running {
 ///
 /// # Errors
 /// [`StartError`]: nothing keeps running in that case.
-pub async fn start(config: Config, state: StateDir) -> Result<Running, StartError> {
+pub async fn start(config: Config, state: StateDir, startup: Startup) -> Result<Running, StartError> {
     let access_log = open_access_log(&config)?;
     let telemetry = Telemetry::new(access_log);
+    if let Some(dropped) = startup.diagnostics_dropped {
+        telemetry.watch_diagnostics(dropped);
+    }
     let ledger = open_ledger(&state, &config.limits, Arc::clone(telemetry.ledger())).await?;
+    let clock = Arc::<WallClock>::default();
+    believe_clock(&ledger, clock.now(), startup.accept_clock).await?;
     let standing = Arc::clone(ledger.standing());
     let statement_key = Arc::new(state.gateway_key_or_create()?.statement_key());
     standing.set_statement_keys(vec![statement_key.public()]);
@@ -253,6 +289,7 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
         board: Arc::clone(&board),
         budget,
         admin: admin_listen,
+        admin_socket: None,
         draining,
         ending,
         worker_threads: Vec::new(),
@@ -270,6 +307,7 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
             telemetry: telemetry.worker(),
             connections: Arc::clone(&running.connections),
             budget: Arc::clone(&running.budget),
+            clock: Arc::clone(&clock),
             shutdown: is_draining.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -278,10 +316,28 @@ pub async fn start(config: Config, state: StateDir) -> Result<Running, StartErro
             .map_err(StartError::Thread)?;
         running.worker_threads.push(thread);
     }
-    let admin = admin::start(of_generations, state, ledger, telemetry, admin::Shutdown { is_draining, is_ending })?;
+    let shutdown = admin::Shutdown { is_draining, is_ending };
+    let parts = admin::Parts { generations: of_generations, state, ledger, telemetry, clock, shutdown };
+    let admin = admin::start(parts, startup.runtime_folder.as_deref())?;
+    running.admin_socket = admin.socket;
     running.admin = admin.address;
     running.admin_thread = Some(admin.thread);
     Ok(running)
+}
+
+/// Refuses a clock that stands long before the record's floor, unless an operator has said that it is right.
+async fn believe_clock(ledger: &Ledger, now: u64, accept: bool) -> Result<(), StartError> {
+    match ledger.clock_floor() {
+        Some(floor) if wall_clock::is_behind(now, floor) && accept => {
+            tracing::warn!(
+                "the clock stands {} seconds before the record's floor and was accepted by an operator",
+                floor.saturating_sub(now)
+            );
+            Ok(ledger.accept_clock(floor, now).await?)
+        }
+        Some(floor) if wall_clock::is_behind(now, floor) => Err(StartError::ClockBehind { now, floor }),
+        _ => Ok(()),
+    }
 }
 
 /// What differs and cannot change while the gateway runs: each a sentence.
@@ -290,6 +346,7 @@ fn unchangeable(before: &Config, after: &Config) -> Vec<String> {
         ("workers", before.workers != after.workers),
         ("admin.listen", before.admin != after.admin),
         ("state_dir", before.state_dir != after.state_dir),
+        ("state_group", before.state_group != after.state_group),
         ("ledger", before.ledger != after.ledger),
         ("log.access", before.access_log != after.access_log),
         ("limits.ledger_queue_max", before.limits.ledger_queue_max != after.limits.ledger_queue_max),
@@ -308,6 +365,7 @@ fn unchangeable(before: &Config, after: &Config) -> Vec<String> {
 /// Also where the folder was in use and its ledger is gone or has lost its records: a fresh one would have forgotten every
 /// revocation.
 pub async fn open_ledger(state: &StateDir, limits: &Limits, metrics: Arc<LedgerMetrics>) -> Result<Ledger, StartError> {
+    state.expect_safe()?;
     let root = state.root_key()?;
     state.expect_ledger()?;
     let options = EmbeddedOptions { queue_max: limits.ledger_queue_max, ..EmbeddedOptions::new(state.ledger_path()) };

@@ -38,7 +38,8 @@ pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
 pub mod upstream;
+pub mod wall_clock;
 pub mod worker;
 mod worker_thread;
 
-pub use gateway::{Running, StartError, start};
+pub use gateway::{Running, StartError, Startup, start};

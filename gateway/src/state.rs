@@ -8,7 +8,13 @@
 //! | `gateway.key` | 32 random bytes that all gateways of one record share: what they state is signed by a key of it | the owner |
 //! | `admin.token` | a capability for administration | the owner |
 //! | `<resource>.token` | a capability for that resource, written by `postern proxy` | the owner |
-//! | `ledger.db` | the ledger | the owner |
+//! | `ledger.db` | the ledger; beside it its lock, its write-ahead log and `ledger.mark` | the owner |
+//! | `admin.address`, `admin.sock` | where administration is, and its socket | the owner |
+//!
+//! The folder is believed only if it is safe: it and every file above belong to this account or to root, no file is a link,
+//! and nobody else may write to any. A group that the configuration names (`state_group`) may read and write what is no
+//! secret. Nobody else can then exchange a file between a look at it and its use. What is in an older copy of the whole
+//! folder is as safe, and cannot be told from the newest.
 //!
 //! Files appear whole or not at all: they are written beside their place, synced and then moved into it, and a root
 //! key is never written over except by a rotation.
@@ -27,11 +33,13 @@ use std::path::{Path, PathBuf};
 use postern_capabilities::keys::{KeyEntry, KeyId, KeyRing, PublicKey, SigningKey};
 use zeroize::Zeroizing;
 
+mod address;
 mod files;
 mod gateway_key;
 
+pub use address::AdminAddress;
 pub use files::{Existing, StateError, read_secret_file, write_secret_file};
-use files::{read_public_file, sync_folder, write_public_file};
+use files::{Kind, expect_safe, is_own, read_public_file, sync_folder, write_public_file};
 pub use gateway_key::GatewayKey;
 
 /// Where the state folder is unless somebody says otherwise.
@@ -45,17 +53,49 @@ const ROOT_KEY_NEXT: &str = "root.key.next";
 const ROOT_PUB: &str = "root.pub";
 const KEYS: &str = "keys.json";
 const LEDGER: &str = "ledger.db";
+const ADDRESS: &str = "admin.address";
+const SOCKET: &str = "admin.sock";
+
+/// Every file here that is believed, and who may do what with it. Tokens besides the administration's are looked at when
+/// they are read.
+const BELIEVED: [(&str, Kind); 12] = [
+    (GATEWAY_KEY, Kind::Secret),
+    (ROOT_KEY, Kind::Secret),
+    (ROOT_KEY_NEXT, Kind::Secret),
+    (ROOT_PUB, Kind::Public),
+    (KEYS, Kind::Public),
+    ("admin.token", Kind::Secret),
+    (ADDRESS, Kind::Secret),
+    (LEDGER, Kind::Private),
+    ("ledger.db-wal", Kind::Private),
+    ("ledger.db-shm", Kind::Private),
+    ("ledger.lock", Kind::Private),
+    ("ledger.mark", Kind::Private),
+];
 
 /// A state folder that exists and that nobody else can write to.
 #[derive(Debug, Clone)]
 pub struct StateDir {
     dir: PathBuf,
+    /// The group that may read and write what is no secret.
+    group: Option<u32>,
 }
 
 impl StateDir {
-    /// The folder, which must be there already.
+    /// The folder, which must be there already, and its owner's alone to write to.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StateError> {
+        Self::open_for(dir, None)
+    }
+
+    /// The folder, which must be there already. Besides its owner this group may write to it, if one is named.
+    pub fn open_for(dir: impl Into<PathBuf>, group: Option<u32>) -> Result<Self, StateError> {
         let dir = dir.into();
+        // A link that this account or root has made is as good as the folder, as systemd makes one; one of anybody else
+        // could be turned elsewhere.
+        match fs::symlink_metadata(&dir) {
+            Ok(found) if found.is_symlink() && !is_own(&found) => return Err(StateError::Link { path: dir }),
+            _ => {}
+        }
         let found = match fs::metadata(&dir) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -66,11 +106,39 @@ impl StateDir {
         if !found.is_dir() {
             return Err(StateError::NotAFolder { path: dir });
         }
-        // Who can write to the folder can put another root key into it.
-        if found.mode() & 0o022 != 0 {
-            return Err(StateError::FolderOpen { path: dir, mode: found.mode() & 0o7777 });
+        if !is_own(&found) {
+            return Err(StateError::Foreign { path: dir, owner: found.uid() });
         }
-        Ok(Self { dir })
+        // Who can write to the folder can put another root key into it.
+        let is_admitted = group == Some(found.gid());
+        let (mode, others) = (found.mode() & 0o7777, if is_admitted { 0o002 } else { 0o022 });
+        if mode & others != 0 {
+            let group = found.gid();
+            return Err(match mode & 0o002 {
+                0 => StateError::FolderOfGroup { path: dir, mode, group },
+                _ => StateError::FolderOpen { path: dir, mode },
+            });
+        }
+        Ok(Self { dir, group })
+    }
+
+    /// Fails where a file that is believed could have been put here or changed by somebody else.
+    pub fn expect_safe(&self) -> Result<(), StateError> {
+        for (name, kind) in BELIEVED {
+            let path = self.dir.join(name);
+            match fs::symlink_metadata(&path) {
+                Ok(found) => expect_safe(&path, &found, kind, self.group)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StateError::io("look at", &path, error)),
+            }
+            // SQLite names its log by the path that it was given, so by another name it would miss its last records.
+            if let (LEDGER, Ok(found)) = (name, fs::symlink_metadata(&path))
+                && found.nlink() > 1
+            {
+                return Err(StateError::Linked { path });
+            }
+        }
+        Ok(())
     }
 
     /// The folder, made (for its owner alone) if it is not there.
@@ -81,6 +149,16 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::open(dir),
             Err(error) => Err(StateError::io("make the state folder", &dir, error)),
         }
+    }
+
+    /// Where the administration's socket lies, unless its path is too long.
+    pub fn socket_path(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// The group that may read and write what is no secret here.
+    pub fn group(&self) -> Option<u32> {
+        self.group
     }
 
     /// Where it is.
@@ -167,7 +245,7 @@ impl StateDir {
     /// The public key that belongs to the root key, from `root.pub`, without touching the secret.
     pub fn root_public(&self) -> Result<PublicKey, StateError> {
         let path = self.dir.join(ROOT_PUB);
-        let text = read_public_file(&path)?;
+        let text = read_public_file(&path, self.group)?;
         text.parse().map_err(|reason| StateError::NotAKey { path, reason })
     }
 
@@ -175,7 +253,7 @@ impl StateDir {
     /// that is the root key alone, as number 0: the number that the ledger will give it.
     pub fn key_ring(&self) -> Result<KeyRing, StateError> {
         let path = self.dir.join(KEYS);
-        let text = match read_public_file(&path) {
+        let text = match read_public_file(&path, self.group) {
             Ok(text) => text,
             Err(StateError::Missing { .. }) => return Ok(KeyRing::of(KeyId(0), self.root_public()?)),
             Err(error) => return Err(error),
@@ -382,6 +460,66 @@ mod tests {
         chmod(state.path(), 0o755);
         StateDir::open(state.path()).unwrap();
         assert!(matches!(StateDir::open(state.path().join("none")), Err(StateError::NoFolder { .. })));
+    }
+
+    /// The story: `ledger.db` of mode 0666, a link in its place, another account's: each was served with.
+    #[test]
+    fn every_file_that_is_believed_is_looked_at() {
+        let (parent, state) = state();
+        state.create_root_key().unwrap();
+        state.write_token(ADMIN_TOKEN, "abc").unwrap();
+        state.record_key_ring(&state.key_ring().unwrap()).unwrap();
+        for name in [LEDGER, "ledger.db-wal", "ledger.db-shm", "ledger.lock", "ledger.mark", ADDRESS] {
+            write_secret_file(&state.path().join(name), "x", Existing::Replace).unwrap();
+        }
+        state.expect_safe().unwrap();
+        let away = parent.path().join("away");
+        for (name, kind) in BELIEVED.into_iter().filter(|(name, _)| ![ROOT_KEY_NEXT, GATEWAY_KEY].contains(name)) {
+            let path = state.path().join(name);
+            let before = mode(&path);
+            chmod(&path, 0o666);
+            let sentence = state.expect_safe().unwrap_err().to_string();
+            assert!(sentence.contains(name) && sentence.contains("chmod"), "{sentence}");
+            chmod(&path, 0o644);
+            assert_eq!(state.expect_safe().is_ok(), kind == Kind::Public, "{name}");
+            chmod(&path, before);
+            fs::rename(&path, &away).unwrap();
+            std::os::unix::fs::symlink(&away, &path).unwrap();
+            assert!(matches!(state.expect_safe(), Err(StateError::Link { .. })), "{name}");
+            fs::remove_file(&path).unwrap();
+            fs::rename(&away, &path).unwrap();
+            // Only root can give a file away.
+            if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+                assert!(matches!(state.expect_safe(), Err(StateError::Foreign { owner: 12_345, .. })), "{name}");
+                std::os::unix::fs::chown(&path, Some(rustix::process::geteuid().as_raw()), None).unwrap();
+            }
+            state.expect_safe().unwrap();
+        }
+        fs::hard_link(state.ledger_path(), &away).unwrap();
+        assert!(matches!(state.expect_safe(), Err(StateError::Linked { .. })));
+    }
+
+    #[test]
+    fn a_group_that_is_named_may_write_what_is_no_secret_and_no_other_may() {
+        let (_parent, state) = state();
+        state.create_root_key().unwrap();
+        write_secret_file(&state.ledger_path(), "x", Existing::Replace).unwrap();
+        chmod(state.path(), 0o770);
+        chmod(&state.ledger_path(), 0o660);
+        let group = fs::metadata(state.path()).unwrap().gid();
+        let error = StateDir::open(state.path()).unwrap_err();
+        assert!(matches!(&error, StateError::FolderOfGroup { .. }), "{error}");
+        assert!(error.to_string().contains("state_group"), "{error}");
+        assert!(StateDir::open_for(state.path(), Some(group + 1)).is_err());
+        let admitted = StateDir::open_for(state.path(), Some(group)).unwrap();
+        admitted.expect_safe().unwrap();
+        chmod(&state.path().join(ROOT_KEY), 0o640);
+        assert!(matches!(admitted.expect_safe(), Err(StateError::Open { .. })), "no secret");
+        chmod(&state.path().join(ROOT_KEY), 0o600);
+        chmod(&state.ledger_path(), 0o662);
+        assert!(matches!(admitted.expect_safe(), Err(StateError::Writable { .. })), "nobody else");
+        chmod(state.path(), 0o772);
+        assert!(matches!(StateDir::open_for(state.path(), Some(group)), Err(StateError::FolderOpen { .. })));
     }
 
     #[test]

@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_capabilities::keys::SigningKey;
 use postern_capabilities::plans::{PlanCache, RefusalCache};
@@ -28,6 +27,7 @@ use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
 use crate::tls::Tls;
 use crate::upstream::pool::Pool;
+use crate::wall_clock::WallClock;
 
 /// What the configuration says, as one worker reads it.
 pub struct View {
@@ -67,6 +67,8 @@ pub struct Worker {
     pub pool: Pool,
     /// What the messages under way hang on.
     pub leases: Rc<Leases>,
+    /// The time by which messages are decided; one for all workers.
+    pub clock: Arc<WallClock>,
     /// What HTTP/1 connections share: the coarse clock, the drain, room for exchanges.
     pub http1: Rc<http1::Shared>,
 }
@@ -104,6 +106,7 @@ impl Worker {
             pool: Pool::new(limits.clone(), rand::random()),
             http1: http1::Shared::new(limits.clone(), Arc::clone(&budget)),
             budget,
+            clock: Arc::default(),
             view: Current::new(view),
             limits,
         }
@@ -113,6 +116,12 @@ impl Worker {
     pub fn stating(mut self, key: Arc<SigningKey>) -> Self {
         self.statement_key = Some(key);
         self
+    }
+
+    /// The same worker, by a clock that others share.
+    #[must_use]
+    pub fn by_clock(self, clock: Arc<WallClock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// What the configuration says at this moment.
@@ -160,10 +169,9 @@ impl Worker {
         )
     }
 
-    /// Now, in whole seconds: what `time(…)` states. A clock before 1970 reads as 0, which every expiry refuses to
-    /// mistake for later and every `not-before` refuses.
+    /// Now, in whole seconds: what `time(…)` states. It never goes back.
     pub fn now(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+        self.clock.now()
     }
 }
 

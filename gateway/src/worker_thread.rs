@@ -28,6 +28,7 @@ use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::board::Roster;
 use crate::upstream::pool::Pool;
+use crate::wall_clock::WallClock;
 use crate::worker::{View, Worker};
 use crate::{http1, http2};
 
@@ -41,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) telemetry: WorkerTelemetry,
     pub(crate) connections: Arc<Connections>,
     pub(crate) budget: Arc<Budget>,
+    /// The time by which messages are decided.
+    pub(crate) clock: Arc<WallClock>,
     /// True once the gateway is to drain.
     pub(crate) shutdown: watch::Receiver<bool>,
 }
@@ -61,9 +64,8 @@ impl Parts {
             proxy_protocol: false,
             tls: None,
         };
-        let worker = Rc::new(
-            Worker::of(nowhere, self.standing, Arc::clone(&self.budget), self.telemetry).stating(self.statement_key),
-        );
+        let worker = Worker::of(nowhere, self.standing, Arc::clone(&self.budget), self.telemetry);
+        let worker = Rc::new(worker.stating(self.statement_key).by_clock(self.clock));
         worker.follow(view(&generation, &worker.pool));
         let mut sockets = Sockets {
             index: self.index,

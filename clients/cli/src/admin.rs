@@ -1,6 +1,7 @@
 //! Administration of a running gateway: where it is, with which capability, and what its answers mean.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -8,8 +9,9 @@ use clap::Args;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Method, Request, Response};
 use postern_client::{Client, Problem, SendError, Transport, Unreachable};
+use postern_gateway::gateway::Running;
 use postern_gateway::ledger::glance::in_use;
-use postern_gateway::state::{ADMIN_TOKEN, StateDir, read_secret_file};
+use postern_gateway::state::{ADMIN_TOKEN, AdminAddress, StateDir, read_secret_file};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -20,8 +22,6 @@ use crate::stop::Stop;
 
 /// Where administration is taken to be where no state folder is there to say.
 const ADMIN_URL_DEFAULT: &str = "http://127.0.0.1:7401";
-/// Where a running gateway notes its administration address, in the state folder.
-const ADDRESS_FILE: &str = "admin.address";
 /// What the commands call themselves.
 pub(crate) const AGENT: &str = concat!("postern/", env!("CARGO_PKG_VERSION"));
 
@@ -47,14 +47,19 @@ impl AdminArgs {
     /// Whether one runs is asked of the ledger's lock, and where it is of what it has noted, never of the usual port:
     /// whoever listens there may be anybody, who is not to be shown this gateway's capability.
     pub(crate) fn reach(&self, state: &StateArg) -> Result<Reach, Stop> {
-        let url = match (&self.admin, state.open()) {
-            (Some(url), _) => url.clone(),
-            (None, Ok(folder)) if folder.has_root_key() => match noted_address(&folder) {
-                _ if !in_use(&folder.ledger_path()) => return Ok(Reach::Folder(folder)),
-                Some(noted) => noted,
-                None => return Err(Stop::failed(not_noted(&folder))),
-            },
-            (None, _) => ADMIN_URL_DEFAULT.to_owned(),
+        let (url, socket) = match (&self.admin, state.open()) {
+            (Some(url), _) => (url.clone(), None),
+            (None, Ok(folder)) if folder.has_root_key() => {
+                if !in_use(&folder.ledger_path()) {
+                    return Ok(Reach::Folder(folder));
+                }
+                let noted = folder.noted_address().map_err(Stop::failed)?;
+                let noted = noted.ok_or_else(|| Stop::failed(not_noted(&folder)))?;
+                let socket = noted.socket.unwrap_or_else(|| folder.socket_path());
+                // A gateway of an earlier version has none, nor has one on a file system without sockets.
+                (noted.url, UnixStream::connect(&socket).is_ok().then_some(socket))
+            }
+            (None, _) => (ADMIN_URL_DEFAULT.to_owned(), None),
         };
         let token = match &self.admin_token_file {
             Some(path) => read_secret_file(path).map_err(Stop::failed)?,
@@ -65,7 +70,11 @@ impl AdminArgs {
             })?,
         };
         let options = Options { url: "--admin", authorities: "--admin-ca" };
-        Ok(Reach::Gateway(AdminClient::new(url.trim(), token, self.admin_ca.as_deref(), options)?))
+        let client = AdminClient::new(url.trim(), token, self.admin_ca.as_deref(), options)?;
+        Ok(Reach::Gateway(match socket {
+            Some(socket) => client.by_socket(socket),
+            None => client,
+        }))
     }
 }
 
@@ -86,14 +95,14 @@ pub(crate) enum Reach {
 }
 
 /// Notes where administration is, for the commands that look for it.
-pub(crate) fn note_address(state: &StateDir, address: SocketAddr) {
-    let path = state.path().join(ADDRESS_FILE);
-    let address = reachable(address);
-    let text = format!("http://{address}\n");
-    if let Err(error) =
-        postern_gateway::state::write_secret_file(&path, &text, postern_gateway::state::Existing::Replace)
-    {
-        output::note(&format!("note: {error}; other commands will need --admin http://{address}"));
+pub(crate) fn note_address(state: &StateDir, running: &Running) {
+    let url = format!("http://{}", reachable(running.admin_address()));
+    let elsewhere =
+        running.admin_socket().filter(|socket| socket.parent() != std::path::absolute(state.path()).ok().as_deref());
+    let socket = elsewhere.map(Path::to_owned);
+    let address = AdminAddress { url, socket, state_group: state.group() };
+    if let Err(error) = state.note_address(&address) {
+        output::note(&format!("note: {error}; other commands will need --admin {}", address.url));
     }
 }
 
@@ -106,18 +115,13 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Where the gateway that holds the folder has noted its administration.
-fn noted_address(state: &StateDir) -> Option<String> {
-    std::fs::read_to_string(state.path().join(ADDRESS_FILE)).ok()
-}
-
 /// Forgets what a gateway that has ended noted: the next one holds the folder for a while before it notes its own.
 ///
 /// Only then, and not when a gateway ends: while it drains its administration answers, and can still revoke.
 pub(crate) fn forget_address(state: &StateDir) {
     if !in_use(&state.ledger_path()) {
         // What cannot be removed is written over.
-        let _ = std::fs::remove_file(state.path().join(ADDRESS_FILE));
+        let _ = state.forget_address();
     }
 }
 
@@ -173,6 +177,12 @@ impl AdminClient {
             None => client,
         };
         Ok(Self { url, client, options })
+    }
+
+    /// The same gateway by its socket on this machine. Who answers there is looked at before the capability is shown.
+    fn by_socket(self, socket: PathBuf) -> Self {
+        let transport = Transport::local(socket, rustix::process::geteuid().as_raw());
+        Self { client: self.client.transport(transport), ..self }
     }
 
     /// Reads.

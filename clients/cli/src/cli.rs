@@ -75,9 +75,19 @@ impl StateArg {
         self.named().or_else(|| config.state_dir.clone()).unwrap_or_else(|| self.path())
     }
 
-    /// The folder, which must be there.
+    /// The folder, which must be there. A group may write to it if the configuration of the gateway that runs with it, or ran
+    /// last, says so: the gateway has noted that in a file that the group cannot write.
     pub(crate) fn open(&self) -> Result<StateDir, StateError> {
-        StateDir::open(self.path())
+        match StateDir::open(self.path()) {
+            Err(StateError::FolderOfGroup { path, mode, group }) => {
+                let admitted = StateDir::open_for(&path, Some(group))?;
+                match admitted.noted_address()?.and_then(|noted| noted.state_group) == Some(group) {
+                    true => Ok(admitted),
+                    false => Err(StateError::FolderOfGroup { path, mode, group }),
+                }
+            }
+            opened => opened,
+        }
     }
 }
 

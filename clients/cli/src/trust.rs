@@ -37,6 +37,7 @@ impl TrustArgs {
 
 /// Keys and revocations by the word of a state folder, also beside the gateway that runs with it.
 pub(crate) fn standing_of(folder: &StateDir) -> Result<Standing, Stop> {
+    folder.expect_safe().map_err(Stop::failed)?;
     folder.expect_ledger().map_err(Stop::failed)?;
     if folder.ledger_path().exists() {
         let known = glance(&folder.ledger_path()).map_err(Stop::failed)?;

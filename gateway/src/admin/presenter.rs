@@ -13,7 +13,7 @@ use postern_capabilities::token::Capability;
 
 use super::Admin;
 use super::problem::NotDone;
-use crate::ledger::{self, By};
+use crate::ledger::By;
 use crate::request::error::Refused;
 
 /// The verified capability and the facts of the message that it came with. Owned, so that a deed that outlives the
@@ -35,7 +35,7 @@ impl Presenter {
             query_string: &self.query,
             host: &self.host,
             body_size: self.body_size,
-            ..Message::new(ADMINISTRATION, &self.operation, &self.path, ledger::now(), self.client)
+            ..Message::new(ADMINISTRATION, &self.operation, &self.path, admin.clock.now(), self.client)
         };
         authorize(&self.capability, message, admin.ledger.standing()).map_err(refused)
     }

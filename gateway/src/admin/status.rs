@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::config;
 use crate::ledger::Condition;
+use crate::limits;
 use crate::telemetry::{ResourceSummary, Summary};
 use crate::upstream::board::ResourceReport;
+use crate::wall_clock::{self, Agreement, Compared};
 
 /// How often the counters are noted.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,6 +27,33 @@ pub(super) async fn keep_rates(admin: Rc<Admin>) {
     loop {
         ticks.tick().await;
         admin.telemetry.note_rates();
+    }
+}
+
+/// Compares the system's clock with the monotonic one: tells of jumps, and keeps the record's floor. Until the task is
+/// dropped.
+pub(super) async fn keep_clock(admin: Rc<Admin>) {
+    let mut agreement = Agreement::default();
+    let mut ticks = tokio::time::interval(limits::CLOCK_COMPARE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let wall = wall_clock::since_epoch(SystemTime::now());
+        let Compared { jumped_ms, floor } = agreement.compare(wall, admin.clock.elapsed());
+        if let Some(jumped) = jumped_ms {
+            let now = wall_clock::printed(wall.as_secs());
+            let time = wall_clock::printed(admin.clock.now());
+            let (seconds, way) = (jumped.abs() / 1_000, if jumped < 0 { "back" } else { "forward" });
+            tracing::warn!(
+                "the system's clock went {way} by {seconds} seconds, to {now}; capabilities are decided by {time}, since time \
+                 never goes back before a restart"
+            );
+        }
+        if let Some(floor) = floor
+            && let Err(error) = admin.ledger.keep_clock_floor(floor).await
+        {
+            tracing::warn!(%error, "the clock's floor could not be kept; the next one will be");
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub telemetry: Option<Telemetry>,
     /// The state folder, if the file names one; the command line and `POSTERN_STATE` come first.
     pub state_dir: Option<PathBuf>,
+    /// The group that may read and write what is no secret in the state folder; `None`: nobody but its owner.
+    pub state_group: Option<u32>,
     /// The resources, in the order of the file.
     pub resources: Vec<Resource>,
     /// Every limit.
@@ -132,6 +134,7 @@ impl Config {
             access_log: AccessLog::Stderr,
             telemetry: None,
             state_dir: None,
+            state_group: None,
             resources: Vec::new(),
             limits: Limits::default(),
         }
@@ -189,6 +192,7 @@ impl Config {
             }
         }
         config.state_dir = root.value("state_dir").and_then(|entry| Some(dir.join(path(&entry, "\".postern\"", m)?)));
+        config.state_group = root.value("state_group").and_then(|entry| group(&entry, m));
         config.tls = root.section("tls", m).and_then(|section| tls(section, dir, m));
         if let Some(section) = root.section("admin", m) {
             config.admin = admin(section, config.admin, m);
@@ -264,6 +268,19 @@ fn workers(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> Option<usize> {
         return None;
     }
     usize::try_from(number).ok()
+}
+
+fn group(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> Option<u32> {
+    const SENTENCE: &str =
+        "write the number of the group that may read and write what is no secret in the state folder.";
+    let number = if entry.is_number() { entry.number(m)? } else { 0 };
+    match u32::try_from(number).ok().filter(|number| *number > 0) {
+        Some(number) => Some(number),
+        None => {
+            entry.mistake(m, SENTENCE);
+            None
+        }
+    }
 }
 
 fn trusted_proxies(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> TrustedProxies {

@@ -11,6 +11,7 @@ use crate::head::{Field, ResponseHead};
 use crate::request::forward::hygiene::passes_down;
 use crate::request::respond::{problem_fields, via};
 use crate::request::{grpc, own};
+use crate::wall_clock::http_date;
 
 /// How the caller reads refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(super) fn from_upstream(head: &ResponseHead<'_>) -> Response<()> {
     }
     // RFC 9110 section 6.6.1: who passes on an answer without a date says when it came.
     if !headers.contains_key(DATE)
-        && let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now()))
+        && let Ok(now) = HeaderValue::from_str(&http_date(SystemTime::now()))
     {
         headers.insert(DATE, now);
     }

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::embedded::replay::{self, ReplayError};
-use super::embedded::{OpenError, schema};
+use super::embedded::{OpenError, mark, schema};
 use super::projection::Projection;
 use super::record::{Damage, Position};
 
@@ -17,6 +17,7 @@ pub fn in_use(file: &Path) -> bool {
 
 /// The keys and revocations by the record in this file, as of this moment. Reads only; a damaged record is an error.
 pub fn glance(file: &Path) -> Result<Projection, OpenError> {
+    let marked = mark::slots(file)?;
     let connection = schema::open_for_reading(file)?;
     let read = || -> Result<Projection, ReplayError> {
         let moment = connection.unchecked_transaction()?;
@@ -34,8 +35,10 @@ pub fn glance(file: &Path) -> Result<Projection, OpenError> {
         })?;
         Ok(state)
     };
-    read().map_err(|error| match error {
+    let state = read().map_err(|error| match error {
         ReplayError::Damaged(damage) => OpenError::Damaged { file: file.to_owned(), damage },
         ReplayError::Sqlite(error) => OpenError::of_sqlite(file, &error),
-    })
+    })?;
+    mark::expect(file, &connection, marked)?;
+    Ok(state)
 }

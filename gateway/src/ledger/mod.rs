@@ -44,6 +44,20 @@ pub struct Ledger {
     now: fn() -> u64,
 }
 
+/// A capability that was minted through administration and is to be recorded.
+pub struct NewMint<'m> {
+    /// The resource it is for.
+    pub resource: ResourceName,
+    /// The revocation id of its authority block.
+    pub id: RevocationId,
+    /// All revocation ids of the capability that was presented.
+    pub under: &'m [RevocationId],
+    /// The root key that it falls with: of the capability that was presented, or the one that a rotation has made.
+    pub key: &'m PublicKey,
+    /// The last second in which it is good, where it has one.
+    pub until: Option<u64>,
+}
+
 /// Why the ledger did not do what was asked. Nothing of it is in force, except where it says that this is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -147,16 +161,31 @@ impl Ledger {
         Ok(fresh.len())
     }
 
-    /// Records a mint under the presented capability's revocation ids. The token is handed out only after this returned.
-    pub async fn minted(
-        &self,
-        resource: ResourceName,
-        id: RevocationId,
-        under: &[RevocationId],
-        by: By,
-    ) -> Result<Position, LedgerError> {
-        let happening = self.happening(&by, Event::Minted { resource, id, under: under.to_vec() });
+    /// Records a mint. The token is handed out only after this returned.
+    pub async fn minted(&self, mint: NewMint<'_>, by: By) -> Result<Position, LedgerError> {
+        let key = self.standing.keys().entries().iter().find(|entry| entry.key == *mint.key).map(|entry| entry.id);
+        let NewMint { resource, id, under, until, .. } = mint;
+        let happening = self.happening(&by, Event::Minted { resource, id, under: under.to_vec(), key, until });
         Ok(self.record.append(vec![happening], Expected::Any).await?)
+    }
+
+    /// The newest time at which an earlier run's clock had run true for a while.
+    pub fn clock_floor(&self) -> Option<u64> {
+        self.record.floor()
+    }
+
+    /// Keeps a newer floor of the clock. It is no record.
+    pub async fn keep_clock_floor(&self, floor: u64) -> Result<(), LedgerError> {
+        self.record.keep_floor(floor, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Records an operator's word that the clock is right although it stands before the floor, which is given up.
+    pub async fn accept_clock(&self, floor: u64, now: u64) -> Result<(), LedgerError> {
+        let by = By::presenter("operator");
+        let accepted = Happening { at: now, by, event: Event::ClockAccepted { floor } };
+        self.record.keep_floor(now, vec![accepted]).await?;
+        Ok(())
     }
 
     /// Waits until there is a record after `after`. Returns at once if there is one already.

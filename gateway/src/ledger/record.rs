@@ -69,6 +69,12 @@ pub trait Record: Send + Sync {
     /// Appends all of `happenings` or none, and returns the position of the last. An empty append returns the end.
     fn append(&self, happenings: Vec<Happening>, expected: Expected) -> Pending<'_, Position, AppendError>;
 
+    /// Keeps a newer floor of the clock beside the record, together with what is recorded about it, if anything is.
+    fn keep_floor(&self, floor: u64, happenings: Vec<Happening>) -> Pending<'_, Position, AppendError>;
+
+    /// The floor of the clock as it was when the record was opened, in whole seconds since the epoch.
+    fn floor(&self) -> Option<u64>;
+
     /// At most `entries_max` records after `after`, in order. Empty at the end. What was folded away is not returned:
     /// the first entry may stand later than `after` asks.
     fn read(&self, after: Position, entries_max: usize) -> Pending<'_, Vec<Entry>, ReadError>;
@@ -199,6 +205,11 @@ pub enum Damage {
     /// The state that was stored beside the record is not what the record yields.
     #[error("the state stored at record {0} is not the one that the record yields")]
     State(Position),
+    /// Sound, and without the record that is marked beside it.
+    #[error(
+        "the mark beside the ledger names a revocation or a key in record {0}, which this ledger does not hold: it is an older one"
+    )]
+    Older(Position),
     /// The file itself.
     #[error("the database file is damaged: {0}")]
     File(String),

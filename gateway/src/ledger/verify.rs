@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 
 use super::embedded::replay::{self, ReplayError};
-use super::embedded::{OpenError, schema};
+use super::embedded::{OpenError, mark, schema};
 use super::projection::Projection;
 use super::record::{Damage, Position};
 
@@ -72,12 +72,14 @@ pub fn verify_against(file: &Path, live: &Projection) -> Result<Report, OpenErro
 }
 
 fn check(file: &Path, live: Option<&Projection>) -> Result<Report, OpenError> {
+    let marked = mark::slots(file)?;
     let connection = schema::open_for_reading(file)?;
     let mut checker = Checker { state: Projection::default(), folded_until: Position::START, damage: Vec::new() };
     let outcome =
         connection.unchecked_transaction().map_err(ReplayError::from).and_then(|moment| checker.check(&moment, live));
+    let outcome = outcome.and_then(|()| mark::damage(&connection, marked));
     match outcome {
-        Ok(()) => {}
+        Ok(older) => checker.damage.extend(older.map(|damage| damage.to_string())),
         Err(ReplayError::Damaged(damage)) => checker.damage.push(damage.to_string()),
         Err(ReplayError::Sqlite(error)) => return Err(OpenError::of_sqlite(file, &error)),
     }
@@ -116,7 +118,10 @@ impl Checker {
         let stored: Option<(i64, [u8; 32])> = connection
             .query_row("SELECT position, digest FROM state WHERE one = 1", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
+        // The digest of an earlier schema is of a state that kept less.
+        let is_comparable = schema::version(connection)? == schema::SCHEMA_VERSION;
         let stored = stored.map(|(position, digest)| (Position(position.cast_unsigned()), digest));
+        let stored = stored.filter(|_| is_comparable);
         let (state, damage) = (&mut self.state, &mut self.damage);
         let mut compare = |state: &Projection| {
             if stored.is_some_and(|(position, digest)| position == state.position() && digest != state.digest()) {

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::Refused;
 use crate::head::Head;
+use crate::wall_clock::http_date;
 
 /// Everything at or below these is answered here.
 const OWN: [&str; 2] = [KEY_DOCUMENT_PATH, "/.well-known/postern"];
@@ -32,7 +33,7 @@ pub struct Answer {
 impl Answer {
     /// The fields besides framing, for both versions of HTTP.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![("date", httpdate::fmt_http_date(SystemTime::now()))];
+        let mut fields = vec![("date", http_date(SystemTime::now()))];
         if self.status != 204 {
             fields.extend([
                 ("content-type", self.content_type.to_owned()),

@@ -12,6 +12,7 @@ use super::forward::hygiene::passes_down;
 use super::own::Answer;
 use super::switch::Switch;
 use crate::head::{Known, ResponseHead, Version};
+use crate::wall_clock::http_date;
 
 /// How the body of a response is delimited on the wire to an HTTP/1 client (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
     let mut fields = vec![
         ("content-type", problem.media_type().to_owned()),
         ("cache-control", "no-store".to_owned()),
-        ("date", httpdate::fmt_http_date(SystemTime::now())),
+        ("date", http_date(SystemTime::now())),
     ];
     if let Some(challenge) = problem.www_authenticate() {
         fields.push(("www-authenticate", challenge));

@@ -1,7 +1,7 @@
 //! Reading and writing the files of the state folder: secrets that only their owner can have read, and files that
 //! appear whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,51 @@ pub enum Existing {
     Replace,
 }
 
+/// Who may do what with a file of the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nobody but its owner may read or write it.
+    Secret,
+    /// Its owner may read and write it, and so may the group that the configuration names.
+    Private,
+    /// Everybody may read it; it is written like a private one.
+    Public,
+}
+
+/// Whether something belongs to this account or to root.
+pub(super) fn is_own(found: &Metadata) -> bool {
+    [0, rustix::process::geteuid().as_raw()].contains(&found.uid())
+}
+
+/// Fails where somebody else could have put this file here, or changed it, or read it if it is a secret.
+pub(super) fn expect_safe(path: &Path, found: &Metadata, kind: Kind, group: Option<u32>) -> Result<(), StateError> {
+    if found.is_symlink() {
+        return Err(StateError::Link { path: path.to_owned() });
+    }
+    if !found.is_file() {
+        return Err(StateError::NotAFile { path: path.to_owned() });
+    }
+    let mode = found.mode() & 0o7777;
+    let is_admitted = group == Some(found.gid());
+    let (forbidden, keep) = match (kind, is_admitted) {
+        (Kind::Secret, _) => (0o077, "600"),
+        (Kind::Private, false) => (0o077, "600"),
+        (Kind::Private, true) => (0o007, "660"),
+        (Kind::Public, false) => (0o022, "644"),
+        (Kind::Public, true) => (0o002, "664"),
+    };
+    if mode & forbidden != 0 {
+        return Err(match kind {
+            Kind::Secret => StateError::Open { path: path.to_owned(), mode },
+            Kind::Private | Kind::Public => StateError::Writable { path: path.to_owned(), mode, keep },
+        });
+    }
+    if !is_own(found) {
+        return Err(StateError::Foreign { path: path.to_owned(), owner: found.uid() });
+    }
+    Ok(())
+}
+
 /// Reads a secret that nobody but its owner can have read: a regular file, not a link, of this process's own owner,
 /// with no permission for anybody else.
 pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
@@ -32,6 +77,15 @@ pub fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
 
 /// [`read_secret_file`] for a secret that is no text.
 pub(super) fn read_secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    read_checked(path, Kind::Secret, None)
+}
+
+/// Reads a file that is no secret, and that nobody but its owner, and the group that is named, can have written.
+pub(super) fn read_public_file(path: &Path, group: Option<u32>) -> Result<Zeroizing<String>, StateError> {
+    text_of(&read_checked(path, Kind::Public, group)?, path)
+}
+
+fn read_checked(path: &Path, kind: Kind, group: Option<u32>) -> Result<Zeroizing<Vec<u8>>, StateError> {
     // What is checked is the open file, not the name, which could point elsewhere a moment later. Without
     // NONBLOCK a pipe under this name would keep the process waiting.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -47,28 +101,8 @@ pub(super) fn read_secret_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, State
         Err(error) => return Err(StateError::io("open", path, error)),
     };
     let found = file.metadata().map_err(|error| StateError::io("look at", path, error))?;
-    if !found.is_file() {
-        return Err(StateError::NotAFile { path: path.to_owned() });
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err(StateError::Open { path: path.to_owned(), mode: found.mode() & 0o7777 });
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(StateError::Foreign { path: path.to_owned(), owner: found.uid() });
-    }
+    expect_safe(path, &found, kind, group)?;
     read_bytes(file, found.len(), path)
-}
-
-/// Reads a file that is no secret.
-pub(super) fn read_public_file(path: &Path) -> Result<Zeroizing<String>, StateError> {
-    match File::open(path) {
-        Ok(file) => {
-            let bytes = file.metadata().map_or(0, |found| found.len());
-            text_of(&*read_bytes(file, bytes, path)?, path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::Missing { path: path.to_owned() }),
-        Err(error) => Err(StateError::io("open", path, error)),
-    }
 }
 
 fn read_bytes(file: File, bytes_expected: u64, path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
@@ -178,6 +212,43 @@ pub enum StateError {
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// A group can write to the folder.
+    #[error(
+        "group {group} can write to the state folder {} (mode {mode:o}) and could exchange its keys; run: chmod 700 {}; or, if \
+         the group is meant to, name it in the gateway's configuration: state_group = {group}",
+        .path.display(), .path.display()
+    )]
+    FolderOfGroup {
+        /// Where.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// The group.
+        group: u32,
+    },
+    /// Others can change the file, or read what only its owner should.
+    #[error(
+        "others can get at {} (mode {mode:o}), which is believed; if nobody has changed it, run: chmod {keep} {}",
+        .path.display(), .path.display()
+    )]
+    Writable {
+        /// Where.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// What they should be.
+        keep: &'static str,
+    },
+    /// The ledger has a second name.
+    #[error(
+        "{} has another name as well (a hard link), under which its last records would be missed; remove the other name, or \
+         copy the ledger with `postern ledger backup`",
+        .path.display()
+    )]
+    Linked {
+        /// Where.
+        path: PathBuf,
     },
     /// The file is not there.
     #[error("there is no file {}; `postern init` makes what is missing from a state folder", .path.display())]

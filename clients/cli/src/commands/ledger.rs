@@ -43,8 +43,9 @@ Example:
 
 It works beside a running gateway, and the copy has everything that was acknowledged before.
 A plain copy of ledger.db would miss what is in the files beside it. To restore: stop the gateway,
-remove ledger.db, ledger.db-wal and ledger.db-shm, and copy the backup to ledger.db; what was
-revoked after the backup must be revoked again.
+remove ledger.db, ledger.db-wal, ledger.db-shm and ledger.mark (by which an older ledger is noticed
+and refused), and copy the backup to ledger.db; what was revoked after the backup must be revoked
+again.
 JSON: that of `postern ledger verify`, about the copy")]
     Backup {
         /// Where the copy goes
@@ -59,6 +60,7 @@ JSON: that of `postern ledger verify`, about the copy")]
 
 pub(crate) fn run(args: &LedgerArgs, state: &StateArg) -> Result<Exit, Stop> {
     let folder = state.open().map_err(Stop::failed)?;
+    folder.expect_safe().map_err(Stop::failed)?;
     folder.expect_ledger().map_err(Stop::failed)?;
     let file = folder.ledger_path();
     if !file.exists() {

@@ -8,6 +8,7 @@ use postern_capabilities::keys::SigningKey;
 use postern_capabilities::mint::mint;
 use postern_capabilities::resource::{Operation, ResourceName, Right};
 use postern_gateway::config::{AccessLog, Admin, Config, Resource, Upstream};
+use postern_gateway::gateway::Startup;
 use postern_gateway::state::StateDir;
 
 use super::{block_on, init};
@@ -71,10 +72,11 @@ pub(crate) fn run(args: ProxyArgs, state: &StateArg) -> Result<Exit, Stop> {
         resources,
         ..Config::defaults()
     };
-    serving::log_to_stderr("warn");
+    let diagnostics = serving::log_to_stderr("warn")?;
+    let startup = Startup { diagnostics_dropped: Some(diagnostics.dropped()), ..Startup::default() };
     block_on(async {
         let signals = Signals::catch()?;
-        let running = serving::start(config, folder.clone()).await?;
+        let running = serving::start(config, folder.clone(), startup).await?;
         let address = running.data_addresses().first().copied().unwrap_or(args.listen);
         // Written only now: a gateway that does not start leaves nothing behind that looks as if it had.
         for (name, _) in &names {

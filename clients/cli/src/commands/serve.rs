@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use postern_gateway::config::Config;
+use postern_gateway::gateway::Startup;
 use postern_gateway::state::StateDir;
 
 use super::{block_on, expect_config_file};
@@ -28,6 +29,10 @@ pub(crate) struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "postern.toml")]
     config: PathBuf,
+
+    /// Start although the system's clock stands before the time that the ledger knows, and record that it is right
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
@@ -36,11 +41,13 @@ pub(crate) fn run(args: &ServeArgs, state: &StateArg) -> Result<Exit, Stop> {
         let mistakes = errors.mistakes.iter().map(|mistake| format!("\n  {}", plain(&mistake.to_string())));
         Stop::failed(format!("{} is refused:{}", args.config.display(), mistakes.collect::<String>()))
     })?;
-    let folder = StateDir::open(state.path_for(&config)).map_err(Stop::failed)?;
-    serving::log_to_stderr("info");
+    let folder = StateDir::open_for(state.path_for(&config), config.state_group).map_err(Stop::failed)?;
+    let diagnostics = serving::log_to_stderr("info")?;
+    let dropped = Some(diagnostics.dropped());
+    let startup = Startup { accept_clock: args.accept_clock, diagnostics_dropped: dropped, ..Startup::default() };
     block_on(async {
         let signals = Signals::catch_with_hangup()?;
-        let running = serving::start(config, folder.clone()).await?;
+        let running = serving::start(config, folder.clone(), startup).await?;
         for address in running.data_addresses() {
             output::note(&format!("Messages: {address}"));
         }

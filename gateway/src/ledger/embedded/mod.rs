@@ -4,6 +4,7 @@
 //! reads records back and checks them, [`fold`] keeps the file from growing without end, [`schema`] opens it.
 
 mod fold;
+pub(super) mod mark;
 pub(super) mod replay;
 pub(super) mod schema;
 mod writer;
@@ -62,6 +63,7 @@ pub struct Embedded {
     condition: Arc<Mutex<Condition>>,
     metrics: Arc<LedgerMetrics>,
     queue_max: usize,
+    floor: Option<u64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -80,7 +82,7 @@ impl Embedded {
         metrics: Arc<LedgerMetrics>,
     ) -> Result<Self, OpenError> {
         let condition = Arc::new(Mutex::new(Condition::Writable));
-        let (writer, tail) = Writer::open(options, observer, Arc::clone(&metrics), Arc::clone(&condition))?;
+        let (writer, tail, floor) = Writer::open(options, observer, Arc::clone(&metrics), Arc::clone(&condition))?;
         let reader = schema::open_for_reading(&options.file)?;
         let (appends, appends_in) = mpsc::channel(options.queue_max);
         let (reads, reads_in) = mpsc::channel(READS_QUEUED_MAX);
@@ -94,10 +96,10 @@ impl Embedded {
                 .map_err(no_thread)?,
         ];
         let queue_max = options.queue_max;
-        Ok(Self { appends: Some(appends), reads: Some(reads), tail, condition, metrics, queue_max, threads })
+        Ok(Self { appends: Some(appends), reads: Some(reads), tail, condition, metrics, queue_max, floor, threads })
     }
 
-    fn enqueue(&self, happenings: &[Happening], expected: Expected) -> Result<Answer, AppendError> {
+    fn enqueue(&self, happenings: &[Happening], expected: Expected, floor: Option<u64>) -> Result<Answer, AppendError> {
         let mut bodies = Vec::with_capacity(happenings.len());
         for happening in happenings {
             let body = happening.to_body();
@@ -110,7 +112,7 @@ impl Embedded {
         }
         let (answer, answered) = oneshot::channel();
         let queue = self.appends.as_ref().ok_or(AppendError::Unknown)?;
-        match queue.try_send(Append { events: bodies, expected, answer }) {
+        match queue.try_send(Append { events: bodies, expected, floor, answer }) {
             Ok(()) => {
                 self.metrics.queued.set((self.queue_max - queue.capacity()) as u64);
                 Ok(answered)
@@ -129,8 +131,17 @@ type Answer = oneshot::Receiver<Result<Position, AppendError>>;
 impl Record for Embedded {
     fn append(&self, happenings: Vec<Happening>, expected: Expected) -> Pending<'_, Position, AppendError> {
         // Queued before the first poll: the order of calls is the order of records, also when futures are polled late.
-        let queued = self.enqueue(&happenings, expected);
+        let queued = self.enqueue(&happenings, expected, None);
         Box::pin(async move { queued?.await.unwrap_or(Err(AppendError::Unknown)) })
+    }
+
+    fn keep_floor(&self, floor: u64, happenings: Vec<Happening>) -> Pending<'_, Position, AppendError> {
+        let queued = self.enqueue(&happenings, Expected::Any, Some(floor));
+        Box::pin(async move { queued?.await.unwrap_or(Err(AppendError::Unknown)) })
+    }
+
+    fn floor(&self) -> Option<u64> {
+        self.floor
     }
 
     fn read(&self, after: Position, entries_max: usize) -> Pending<'_, Vec<Entry>, ReadError> {

@@ -147,7 +147,7 @@ pub(super) fn page(connection: &Connection, after: Position, entries_max: usize)
 }
 
 /// The snapshot's place without its body, which may be large.
-fn snapshot_place(connection: &Connection) -> Result<Option<(Position, Chain)>, ReplayError> {
+pub(super) fn snapshot_place(connection: &Connection) -> Result<Option<(Position, Chain)>, ReplayError> {
     let read = |row: &rusqlite::Row<'_>| Ok((Position(row.get::<_, i64>(0)?.cast_unsigned()), Chain(row.get(1)?)));
     Ok(connection.query_row("SELECT position, chain FROM snapshot WHERE one = 1", [], read).optional()?)
 }

@@ -15,7 +15,7 @@ use super::super::record::{Chain, Damage, Position};
 /// `PSTN`, so that `file` and this code know the file for what it is.
 const APPLICATION_ID: i32 = 0x5053_544e;
 /// The newest schema that this build knows.
-const SCHEMA_VERSION: i32 = 1;
+pub(in crate::ledger) const SCHEMA_VERSION: i32 = 2;
 /// How long a write waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(2) };
 
@@ -47,6 +47,23 @@ CREATE TABLE state (
     position INTEGER NOT NULL,
     digest   BLOB NOT NULL
 ) STRICT;
+-- At most one row: the newest time, in seconds since the epoch, at which the system's clock had run true for a while.
+CREATE TABLE clock (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    floor INTEGER NOT NULL
+) STRICT;
+";
+
+/// From schema 1: the clock's floor is new, and the digest of a state that kept less of mints no longer fits it.
+const FROM_1: &str = "
+BEGIN IMMEDIATE;
+CREATE TABLE clock (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    floor INTEGER NOT NULL
+) STRICT;
+DELETE FROM state;
+PRAGMA user_version = 2;
+COMMIT;
 ";
 
 /// Why the ledger cannot be opened. Each names the file and what to do.
@@ -116,6 +133,42 @@ pub enum OpenError {
         /// The database file.
         file: PathBuf,
     },
+    /// It does not hold the record that is marked beside it.
+    #[error(
+        "the ledger {} is an older one than this folder had: {} says that a revocation or a key was recorded as number {marked}, \
+         which is not in it, so that what was revoked since then would be accepted again. Put the newest ledger back; if \
+         forgetting that is really meant, remove {}", .file.display(), .mark.display(), .mark.display()
+    )]
+    Older {
+        /// The database file.
+        file: PathBuf,
+        /// The mark beside it.
+        mark: PathBuf,
+        /// The record that is missing.
+        marked: Position,
+    },
+    /// The mark beside the ledger cannot be read.
+    #[error(
+        "{} is damaged, by which an older ledger would be noticed; if you are sure that {} is the newest ledger, remove \
+         it, and it is made anew", .mark.display(), .file.display()
+    )]
+    NoMark {
+        /// The mark.
+        mark: PathBuf,
+        /// The database file.
+        file: PathBuf,
+    },
+    /// Only the mark beside it is left.
+    #[error(
+        "the ledger {} is gone, and {} says that revocations or keys were recorded in it: restore the ledger from a backup; \
+         if forgetting every revocation is really meant, remove that file and the keys.json beside it", .file.display(), .mark.display()
+    )]
+    OnlyMark {
+        /// The database file.
+        file: PathBuf,
+        /// The mark beside it.
+        mark: PathBuf,
+    },
     /// Written by a newer gateway.
     #[error(
         "the ledger {} has schema {found} and this build knows up to {SCHEMA_VERSION}; run the newer gateway that wrote it", .file.display()
@@ -161,7 +214,7 @@ impl Lock {
     pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
         let path = database.with_extension("lock");
         let unusable = |source| OpenError::Unusable { file: path.clone(), doing: "opened for writing", source };
-        let file = private().truncate(false).open(&path).map_err(unusable)?;
+        let file = without_links(private().truncate(false)).open(&path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {
                 // For whoever meets the lock; a failure to write it down changes nothing about holding it.
@@ -192,11 +245,12 @@ pub(super) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => create(file)?,
         Err(error) => return Err(unusable("looked at")(error)),
     }
-    // Said in the system's words, which SQLite would not repeat.
-    OpenOptions::new().read(true).write(true).open(file).map_err(unusable("opened for writing"))?;
+    // Said in the system's words, which SQLite would not repeat. Without following a link, as SQLite is told below.
+    without_links(OpenOptions::new().read(true).write(true)).open(file).map_err(unusable("opened for writing"))?;
     let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags).map_err(of_sqlite)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let place = real(file).map_err(unusable("found"))?;
+    let connection = Connection::open_with_flags(place, flags).map_err(of_sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(of_sqlite)?;
     check_identity(file, &connection)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(of_sqlite)?;
@@ -209,19 +263,30 @@ pub(super) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
         .map_err(of_sqlite)?;
     // Another program's lock is found now, not by the first revocation.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(of_sqlite)?;
+    if version(&connection).map_err(of_sqlite)? < SCHEMA_VERSION {
+        connection.execute_batch(FROM_1).map_err(of_sqlite)?;
+        tracing::info!("the ledger's file was brought to schema {SCHEMA_VERSION}; earlier gateways refuse it now");
+    }
     Ok(connection)
 }
 
 /// Opens an existing database for reading; works beside a running gateway.
 pub(in crate::ledger) fn open_for_reading(file: &Path) -> Result<Connection, OpenError> {
-    File::open(file).map_err(|source| OpenError::Unusable { file: file.to_owned(), doing: "read", source })?;
+    let unusable = |source| OpenError::Unusable { file: file.to_owned(), doing: "read", source };
+    without_links(OpenOptions::new().read(true)).open(file).map_err(unusable)?;
     let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags).map_err(of_sqlite)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let place = real(file).map_err(unusable)?;
+    let connection = Connection::open_with_flags(place, flags).map_err(of_sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(of_sqlite)?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;").map_err(of_sqlite)?;
     check_identity(file, &connection)?;
     Ok(connection)
+}
+
+/// The schema in which the file is.
+pub(in crate::ledger) fn version(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 fn private() -> OpenOptions {
@@ -232,13 +297,25 @@ fn private() -> OpenOptions {
     options
 }
 
+/// Does not open what is a link.
+fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+}
+
+/// The file in its folder as the system knows it: SQLite, told to follow no link, takes none on the way there either.
+fn real(file: &Path) -> std::io::Result<PathBuf> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(folder.canonicalize()?.join(file.file_name().unwrap_or_default()))
+}
+
 /// Refuses a file that is somebody else's, one that a newer gateway wrote, and one that has lost what was in it: a ledger
 /// comes into its place with its tables, so that a file without any is what a careless copy or a full disk has left.
 fn check_identity(file: &Path, connection: &Connection) -> Result<(), OpenError> {
     let of_sqlite = |error: rusqlite::Error| OpenError::of_sqlite(file, &error);
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let application = pragma("application_id").map_err(of_sqlite)?;
-    let found = pragma("user_version").map_err(of_sqlite)?;
+    let found = version(connection).map_err(of_sqlite)?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of_sqlite)?;
     if tables == 0 && (application == 0 || application == APPLICATION_ID) {
@@ -247,7 +324,7 @@ fn check_identity(file: &Path, connection: &Connection) -> Result<(), OpenError>
     if application != APPLICATION_ID {
         return Err(OpenError::NotALedger { file: file.to_owned(), reason: "it is another program's database".into() });
     }
-    if found > SCHEMA_VERSION {
+    if !(1..=SCHEMA_VERSION).contains(&found) {
         return Err(OpenError::Newer { file: file.to_owned(), found });
     }
     Ok(())
@@ -299,6 +376,18 @@ fn fill(connection: &Connection) -> rusqlite::Result<()> {
         params![ledger_id, Chain::start(&ledger_id).0],
     )?;
     transaction.commit()
+}
+
+/// The clock's floor, if one was kept.
+pub(super) fn floor(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let floor = connection.query_row("SELECT floor FROM clock WHERE one = 1", [], |row| row.get::<_, i64>(0));
+    Ok(floor.optional()?.map(i64::cast_unsigned))
+}
+
+/// Keeps the clock's floor, inside the caller's transaction.
+pub(super) fn keep_floor(connection: &Connection, floor: u64) -> rusqlite::Result<()> {
+    let upsert = "INSERT INTO clock (one, floor) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET floor = ?1";
+    connection.execute(upsert, [floor.cast_signed()]).map(drop)
 }
 
 /// Where the record ends, and where its chain began.

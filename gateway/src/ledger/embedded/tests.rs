@@ -84,7 +84,7 @@ fn the_files_are_private() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
         seen += 1;
     }
-    assert_eq!(seen, 4, "database, write-ahead log, its index, lock");
+    assert_eq!(seen, 5, "database, write-ahead log, its index, lock, mark");
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_stored_state_that_the_record_does_not_yield_is_found() {
 #[test]
 fn a_newer_schema_another_database_and_rubbish_are_refused() {
     let place = Place::with_records(1);
-    place.sql("PRAGMA user_version = 2");
-    assert!(matches!(place.open().err().unwrap(), OpenError::Newer { found: 2, .. }));
+    place.sql("PRAGMA user_version = 3");
+    assert!(matches!(place.open().err().unwrap(), OpenError::Newer { found: 3, .. }));
     assert!(matches!(verify(&place.options().file).unwrap_err(), OpenError::Newer { .. }));
 
     let place = Place::new();
@@ -261,7 +261,7 @@ fn old_records_are_folded_and_their_revocations_stay() {
     // Twice folds on top of a snapshot.
     let (_, again) = open(&EmbeddedOptions { retention: Duration::ZERO, ..options }).unwrap();
     assert_eq!(again.revoked().len(), 3_001);
-    place.sql(r#"UPDATE snapshot SET body = CAST(replace(CAST(body AS TEXT), '"minted":[]', '"minted": []') AS BLOB)"#);
+    place.sql(r#"UPDATE snapshot SET body = CAST(replace(CAST(body AS TEXT), '"mints":[]', '"mints": []') AS BLOB)"#);
     assert!(matches!(place.damage(), Damage::Snapshot(_)));
 }
 
@@ -269,7 +269,7 @@ fn old_records_are_folded_and_their_revocations_stay() {
 fn writer(place: &Place) -> (Writer, Arc<Mutex<Condition>>) {
     let condition = Arc::new(Mutex::new(Condition::Writable));
     let projector = Projector::new(Arc::new(Standing::new(KeyRing::new())), Arc::default());
-    let (writer, _) =
+    let (writer, ..) =
         Writer::open(&place.options(), Box::new(projector), Arc::default(), Arc::clone(&condition)).unwrap();
     (writer, condition)
 }
@@ -277,7 +277,7 @@ fn writer(place: &Place) -> (Writer, Arc<Mutex<Condition>>) {
 fn write(writer: &mut Writer, numbers: impl Iterator<Item = u64>) -> Result<Position, AppendError> {
     let (answer, answered) = oneshot::channel();
     let events = numbers.map(happening).map(|happening| (happening.to_body(), happening)).collect();
-    writer.write(vec![Append { events, expected: Expected::Any, answer }]);
+    writer.write(vec![Append { events, expected: Expected::Any, floor: None, answer }]);
     answered.blocking_recv().unwrap()
 }
 
@@ -331,4 +331,104 @@ fn a_full_queue_refuses_at_once() {
     other.execute_batch("ROLLBACK").unwrap();
     let outcomes: Vec<_> = waiting.into_iter().map(block_on).collect();
     assert!(outcomes.contains(&Err(AppendError::QueueFull { queue_max: 1 })), "{outcomes:?}");
+}
+
+/// A ledger that the first version wrote and closed: two keys, a rotation, mints under the capabilities of both.
+#[test]
+fn a_ledger_of_the_first_schema_is_taken_over_and_loses_nothing() {
+    use postern_capabilities::keys::KeyId;
+
+    let place = Place::new();
+    let file = place.options().file;
+    std::fs::write(&file, include_bytes!("stored/schema-1.db")).unwrap();
+    let report = verify(&file).unwrap();
+    assert!(report.is_sound() && report.revoked == 1, "before it is taken over: {report}");
+
+    let (ledger, state) = place.open().unwrap();
+    assert_eq!((state.position(), state.revoked().len(), state.minted_count()), (Position(10), 1, 5));
+    // Of the four that were handed out one is revoked; one was minted under the renewed administration capability.
+    let count = |key| state.live_mints(KeyId(key), 0).values().sum::<usize>();
+    assert_eq!([count(0), count(1)], [2, 2]);
+    let retired = Happening { at: 7, by: By::gateway(), event: Event::KeyRetired { id: KeyId(0) } };
+    block_on(ledger.append(vec![retired], Expected::Any)).unwrap();
+    drop(ledger);
+    let (ledger, state) = place.open().unwrap();
+    assert_eq!((state.position(), state.revoked().len()), (Position(11), 3));
+    drop(ledger);
+    let report = verify(&file).unwrap();
+    assert!(report.is_sound() && report.good_until == Position(11), "{report}");
+}
+
+/// The story: an older copy of the ledger was put back, as sound as the newest, and what had been revoked since passed.
+#[test]
+fn an_older_ledger_put_back_is_refused_and_a_mint_needs_no_mark() {
+    let place = Place::with_records(3);
+    let file = place.options().file;
+    let mark = file.with_extension("mark");
+    let older = std::fs::read(&file).unwrap();
+    let marked = std::fs::read(&mark).unwrap();
+    let (ledger, _) = place.open().unwrap();
+    let minted = Event::Minted {
+        resource: "orders".parse().unwrap(),
+        id: RevocationId::from_bytes(&[9; 64]).unwrap(),
+        under: vec![],
+        key: None,
+        until: None,
+    };
+    block_on(ledger.append(vec![Happening { at: 1, by: By::gateway(), event: minted }], Expected::Any)).unwrap();
+    assert_eq!(std::fs::read(&mark).unwrap(), marked, "a mint marks nothing");
+    append(&ledger, 4..=4).unwrap();
+    assert_ne!(std::fs::read(&mark).unwrap(), marked, "marked when the revocation is acknowledged");
+    drop(ledger);
+    let newest = std::fs::read(&file).unwrap();
+
+    std::fs::write(&file, &older).unwrap();
+    let error = place.open().err().unwrap();
+    assert!(matches!(error, OpenError::Older { marked: Position(5), .. }), "{error}");
+    assert!(error.to_string().contains("ledger.mark"), "{error}");
+    assert!(matches!(super::super::glance::glance(&file), Err(OpenError::Older { .. })));
+    assert!(verify(&file).unwrap().to_string().contains("an older one"));
+    // Another history of the same length is none of this one either.
+    let other = Place::with_records(5);
+    std::fs::copy(other.options().file, &file).unwrap();
+    assert!(matches!(place.open(), Err(OpenError::Older { .. })));
+
+    std::fs::write(&file, newest).unwrap();
+    drop(place.open().unwrap());
+    // Whoever means it removes the mark.
+    std::fs::write(&file, older).unwrap();
+    std::fs::remove_file(&mark).unwrap();
+    drop(place.open().unwrap());
+    assert!(mark.exists());
+    // A ledger that is gone is not begun anew.
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(place.open(), Err(OpenError::OnlyMark { .. })));
+}
+
+#[test]
+fn a_mark_that_cannot_be_written_ends_acknowledgements() {
+    let place = Place::new();
+    let (ledger, _) = place.open().unwrap();
+    append(&ledger, 1..=1).unwrap();
+    drop(ledger);
+    let (mut writer, _) = writer(&place);
+    writer.forbid_marking(&place.options().file);
+    let outcome = write(&mut writer, 2..=2);
+    assert!(matches!(&outcome, Err(AppendError::ReadOnly(why)) if why.contains("mark")), "{outcome:?}");
+}
+
+#[test]
+fn the_clocks_floor_is_kept_and_can_be_given_up() {
+    let place = Place::new();
+    let (ledger, _) = place.open().unwrap();
+    assert_eq!(ledger.floor(), None);
+    assert_eq!(block_on(ledger.keep_floor(5_000, vec![])), Ok(Position::START), "no record for it");
+    drop(ledger);
+    let (ledger, _) = place.open().unwrap();
+    assert_eq!(ledger.floor(), Some(5_000));
+    let accepted = Happening { at: 40, by: By::gateway(), event: Event::ClockAccepted { floor: 5_000 } };
+    assert_eq!(block_on(ledger.keep_floor(40, vec![accepted])), Ok(Position(1)));
+    drop(ledger);
+    assert_eq!(place.open().unwrap().0.floor(), Some(40));
+    assert!(verify(&place.options().file).unwrap().is_sound());
 }

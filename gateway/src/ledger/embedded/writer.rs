@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::event::{EVENT_VERSION, Happening};
 use super::super::record::{AppendError, Chain, Condition, Damage, Entry, Expected, Observer, Position};
+use super::mark::{self, Mark, Marked};
 use super::replay::{self, ReplayError};
 use super::{EmbeddedOptions, OpenError, fold, schema};
 use crate::telemetry::LedgerMetrics;
@@ -31,6 +32,8 @@ const TEND_EVERY: u64 = 10_000;
 pub(super) struct Append {
     pub(super) events: Vec<(Vec<u8>, Happening)>,
     pub(super) expected: Expected,
+    /// The clock's floor that is to be kept with it.
+    pub(super) floor: Option<u64>,
     pub(super) answer: oneshot::Sender<Outcome>,
 }
 
@@ -41,6 +44,7 @@ pub(super) struct Writer {
     chain: Chain,
     tended: Position,
     observer: Box<dyn Observer>,
+    mark: Mark,
     tail: watch::Sender<Position>,
     condition: Arc<Mutex<Condition>>,
     metrics: Arc<LedgerMetrics>,
@@ -58,6 +62,8 @@ struct Group {
     answers: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     position: Position,
     chain: Chain,
+    /// The last record in it that must not be forgotten.
+    marked: Option<Marked>,
 }
 
 impl Writer {
@@ -67,16 +73,24 @@ impl Writer {
         observer: Box<dyn Observer>,
         metrics: Arc<LedgerMetrics>,
         condition: Arc<Mutex<Condition>>,
-    ) -> Result<(Self, watch::Receiver<Position>), OpenError> {
+    ) -> Result<(Self, watch::Receiver<Position>, Option<u64>), OpenError> {
         let file = &options.file;
         let lock = schema::Lock::take(file)?;
+        let marked = mark::slots(file)?;
+        if marked.is_some_and(|marked| marked.position > Position::START) && !file.exists() {
+            return Err(OpenError::OnlyMark { file: file.clone(), mark: mark::path(file) });
+        }
         let connection = schema::open_for_writing(file)?;
         let in_words = |error: ReplayError| match error {
             ReplayError::Sqlite(error) => OpenError::of_sqlite(file, &error),
             ReplayError::Damaged(damage) => OpenError::Damaged { file: file.clone(), damage },
         };
         let mut observer = observer;
-        let (position, chain) = replay_all(&connection, observer.as_mut()).map_err(in_words)?;
+        let (position, chain, newest) = replay_all(&connection, observer.as_mut()).map_err(in_words)?;
+        // After the replay, so that a damaged ledger is called damaged.
+        mark::expect(file, &connection, marked)?;
+        let mark = Mark::open(file, newest)?;
+        let floor = schema::floor(&connection).map_err(|error| OpenError::of_sqlite(file, &error))?;
         let (tail, tail_out) = watch::channel(position);
         metrics.position.set(position.0);
         let (retention, now) = (options.retention, options.now);
@@ -87,6 +101,7 @@ impl Writer {
             chain,
             tended,
             observer,
+            mark,
             tail,
             condition,
             metrics,
@@ -95,7 +110,7 @@ impl Writer {
             _lock: lock,
         };
         writer.fold_old().map_err(in_words)?;
-        Ok((writer, tail_out))
+        Ok((writer, tail_out, floor))
     }
 
     /// Writes until every sender is gone and the queue is empty.
@@ -143,7 +158,13 @@ impl Writer {
             return;
         }
         let started = Instant::now();
-        let mut group = Group { entries: Vec::new(), answers: Vec::new(), position: self.position, chain: self.chain };
+        let mut group = Group {
+            entries: Vec::new(),
+            answers: Vec::new(),
+            position: self.position,
+            chain: self.chain,
+            marked: None,
+        };
         match self.commit(appends, &mut group) {
             Ok(()) => {
                 self.metrics.commit.observe(started.elapsed());
@@ -169,6 +190,7 @@ impl Writer {
                 group.answers.push((append.answer, outcome.clone()));
                 if outcome.is_ok() {
                     self.insert(append.events, group)?;
+                    append.floor.map_or(Ok(()), |floor| schema::keep_floor(&self.connection, floor))?;
                 }
             }
             let mut head = self.connection.prepare_cached("UPDATE head SET position = ?1, chain = ?2 WHERE one = 1")?;
@@ -198,6 +220,9 @@ impl Writer {
             let position = group.position.next();
             let chain = group.chain.follow(position, EVENT_VERSION, &body);
             insert.execute(params![position.0.cast_signed(), EVENT_VERSION, body, chain.0])?;
+            if mark::is_marked(&happening.event) {
+                group.marked = Some(Marked { position, chain });
+            }
             group.entries.push(Entry { position, happening });
             (group.position, group.chain) = (position, chain);
         }
@@ -218,6 +243,7 @@ impl Writer {
             self.read_only(format!("a record contradicts those before it ({wrong})"));
             AppendError::ReadOnly(wrong.to_string())
         });
+        let applied = applied.and_then(|()| self.mark_newest(group.marked));
         self.tail.send_replace(self.position);
         for (answer, outcome) in group.answers {
             // Whoever asked may have gone; the record stands all the same.
@@ -226,6 +252,17 @@ impl Writer {
         if self.position.0 - self.tended.0 >= TEND_EVERY {
             self.tend();
         }
+    }
+
+    /// Marks the newest revocation or key record, so that a ledger without it is noticed. Nothing of the group is
+    /// acknowledged if that fails, though it stands in the record and is in force.
+    fn mark_newest(&mut self, marked: Option<Marked>) -> Result<(), AppendError> {
+        let Some(marked) = marked else { return Ok(()) };
+        self.mark.write(marked).map_err(|error| {
+            let reason = format!("the mark beside the ledger cannot be written ({error}); what was asked is recorded");
+            self.read_only(reason.clone());
+            AppendError::ReadOnly(reason)
+        })
     }
 
     /// Now and then, folding. Its cost is that of what is folded, not of the whole record.
@@ -307,6 +344,11 @@ impl Writer {
     }
 
     #[cfg(test)]
+    pub(super) fn forbid_marking(&mut self, file: &std::path::Path) {
+        self.mark = Mark::unwritable(file);
+    }
+
+    #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -347,11 +389,12 @@ fn place(append: &Append, end: Position) -> Outcome {
     }
 }
 
-/// Hands everything that is stored to `observer`, checked, and returns the end of the record.
+/// Hands everything that is stored to `observer`, checked, and returns the end of the record, and the newest record in it
+/// that must not be forgotten.
 pub(super) fn replay_all(
     connection: &Connection,
     observer: &mut dyn Observer,
-) -> Result<(Position, Chain), ReplayError> {
+) -> Result<(Position, Chain, Marked), ReplayError> {
     let transaction = connection.unchecked_transaction()?;
     let head = replay::head(&transaction)?;
     let (after, chain) = match replay::snapshot(&transaction)? {
@@ -361,13 +404,18 @@ pub(super) fn replay_all(
         }
         None => (Position::START, head.start),
     };
+    let mut newest = after;
     let mut batch = Vec::new();
     let mut hand_on = |batch: &mut Vec<Entry>| {
         let outcome = observer.apply(batch);
         batch.clear();
         outcome.map_err(|wrong| Damage::Inconsistent { position: wrong.position, reason: wrong.reason })
     };
+    let start = chain;
     let (found, chain) = replay::walk(&transaction, after, chain, None, |entry| {
+        if mark::is_marked(&entry.happening.event) {
+            newest = entry.position;
+        }
         batch.push(entry);
         if batch.len() == GROUP_EVENTS_MAX { Ok(hand_on(&mut batch)?) } else { Ok(()) }
     })?;
@@ -378,5 +426,6 @@ pub(super) fn replay_all(
     if chain != head.chain {
         return Err(Damage::Checksum(found).into());
     }
-    Ok((found, chain))
+    let marked = Marked { position: newest, chain: replay::chain_at(&transaction, newest)?.unwrap_or(start) };
+    Ok((found, chain, marked))
 }

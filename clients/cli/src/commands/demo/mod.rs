@@ -16,6 +16,7 @@ use postern_capabilities::text::TokenText;
 use postern_client::Transport;
 use postern_gateway::config::{AccessLog, Admin, Config, Resource, Upstream};
 use postern_gateway::gateway::Running;
+use postern_gateway::gateway::Startup;
 use postern_gateway::state::{ADMIN_TOKEN, StateDir};
 
 use self::service::SampleService;
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Stop> {
         .tempdir()
         .map_err(|error| Stop::failed(format!("cannot make a folder for temporary files: {error}")))?;
     let state = StateDir::open(folder.path()).map_err(Stop::failed)?;
-    serving::log_to_stderr("error");
+    let _diagnostics = serving::log_to_stderr("error")?;
     block_on(demonstrate(args, &state))?;
     Ok(Exit::Done)
 }
@@ -63,7 +64,7 @@ async fn demonstrate(args: &DemoArgs, state: &StateDir) -> Result<(), Stop> {
     let (key, _) = init::prepare(state)?;
     let service = SampleService::start().await?;
     let [data, admin] = free_ports();
-    let running = serving::start(config(&service, data, admin)?, state.clone()).await?;
+    let running = serving::start(config(&service, data, admin)?, state.clone(), Startup::default()).await?;
     let data = running.data_addresses().first().copied().unwrap_or(data);
     let reading =
         [Caveat::method(&["GET"]).map_err(Stop::failed)?, Caveat::expires("1h", now()).map_err(Stop::failed)?];
