@@ -19,13 +19,14 @@ use crate::stop::{Exit, Stop};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  postern keys list
-  postern keys rotate
-      a new key mints from now on; what the old one signed stays good
-  postern keys retire 0 --dry-run
-      says what that would end, and changes nothing
-  postern keys retire 0
-      ends everything that key 0 ever signed, and what was minted under it
+  which keys there are:
+    postern keys list
+  a new key mints from now on; what the old one signed stays good:
+    postern keys rotate
+  what retiring key 0 would end, changing nothing:
+    postern keys retire 0 --dry-run
+  ends everything that key 0 ever signed, and what was minted under it:
+    postern keys retire 0
 
 Each goes through the running gateway, or changes the state folder where none runs. What a root key
 signed offline leaves no trace and cannot be counted.
