@@ -41,10 +41,12 @@ def connect(gate):
 
 def is_open(sock):
     """Whether the other side has not closed it."""
-    if not select.select([sock], [], [], 0)[0]:
-        return True
     try:
-        return bool(sock.recv(65_536, socket.MSG_PEEK))
+        # What was answered, as to what is no HTTP, is read over.
+        while select.select([sock], [], [], 0)[0]:
+            if not sock.recv(65_536):
+                return False
+        return True
     except OSError:
         return False
 

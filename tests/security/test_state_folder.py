@@ -1,12 +1,17 @@
 """The state folder is believed only if it is safe, and an older ledger in it is noticed."""
 
+import json
 import os
 import shutil
+import sqlite3
+import time
 
 import pytest
 
 from harness.backend import Recorder
+from harness.binary import postern
 from harness.gate import Gate, Process
+from harness.ports import until
 
 
 @pytest.fixture
@@ -49,8 +54,7 @@ def test_a_ledger_that_others_can_write_is_not_served_with(gate):
 def test_an_address_that_others_could_have_noted_is_shown_no_capability(gate):
     path = gate.state / "admin.address"
     path.chmod(0o666)
-    env = {"POSTERN_ADMIN": ""}
-    done = gate.run("keys", "list", env=env)
+    done = postern("keys", "list", state=gate.state)
     assert done.code != 0 and "admin.address" in done.err, done.err
 
 
@@ -85,18 +89,14 @@ def test_a_group_that_the_configuration_names_may_write_what_is_no_secret(gate):
     assert f"state_group = {group}" in refused_start(gate)
     gate.config.write_text(f"state_group = {group}\n" + gate.config.read_text())
     gate.start()
-    env = {"POSTERN_ADMIN": ""}
-    gate.run("keys", "list", env=env).ok()
+    postern("keys", "list", state=gate.state).ok()
     gate.terminate()
-    gate.run("keys", "list", env=env).ok()
+    postern("keys", "list", state=gate.state).ok()
     (gate.state / "root.key").chmod(0o660)
     assert "root.key" in refused_start(gate)
 
 
 def test_a_start_long_before_the_ledgers_time_is_refused_unless_an_operator_accepts_it(gate):
-    import sqlite3
-    import time
-
     gate.terminate()
     floor = int(time.time()) + 86_400
     with sqlite3.connect(gate.state / "ledger.db") as db:
@@ -106,10 +106,9 @@ def test_a_start_long_before_the_ledgers_time_is_refused_unless_an_operator_acce
     assert "--accept-clock" in said and said.count("Z") >= 2, said
     process = Process("serve", "--config", gate.config, "--accept-clock", state=gate.state, cwd=gate.dir)
     gate.process = process
-    from harness.ports import until
-
     until(gate.is_ready, "it starts", seconds=15)
-    entries = gate.admin("GET", "/ledger?limit=1000", token=gate.admin_token).json["entries"]
+    answer = gate.admin("GET", "/ledger?limit=1000", token=gate.admin_token)
+    entries = json.loads(answer.body)["entries"]
     assert [entry["floor"] for entry in entries if entry["event"] == "clock-accepted"] == [floor]
     gate.terminate()
     gate.start()
