@@ -241,6 +241,8 @@ fn refuse_hidden(plain: &str) -> Result<(), PathError> {
     }
     let folded: String = plain.nfkc().collect();
     refuse_dot_segments(&folded)?;
+    refuse_disguised_dots(plain)?;
+    refuse_disguised_dots(&folded)?;
     // A full-width percent sign folds to `%` and would then be decoded a second time.
     if folded.matches('%').count() > plain.matches('%').count() && escape_behind(folded.as_bytes(), b"%") {
         return Err(PathError::DoubleEscape);
@@ -260,6 +262,33 @@ fn refuse_dot_segments(plain: &str) -> Result<(), PathError> {
         return Err(PathError::DotSegment);
     }
     Ok(())
+}
+
+/// Refuses dot segments that show where a reader leaves out what has no glyph, ends a name at it, or takes a character for
+/// the separator that it looks like.
+fn refuse_disguised_dots(text: &str) -> Result<(), PathError> {
+    if !text.chars().any(|c| is_ignorable(c) || looks_like_separator(c)) {
+        return Ok(());
+    }
+    let separated = |c: char| if looks_like_separator(c) { '/' } else { c };
+    let without: String = text.chars().filter(|c| !is_ignorable(*c)).map(separated).collect();
+    refuse_dot_segments(&without)?;
+    let cut: String = text.chars().map(|c| if is_ignorable(c) { '/' } else { separated(c) }).collect();
+    refuse_dot_segments(&cut)
+}
+
+/// What tables of best fit turn into `/` or `\` (Windows' code pages do) and compatibility folding leaves alone.
+fn looks_like_separator(c: char) -> bool {
+    matches!(c, '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29F8}' | '\u{29F9}' | '\u{A5}' | '\u{20A9}')
+}
+
+/// `Default_Ignorable_Code_Point` of the Unicode Character Database, unassigned code points included.
+fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
+        | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+        | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}'
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// The classes let only ASCII through; said by the types instead of taken for granted.
@@ -367,6 +396,37 @@ mod tests {
         ];
         for (raw, wanted) in attacks {
             assert_eq!(refuse(raw), *wanted, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_character_that_nobody_sees_hides_no_dot_segment() {
+        let escaped = |text: &str| {
+            text.bytes().map(|b| if b.is_ascii() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+        };
+        for hidden in [
+            "/a/.\u{200B}./b",
+            "/a/..\u{200D}/b",
+            "/\u{2060}..",
+            "/.\u{FE0F}",
+            "/.\u{AD}.;x",
+            "/\u{E0020}.\u{E0FFF}.",
+            "/a/.\u{3164}.",
+            "/a/..\u{FEFF}x/b",
+            "/a/..\u{2215}admin",
+            "/a\u{2044}..\u{2044}b",
+            "/a/..\u{2216}x",
+            "/a/.\u{200B}.\u{2215}admin",
+            "/a\u{200B}/\u{FF0E}\u{200B}\u{FF0E}",
+        ] {
+            let raw: String = escaped(hidden);
+            assert_eq!(refuse(&raw), PathError::DotSegment, "{hidden:?}");
+        }
+        for harmless in
+            ["/1\u{2044}2", "/a\u{2215}b", "/\u{1F469}\u{200D}\u{1F4BB}", "/x.\u{200B}y", "/\u{2764}\u{FE0F}"]
+        {
+            let raw: String = escaped(harmless);
+            assert!(canonical_path(raw.as_bytes(), EncodedSlash::Refuse).is_ok(), "{harmless:?}");
         }
     }
 

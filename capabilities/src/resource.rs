@@ -157,10 +157,18 @@ pub struct Right {
 }
 
 impl Right {
-    /// Whether the right covers this operation on this resource.
+    /// Whether the right covers this operation on this resource. `*` means every operation but `TRACE` and `TRACK`:
+    /// they send the request back as it arrived, with what proxies added on its way, so only a right that names one of
+    /// them holds it.
     pub fn covers(&self, resource: &str, operation: &str) -> bool {
-        self.resource.as_str() == resource && (self.operation.is_any() || self.operation.as_str() == operation)
+        self.resource.as_str() == resource
+            && (self.operation.as_str() == operation || self.operation.is_any() && !echoes_request(operation))
     }
+}
+
+/// Whether a method answers with the request itself (RFC 9110 section 9.3.8, and IIS' older name for it).
+fn echoes_request(operation: &str) -> bool {
+    matches!(operation, "TRACE" | "TRACK")
 }
 
 impl fmt::Display for Right {
@@ -267,6 +275,9 @@ mod tests {
         let right = Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::any() };
         assert!(right.covers("orders", "DELETE"));
         assert!(!right.covers("orders2", "DELETE"));
+        assert!(!right.covers("orders", "TRACE") && !right.covers("orders", "TRACK"), "they are named, or not held");
+        let trace = Right { operation: Operation::parse("TRACE").unwrap(), ..right.clone() };
+        assert!(trace.covers("orders", "TRACE") && !trace.covers("orders", "TRACK"));
         let read = Right { operation: Operation::parse("GET").unwrap(), ..right };
         assert!(read.covers("orders", "GET") && !read.covers("orders", "HEAD") && !read.covers("orders", "*"));
         assert_eq!(read.to_string(), "right(\"orders\", \"GET\")");

@@ -116,8 +116,14 @@ impl Spans {
     }
 
     fn nominate(&mut self, bytes: &[u8], option: &[u8], of: Side) -> Result<(), HeadError> {
-        if classify(option).is_protected() {
+        let known = classify(option);
+        if known.is_protected() {
             return if of == Side::Response { Ok(()) } else { Err(HeadError::Connection) };
+        }
+        // RFC 9110 section 10.1.4 has every sender of `TE` name it here. It never crosses the gateway as it came, so the
+        // mark would only hide it from the forwarder, which says `trailers` anew for its own hop.
+        if known == Known::Te {
+            return Ok(());
         }
         for field in &mut self.fields {
             if bytes[field.name.0 as usize..field.name.1 as usize].eq_ignore_ascii_case(option) {

@@ -260,6 +260,46 @@ fn is_listed(table: &[(u8, &[&str])], name: &[u8], first: u8) -> bool {
     table.iter().find(|(initial, _)| *initial == first).is_some_and(|(_, listed)| listed.iter().any(fits))
 }
 
+/// Names that mean something in a head alone, in the same form (RFC 9110 section 6.5.1): controls and conditions of a
+/// request, credentials, control data of a response, and what describes the content. In trailers they come after the
+/// decision that they would have changed, and a service that merges trailers into the head would act on them all the same.
+static HEADS_ALONE: [(u8, &[&str]); 11] = [
+    (b'a', &["accept-", "access-control-", "age", "allow", "alt-svc"]),
+    (
+        b'c',
+        &[
+            "cache-control",
+            "clear-site-data",
+            "content-disposition",
+            "content-language",
+            "content-location",
+            "content-range",
+            "content-security-policy",
+            "cookie",
+            "cookie2",
+        ],
+    ),
+    (b'e', &["expires"]),
+    (b'i', &["if-"]),
+    (b'l', &["location"]),
+    (b'm', &["max-forwards"]),
+    (b'p', &["pragma"]),
+    (b'r', &["range", "refresh", "retry-after"]),
+    (b's', &["set-cookie", "set-cookie2", "strict-transport-security", "sec-"]),
+    (b'v', &["vary"]),
+    (b'w', &["www-authenticate", "warning"]),
+];
+
+/// Whether a field of this kind and name may stand in trailers.
+pub(crate) fn may_trail(known: Known, name: &[u8]) -> bool {
+    match (known, name.first()) {
+        (Known::Other | Known::Punctuated | Known::Server, Some(first)) => {
+            !is_listed(&HEADS_ALONE, name, NORMAL[usize::from(*first)])
+        }
+        _ => false,
+    }
+}
+
 pub(super) fn by_normal_name(name: &[u8]) -> Known {
     let Some(first) = name.first() else { return Known::Other };
     match NORMAL[usize::from(*first)] {

@@ -331,7 +331,8 @@ fn conclude(bytes: &[u8], line: Line, length: usize, spans: &mut Spans) -> Resul
     let framing = match (spans.value(bytes, Known::TransferEncoding), spans.length(bytes)?) {
         (Some(_), Some(_)) => return Err(HeadError::TwoLengths),
         (Some(_), None) if line.version != Version::Http11 => return Err(HeadError::TransferEncodingVersion),
-        (Some(b"chunked"), None) => Framing::Chunked,
+        // Names of codings are compared without regard to case (RFC 9112 section 7).
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
         (Some(_), None) => return Err(HeadError::TransferEncoding),
         (None, Some(length)) => Framing::Length(length),
         (None, None) => Framing::None,

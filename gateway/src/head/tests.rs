@@ -356,7 +356,7 @@ fn naive(bytes: &[u8]) -> Option<Read> {
             }
             Framing::Length(number)
         }
-        ([], [coding], _) if coding == b"chunked" => Framing::Chunked,
+        ([], [coding], _) if coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
         _ => return None,
     };
     Some((method.to_owned(), target.to_owned(), fields, framing))
@@ -388,6 +388,7 @@ fn nearly_heads() -> impl Strategy<Value = Vec<u8>> {
         1 => Just("Content-Length: 12\r\n".to_owned()),
         1 => "Content-Length: [0-9+x, ]{0,18}\r\n",
         1 => Just("Transfer-Encoding: chunked\r\n".to_owned()),
+        1 => Just("Transfer-Encoding: ChunkED\r\n".to_owned()),
     ];
     let head = (
         prop_oneof!["GET", "POST", "[A-Za-z]{1,5}"],
@@ -442,5 +443,63 @@ proptest! {
     fn no_bytes_stop_the_readers(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = read(&bytes);
         let _ = read_response(&bytes, "GET");
+    }
+}
+
+/// Python's `http.client` users and some Java clients write `Chunked`: names of codings know no case (RFC 9112 section 7).
+#[test]
+fn a_coding_is_read_in_any_case() {
+    for coding in ["chunked", "Chunked", "CHUNKED"] {
+        let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        let mut spans = Spans::new();
+        let head = Head::read(bytes.as_bytes(), &mut spans, &Limits::default()).expect("good").expect("whole");
+        assert_eq!(head.framing(), Framing::Chunked, "{coding}");
+    }
+}
+
+/// What a service that merges trailers into the head would act on, after everything was decided without it.
+#[test]
+fn trailers_hold_nothing_that_decides() {
+    for name in [
+        "authorization",
+        "Cookie",
+        "Set-Cookie",
+        "set_cookie",
+        "WWW-Authenticate",
+        "Proxy-Authenticate",
+        "Range",
+        "Content-Range",
+        "content-type",
+        "Content-Encoding",
+        "Content-Location",
+        "Expect",
+        "If-Match",
+        "If-Range",
+        "Cache-Control",
+        "Vary",
+        "Location",
+        "Max-Forwards",
+        "Accept",
+        "Accept-Encoding",
+        "Date",
+        "Age",
+        "TE",
+        "Trailer",
+        "Via",
+        "Origin",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Real-IP",
+        "X-HTTP-Method-Override",
+        "Destination",
+        "Sec-WebSocket-Protocol",
+        "Access-Control-Allow-Origin",
+    ] {
+        assert!(!known::may_trail(known::classify(name.as_bytes()), name.as_bytes()), "{name}");
+    }
+    for name in
+        ["grpc-status", "grpc-message", "Server-Timing", "Content-Digest", "ETag", "X-Sum", "Authentication-Info"]
+    {
+        assert!(known::may_trail(known::classify(name.as_bytes()), name.as_bytes()), "{name}");
     }
 }

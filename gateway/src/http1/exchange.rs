@@ -421,7 +421,7 @@ where
                     // Without trailers the spans still hold some other section, of bytes that are gone.
                     let section = trailers.then(|| Fields::of(self.client.input.filled(), &self.spans));
                     let fields = section.iter().flat_map(Fields::iter);
-                    let fields = fields.filter(|field| W::passes_up(field, &x.order.route));
+                    let fields = fields.filter(|field| W::trails_up(field, &x.order.route));
                     if let Err(error) = x.call.finish_body(fields) {
                         return Some(self.client_fault(x, error));
                     }
@@ -590,7 +590,7 @@ where
             }
             Body::End { trailers } => {
                 let section = trailers.then(|| x.call.trailers());
-                encoder.finish(section.iter().flat_map(Fields::iter).filter(W::passes_down), out)?;
+                encoder.finish(section.iter().flat_map(Fields::iter).filter(W::trails_down), out)?;
                 x.down = Down::Complete;
                 Ok(())
             }

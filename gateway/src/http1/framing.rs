@@ -54,6 +54,16 @@ pub enum FramingError {
     ShorterThanDeclared,
 }
 
+impl FramingError {
+    /// What is wrong with trailers, as one of the reasons why a body is.
+    pub(crate) fn of_trailers(error: HeadError) -> Self {
+        match error {
+            HeadError::HeadTooLarge { max } => Self::TrailersTooLarge { max },
+            error => Self::Trailers(error),
+        }
+    }
+}
+
 /// What the next bytes of the input are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {

@@ -13,7 +13,7 @@ use crate::lease::Fallen;
 use crate::listener::Leaving;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
-use crate::request::forward::hygiene::{passes_down, passes_up};
+use crate::request::forward::hygiene::{trails_down, trails_up};
 use crate::request::resource::Resource;
 use crate::request::switch::Switch;
 use crate::request::ticket::{BROKEN_OFF, Ticket};
@@ -60,12 +60,12 @@ impl Way for Gateway {
         route.response_timeout
     }
 
-    fn passes_up(field: &Field<'_>, route: &Rc<Resource>) -> bool {
-        passes_up(field, route)
+    fn trails_up(field: &Field<'_>, route: &Rc<Resource>) -> bool {
+        trails_up(field, route)
     }
 
-    fn passes_down(field: &Field<'_>) -> bool {
-        passes_down(field)
+    fn trails_down(field: &Field<'_>) -> bool {
+        trails_down(field)
     }
 
     fn pool(&self) -> &Pool {

@@ -92,9 +92,9 @@ pub trait Way {
     /// From the last request byte sent to the response's head, where a route says otherwise than the limits.
     fn response_timeout(route: &Self::Route) -> Option<Duration>;
     /// Whether a request's trailer field is passed on.
-    fn passes_up(field: &Field<'_>, route: &Self::Route) -> bool;
+    fn trails_up(field: &Field<'_>, route: &Self::Route) -> bool;
     /// Whether a response's trailer field is passed on.
-    fn passes_down(field: &Field<'_>) -> bool;
+    fn trails_down(field: &Field<'_>) -> bool;
 
     /// The worker's upstream connections.
     fn pool(&self) -> &Pool;

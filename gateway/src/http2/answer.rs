@@ -8,7 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 use postern_capabilities::problem::Problem;
 
 use crate::head::{Field, ResponseHead};
-use crate::request::forward::hygiene::passes_down;
+use crate::request::forward::hygiene::{passes_down, trails_down};
 use crate::request::respond::{problem_fields, via};
 use crate::request::{grpc, own};
 use crate::wall_clock::http_date;
@@ -29,7 +29,7 @@ pub(super) fn from_upstream(head: &ResponseHead<'_>) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    copy(headers, head.fields());
+    copy(headers, head.fields().filter(passes_down));
     headers.append(VIA, HeaderValue::from_static(via(head)));
     if head.is_informational() {
         return response;
@@ -46,9 +46,15 @@ pub(super) fn from_upstream(head: &ResponseHead<'_>) -> Response<()> {
     response
 }
 
-/// Fields that may pass to a client: of a head, or of trailers.
-pub(super) fn copy<'f>(headers: &mut HeaderMap, fields: impl Iterator<Item = Field<'f>>) {
-    for field in fields.filter(passes_down) {
+/// Trailers that may pass to a client.
+pub(super) fn trailers<'f>(fields: impl Iterator<Item = Field<'f>>) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    copy(&mut trailers, fields.filter(trails_down));
+    trailers
+}
+
+fn copy<'f>(headers: &mut HeaderMap, fields: impl Iterator<Item = Field<'f>>) {
+    for field in fields {
         // The strict reader let nothing through that these two refuse; what they refuse all the same is not passed on.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
             headers.append(name, value);

@@ -121,8 +121,7 @@ impl Download<'_> {
         if !matches!(found, Body::End { trailers: true }) {
             return Ended::Plainly;
         }
-        let mut trailers = HeaderMap::new();
-        answer::copy(&mut trailers, self.call.borrow().trailers().iter());
+        let trailers = answer::trailers(self.call.borrow().trailers().iter());
         if trailers.is_empty() { Ended::Plainly } else { Ended::WithTrailers(trailers) }
     }
 }

@@ -239,7 +239,8 @@ impl Exchange {
         if let Some(filter) = &self.admitted.filter {
             call.borrow_mut().filter(Rc::clone(filter));
         }
-        let window_bytes = self.worker.limits().h2_stream_window_bytes;
+        let limits = self.worker.limits();
+        let window_bytes = limits.h2_stream_window_bytes;
         let upload = Upload {
             call,
             body: &mut self.body,
@@ -249,6 +250,7 @@ impl Exchange {
             wait: &wait,
             bytes_in: &bytes_in,
             budget: &self.worker.budget,
+            limits: &limits,
             window_bytes: usize::try_from(window_bytes).unwrap_or(usize::MAX),
         };
         let download = Download { call, wait: &wait, bytes_out: &bytes_out, budget: &self.worker.budget };

@@ -12,11 +12,12 @@ use http::HeaderMap;
 
 use super::lease::{Wait, Waiting};
 use crate::budget::Budget;
-use crate::head::Field;
-use crate::head::known::classify;
+use crate::head::field::assemble_trailers;
+use crate::head::{Fields, Spans};
 use crate::http1::framing::FramingError;
+use crate::limits::Limits;
 use crate::request::error::Refused;
-use crate::request::forward::hygiene::passes_up;
+use crate::request::forward::hygiene::trails_up;
 use crate::request::resource::Resource;
 use crate::upstream::call::Call;
 
@@ -35,6 +36,7 @@ pub(super) struct Upload<'a> {
     pub(super) wait: &'a Waiting,
     pub(super) bytes_in: &'a Cell<u64>,
     pub(super) budget: &'a Arc<Budget>,
+    pub(super) limits: &'a Limits,
     /// What the client may have sent while nothing moves: its window.
     pub(super) window_bytes: usize,
 }
@@ -72,7 +74,7 @@ impl Upload<'_> {
                 self.call.borrow_mut().write_body(stretch)?;
                 self.send().await?;
             }
-            return self.finish(HeaderMap::new()).await;
+            return self.finish(&HeaderMap::new()).await;
         }
         loop {
             self.wait.set(Wait::Client(Instant::now()));
@@ -94,11 +96,16 @@ impl Upload<'_> {
         }
         // No end of the body but END_STREAM is one: a reset, whatever its code, leaves the upstream with half a request.
         let trailers = self.body.trailers().await.map_err(|_| Unsent::Gone)?.unwrap_or_default();
-        self.finish(trailers).await
+        self.finish(&trailers).await
     }
 
-    async fn finish(&self, trailers: HeaderMap) -> Result<(), Unsent> {
-        let passing = fields(&trailers).filter(|field| passes_up(field, self.resource));
+    async fn finish(&self, trailers: &HeaderMap) -> Result<(), Unsent> {
+        // The same rules as for HTTP/1's trailers: `h2` knows fewer.
+        let (mut buffer, mut spans) = (Vec::new(), Spans::new());
+        let fields = trailers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        assemble_trailers(fields, &mut buffer, &mut spans, self.limits).map_err(FramingError::of_trailers)?;
+        let read = Fields::of(&buffer, &spans);
+        let passing = read.iter().filter(|field| trails_up(field, self.resource));
         self.call.borrow_mut().finish_body(passing)?;
         self.send().await?;
         self.wait.set(Wait::Answer(Instant::now()));
@@ -128,12 +135,4 @@ impl Upload<'_> {
             }
         }
     }
-}
-
-/// Trailers as the rest of the gateway sees fields.
-fn fields(trailers: &HeaderMap) -> impl Iterator<Item = Field<'_>> {
-    trailers.iter().map(|(name, value)| {
-        let name = name.as_str().as_bytes();
-        Field { name, value: value.as_bytes(), known: classify(name) }
-    })
 }

@@ -66,11 +66,11 @@ impl Way for TestWay {
         None
     }
 
-    fn passes_up(field: &Field<'_>, _: &Self::Route) -> bool {
+    fn trails_up(field: &Field<'_>, _: &Self::Route) -> bool {
         field.known == Known::Other
     }
 
-    fn passes_down(field: &Field<'_>) -> bool {
+    fn trails_down(field: &Field<'_>) -> bool {
         field.known == Known::Other
     }
 

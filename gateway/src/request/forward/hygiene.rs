@@ -3,13 +3,26 @@
 //! A field reaches a backend because nothing here removes it, and the gateway adds its own only afterwards, so that no
 //! sender can make a hop-by-hop rule take the gateway's fields away. The reader has already classified each name with `_`
 //! read as `-`, since backends that follow CGI's conventions cannot tell the two apart, and has marked what `Connection`
-//! nominates. For their sake a name of any other punctuation than `-` goes up only where a resource names it. Trailers go through the same functions: a late spelling is no better than an early one.
+//! nominates. For their sake a name of any other punctuation than `-` goes up only where a resource names it.
+//! Trailers are judged as fields are and lose more: whatever frames, routes, authenticates or describes the content
+//! came too late to be checked.
 
 use crate::config::AuthorizationUse;
+use crate::head::known::may_trail;
 use crate::head::{Field, Known};
 use crate::request::resource::Resource;
 
-/// Whether a request's field, or trailer, is copied to the upstream.
+/// Whether a request's trailer is copied to the upstream.
+pub fn trails_up(field: &Field<'_>, resource: &Resource) -> bool {
+    may_trail(field.known, field.name) && passes_up(field, resource)
+}
+
+/// Whether an upstream's trailer is passed to the client.
+pub fn trails_down(field: &Field<'_>) -> bool {
+    may_trail(field.known, field.name) && passes_down(field)
+}
+
+/// Whether a request's field is copied to the upstream.
 pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
     match field.known {
         Known::Other
@@ -51,7 +64,7 @@ pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
     }
 }
 
-/// Whether an upstream's field, or trailer, is passed to the client. An upstream cannot speak in the gateway's name.
+/// Whether an upstream's field is passed to the client. An upstream cannot speak in the gateway's name.
 pub fn passes_down(field: &Field<'_>) -> bool {
     match field.known {
         Known::Connection

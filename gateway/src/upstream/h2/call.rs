@@ -301,12 +301,8 @@ impl H2Call {
             Err(error) => return Poll::Ready(Err(self.failure(&error))),
         };
         let assembled = assemble_trailers(fields(&trailers), &mut self.buffer, &mut self.spans, &self.limits);
-        let wrong = |error| match error {
-            HeadError::HeadTooLarge { max } => FramingError::TrailersTooLarge { max },
-            error => FramingError::Trailers(error),
-        };
         let end = Body::End { trailers: !trailers.is_empty() };
-        Poll::Ready(assembled.map(|()| end).map_err(|error| Failure::Body(wrong(error))))
+        Poll::Ready(assembled.map(|()| end).map_err(|error| Failure::Body(FramingError::of_trailers(error))))
     }
 
     pub(crate) fn data(&self) -> &Bytes {
