@@ -35,8 +35,8 @@ pub struct Limits {
     pub body_bytes_max: Option<u64>,
     /// Bytes of one direction's copy buffer: what one message can hold in memory while streaming.
     pub copy_buffer_bytes: usize,
-    /// Bytes of a body that are read and dropped behind an answer that did not wait for it; more closes the connection, or
-    /// resets the HTTP/2 stream.
+    /// Bytes that are read and dropped behind an answer that did not wait for the body, or that ends its connection; more
+    /// is not read on HTTP/1, and resets the stream on HTTP/2.
     pub discard_bytes_max: u64,
     /// Bytes of a request body that is held back until it is whole, because a caveat asks what it says (`rpc`, `tool`,
     /// `arg`); where the bound on all bodies is smaller, that one.
@@ -48,15 +48,22 @@ pub struct Limits {
 
     /// Concurrent HTTP/2 streams a client may open.
     pub h2_streams_max: u32,
-    /// Bytes of an HTTP/2 header list after decoding.
+    /// Bytes of an HTTP/2 header list after decoding, as RFC 9113 section 6.5.2 counts them: 32 for each field besides its
+    /// text. A guard of the library's alone: what is judged, and alike on both versions, is `head_bytes_max`.
     pub h2_header_list_bytes_max: u32,
     /// HTTP/2 flow-control window of a stream.
     pub h2_stream_window_bytes: u32,
     /// HTTP/2 flow-control window of a client's connection. One to an upstream has as much as all its streams together, so
     /// that callers who read slowly hold nobody else up.
     pub h2_connection_window_bytes: u32,
-    /// Streams reset by the client that the gateway still remembers (rapid reset, CVE-2023-44487).
+    /// Streams that a client may open and reset before the gateway has looked at them, in what is read at once (rapid
+    /// reset, CVE-2023-44487): two for each that it may have open.
     pub h2_pending_accept_reset_max: usize,
+    /// Streams that a client may take back before their answer is complete, over any `h2_resets_window`; more ends the
+    /// connection.
+    pub h2_resets_max: usize,
+    /// What `h2_resets_max` is counted over.
+    pub h2_resets_window: Duration,
     /// Streams that the gateway resets because a client broke the protocol on them; one more ends the connection.
     pub h2_error_resets_max: usize,
     /// Streams that the gateway has reset and still remembers, so that what was under way to them is no error.
@@ -79,6 +86,11 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// No progress of a body in either direction.
     pub body_stall_timeout: Duration,
+    /// Bytes a second that a request's body comes with at least, over any `body_rate_window` in which the gateway was ready
+    /// to read; `None`: any rate. gRPC's calls and tunnels have none.
+    pub body_rate_min: Option<u64>,
+    /// What `body_rate_min` is asked over.
+    pub body_rate_window: Duration,
     /// Nothing passes through a WebSocket, or another protocol that was switched to; `None`: it may be silent for ever.
     pub tunnel_idle_timeout: Option<Duration>,
     /// How long an answer of the gateway's own, mostly a refusal, waits for a client that does not read.
@@ -168,10 +180,12 @@ impl Default for Limits {
             rpc_answer_bytes_max: 4 * 1024 * 1024,
             requests_per_connection_max: 1_000_000,
             h2_streams_max: 100,
-            h2_header_list_bytes_max: 16 * 1024,
+            h2_header_list_bytes_max: 64 * 1024,
             h2_stream_window_bytes: 64 * 1024,
             h2_connection_window_bytes: 1024 * 1024,
-            h2_pending_accept_reset_max: 20,
+            h2_pending_accept_reset_max: 200,
+            h2_resets_max: 1_000,
+            h2_resets_window: Duration::from_secs(10),
             h2_error_resets_max: 1024,
             h2_reset_streams_max: 50,
             h2_small_frames_bytes_max: 2 * 1024 * 1024,
@@ -182,6 +196,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             body_stall_timeout: Duration::from_secs(30),
+            body_rate_min: Some(64),
+            body_rate_window: Duration::from_secs(30),
             tunnel_idle_timeout: None,
             refusal_timeout: Duration::from_secs(2),
             linger_timeout: Duration::from_secs(5),
@@ -218,6 +234,14 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The most bytes of an HTTP/2 list of fields, as that counts them, in which `head_bytes_max` and `fields_max` can be
+    /// kept: what the two allow is not refused for how HTTP/2 counts.
+    pub fn h2_answer_list_bytes_max(&self) -> u32 {
+        const FIELD_BYTES: usize = 32;
+        let list = self.fields_max.saturating_add(8).saturating_mul(FIELD_BYTES).saturating_add(self.head_bytes_max);
+        u32::try_from(list).unwrap_or(u32::MAX)
+    }
+
     /// The most bytes that one buffer of a connection holds: a head, a stretch of a body, or trailers.
     pub fn buffer_bytes_max(&self) -> usize {
         self.head_bytes_max.max(self.copy_buffer_bytes).max(self.trailer_bytes_max)

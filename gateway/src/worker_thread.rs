@@ -226,6 +226,7 @@ fn resource(
         upstream_host: checked.upstream_host.as_deref().map(Into::into),
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
+        body_rate_min: checked.body_rate_min,
         cors: checked.cors.as_ref().map(Policy::new),
         upgrades: checked.upgrades.iter().map(|name| name.as_str().into()).collect(),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),

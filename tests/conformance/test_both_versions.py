@@ -1,10 +1,16 @@
-"""What a message may hold, judged alike over HTTP/1.1 and HTTP/2: methods that echo, `TE`, and trailers."""
+"""What a message may hold, judged alike over HTTP/1.1 and HTTP/2: methods that echo, `TE`, trailers, and large heads; and
+what its refusal says to callers of gRPC-Web and Connect."""
+
+import base64
+import json
 
 import pytest
 
 from harness.backend import Recorder, answer
 from harness.gate import Gate
 from harness.h2client import H2Client
+from harness.ports import until
+from harness.versions import Http1, Http2
 
 ECHOING = ["TRACE", "TRACK"]
 
@@ -29,47 +35,12 @@ FRAMING = [("host", "evil"), ("content-length", "7")]
 
 
 @pytest.fixture(scope="module")
-def site():
-    with Recorder() as service, Gate({"orders": service}) as gate:
-        gate.service = service
+def site(tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "access.log"
+    with Recorder() as service, Gate({"orders": service}, tables={"log": {"access": log}}) as gate:
+        gate.service, gate.access_log = service, log
         gate.token = gate.mint("orders")
         yield gate
-
-
-class Http1:
-    """One request over HTTP/1.1, with a chunked body where it has trailers."""
-
-    def __init__(self, gate):
-        self.gate = gate
-
-    def send(self, method, token, fields=(), trailers=None):
-        data = f"{method} /orders/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
-        data += "".join(f"{name}: {value}\r\n" for name, value in fields)
-        if trailers is not None:
-            data += "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
-            data += "".join(f"{name}: {value}\r\n" for name, value in trailers)
-        with self.gate.wire() as wire:
-            answer = wire.send(f"{data}\r\n".encode()).answer(method)
-        return answer.status, answer.body, answer.trailers.decode().lower()
-
-
-class Http2:
-    """The same over HTTP/2."""
-
-    def __init__(self, gate):
-        self.gate = gate
-
-    def send(self, method, token, fields=(), trailers=None):
-        with H2Client(self.gate.port, token) as client:
-            client.h2.config.validate_outbound_headers = False
-            stream = client.open(method, "/orders/a", fields, end=trailers is None)
-            if trailers is not None:
-                client.send(stream, b"ok")
-                client.h2.send_headers(stream, trailers, end_stream=True)
-                client.flush()
-            reply = client.reply(stream)
-            assert reply.status, f"reset with {reply.reset}"
-            return reply.status, bytes(reply.body), "".join(f"{k}: {v}\r\n" for k, v in reply.trailers.items())
 
 
 VERSIONS = pytest.mark.parametrize("version", [Http1, Http2])
@@ -81,10 +52,10 @@ def test_a_method_that_echoes_the_request_needs_a_right_of_its_own(site, version
     """A service that answers TRACE sends back what the gateway added for it alone: `*` is no word for that."""
     site.service.clear()
     for token in (site.token, site.mint("orders", "--allow", "GET,POST")):
-        status, body, _ = version(site).send(method, token)
+        status, body, _ = version(site, "/orders/a").send(method, token)
         assert status in (403, 404), body
     assert not site.service.requests
-    status, _, _ = version(site).send(method, site.mint("orders", "--allow", method))
+    status, _, _ = version(site, "/orders/a").send(method, site.mint("orders", "--allow", method))
     assert status == 200 and site.service.requests[-1].method == method
 
 
@@ -92,14 +63,14 @@ def test_a_method_that_echoes_the_request_needs_a_right_of_its_own(site, version
 def test_te_goes_up_as_the_gateways_own(site, version):
     """RFC 9110 section 10.1.4: whoever sends `TE` names it in `Connection`, over HTTP/1.1."""
     fields = [("te", "trailers")] + ([("connection", "TE")] if version is Http1 else [])
-    assert version(site).send("GET", site.token, fields)[0] == 200
+    assert version(site, "/orders/a").send("GET", site.token, fields)[0] == 200
     request = site.service.requests[-1]
     assert request.values("te") == ["trailers"] and request.values("connection") == ["TE"], request.head
 
 
 @VERSIONS
 def test_trailers_lose_what_a_head_decides_by(site, version):
-    status, _, _ = version(site).send("POST", site.token, trailers=[*DROPPED, ("x-sum", "7")])
+    status, _, _ = version(site, "/orders/a").send("POST", site.token, trailers=[*DROPPED, ("x-sum", "7")])
     assert status == 200
     assert site.service.requests[-1].trailers == b"x-sum: 7\r\n"
 
@@ -108,7 +79,7 @@ def test_trailers_lose_what_a_head_decides_by(site, version):
 @pytest.mark.parametrize("field", FRAMING, ids=[name for name, _ in FRAMING])
 def test_trailers_that_frame_are_refused(site, version, field):
     site.service.clear()
-    status, body, _ = version(site).send("POST", site.token, trailers=[("x-sum", "7"), field])
+    status, body, _ = version(site, "/orders/a").send("POST", site.token, trailers=[("x-sum", "7"), field])
     assert status == 400 and b"trailers" in body, body
     assert not site.service.requests, "no whole request went up"
 
@@ -120,7 +91,7 @@ def test_trailers_of_an_answer_lose_the_same(site, version):
         f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{tail}grpc-status: 0\r\n\r\n".encode()
     )
     try:
-        status, body, trailers = version(site).send("GET", site.token, [("te", "trailers")] if version is Http2 else [])
+        status, body, trailers = version(site, "/orders/a").send("GET", site.token, [("te", "trailers")] if version is Http2 else [])
     finally:
         site.service.respond = lambda request: answer()
     assert (status, body, trailers) == (200, b"ok", "grpc-status: 0\r\n")
@@ -133,3 +104,111 @@ def test_a_coding_is_read_in_any_case(site, coding):
     answer = site.once(f"{head}Transfer-Encoding: {coding}\r\n\r\n2\r\nok\r\n0\r\n\r\n".encode(), to="POST")
     request = site.service.requests[-1]
     assert answer.status == 200 and request.body == b"ok" and request.values("transfer-encoding") == ["chunked"]
+
+
+@VERSIONS
+@pytest.mark.parametrize("kibibytes, status", [(15, 200), (17, 200), (31, 200), (33, 431), (40, 431)])
+def test_a_large_head_is_judged_alike(site, version, kibibytes, status):
+    """In fields of a kilobyte: neither version counts a field for more than it is."""
+    fields = [(f"x-{number}", "y" * 1015) for number in range(kibibytes)]
+    answered, body, _ = version(site, "/orders/large").send("GET", site.token, fields)
+    assert answered == status, body
+    if status == 431:
+        assert json.loads(body)["type"].endswith("head-too-large")
+
+
+@VERSIONS
+def test_the_line_of_a_head_that_is_too_large_says_what_was_read(site, version):
+    path = f"/orders/too-large-{version.__name__.lower()}"
+    status, _, _ = version(site, path).send("GET", site.token, [(f"x-{number}", "y") for number in range(150)])
+    assert status == 431
+
+    def line():
+        lines = [json.loads(line) for line in site.access_log.read_text().splitlines()]
+        return next((line for line in lines if line.get("path") == path), None)
+
+    until(line, "the line is written")
+    assert line()["status"] == 431 and line()["host"] == "localhost", line()
+
+
+RPC = [
+    ("application/grpc-web+proto", [], 200, lambda body: b"grpc-status: 16\r\n" in body and body[0] == 0x80),
+    ("application/grpc-web-text", [], 200, lambda body: b"grpc-status: 16\r\n" in base64.b64decode(body)),
+    ("application/connect+json", [], 200, lambda body: json.loads(body[5:])["error"]["code"] == "unauthenticated"),
+    ("application/json", [("connect-protocol-version", "1")], 401, lambda body: json.loads(body)["code"] == "unauthenticated"),
+]
+
+
+@VERSIONS
+@pytest.mark.parametrize("kind, fields, status, says", RPC, ids=[kind for kind, *_ in RPC])
+def test_a_refusal_is_said_in_the_protocol_of_the_call(site, version, kind, fields, status, says):
+    reply = version(site, "/orders/pkg.Service/Method").answer("POST", None, [("content-type", kind), *fields], body="x")
+    answered = getattr(reply, "value", lambda name: reply.fields.get(name))
+    assert (reply.status, answered("content-type")) == (status, kind if status == 200 else "application/json")
+    assert says(bytes(reply.body)), reply.body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_an_empty_data_frame_that_ends_the_stream_is_no_body(site, method):
+    """Some clients end every stream so; a service that is sent a body with GET may refuse it."""
+    site.service.clear()
+    with H2Client(site.port, site.token) as client:
+        stream = client.open(method, "/orders/a", end=False)
+        client.send(stream, b"", end=True)
+        assert client.reply(stream).status == 200
+        stream = client.open(method, "/orders/b", end=False)
+        client.send(stream, b"a body", end=True)
+        assert client.reply(stream).status == 200
+    empty, whole = site.service.requests
+    assert not empty.values("transfer-encoding") and not empty.values("content-length")
+    assert whole.values("transfer-encoding") == ["chunked"] and whole.body == b"a body"
+
+
+def taken_back(client, count):
+    """Opens and resets streams in one flush."""
+    for _ in range(count):
+        stream = client.h2.get_next_available_stream_id()
+        head = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/orders/a")]
+        client.h2.send_headers(stream, [*head, ("authorization", f"Bearer {client.token}")], end_stream=True)
+        client.h2.reset_stream(stream, 8)
+    client.flush()
+
+
+def test_a_burst_of_cancels_ends_no_innocent_stream(site):
+    """A page that is left cancels whatever it was loading, in one flush."""
+    held = []
+    site.service.respond = lambda request: (lambda sock: held.append(sock)) if "held" in request.target else answer()
+    try:
+        with H2Client(site.port, site.token) as client:
+            innocent = client.open("GET", "/orders/held")
+            until(lambda: held, "the innocent stream is with its service")
+            taken_back(client, 100)
+            assert client.reply(client.open("GET", "/orders/a")).status == 200
+            held[0].sendall(answer())
+            assert client.reply(innocent).status == 200
+    finally:
+        site.service.respond = lambda request: answer()
+
+
+def test_a_flood_of_cancels_ends_its_connection(site):
+    """Rapid reset: what is taken back without end is work for nothing."""
+    with H2Client(site.port, site.token) as client:
+        for _ in range(40):
+            try:
+                taken_back(client, 50)
+            except OSError:
+                break
+            if client.closed:
+                break
+            client.step(0.2)
+        assert client.closed or client.until(lambda: client.closed)
+    assert site.get("/orders/a", token=site.token).status == 200, "others are served"
+
+
+@VERSIONS
+def test_answers_may_have_as_many_fields_as_requests(site, version):
+    site.service.respond = lambda _: answer(fields=[(f"X-{number}", "y" * 300) for number in range(90)])
+    try:
+        assert version(site, "/orders/a").send("GET", site.token)[0] == 200
+    finally:
+        site.service.respond = lambda request: answer()

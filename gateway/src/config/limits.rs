@@ -42,6 +42,8 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.size("h2_stream_window_bytes", &mut l.h2_stream_window_bytes, 65_535..=H2_WINDOW_MAX.into());
     table.size("h2_connection_window_bytes", &mut l.h2_connection_window_bytes, 65_535..=H2_WINDOW_MAX.into());
     table.count("h2_pending_accept_reset_max", &mut l.h2_pending_accept_reset_max, 1..=10_000);
+    table.count("h2_resets_max", &mut l.h2_resets_max, 1..=1 << 20);
+    table.time("h2_resets_window", &mut l.h2_resets_window);
     table.count("h2_error_resets_max", &mut l.h2_error_resets_max, 1..=1 << 20);
     table.count("h2_reset_streams_max", &mut l.h2_reset_streams_max, 1..=10_000);
     table.size("h2_small_frames_bytes_max", &mut l.h2_small_frames_bytes_max, 25_600..=1 << 30);
@@ -53,6 +55,8 @@ pub(super) fn read(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Lim
     table.time("head_timeout", &mut l.head_timeout);
     table.time("idle_timeout", &mut l.idle_timeout);
     table.time("body_stall_timeout", &mut l.body_stall_timeout);
+    table.rate_or_never("body_rate_min", &mut l.body_rate_min);
+    table.time("body_rate_window", &mut l.body_rate_window);
     table.time_or_never("tunnel_idle_timeout", &mut l.tunnel_idle_timeout);
     table.time("refusal_timeout", &mut l.refusal_timeout);
     table.time("linger_timeout", &mut l.linger_timeout);
@@ -139,6 +143,13 @@ impl Table<'_, '_, '_, '_> {
         }
     }
 
+    fn rate_or_never(&mut self, key: &'static str, limit: &mut Option<u64>) {
+        let Some(entry) = self.section.value(key) else { return };
+        if let Some(read) = rate_or_never(&entry, self.mistakes) {
+            *limit = read;
+        }
+    }
+
     fn put<N: TryFrom<u64>>(
         &mut self,
         entry: &Entry<'_>,
@@ -170,6 +181,20 @@ pub(super) fn time(entry: &Entry<'_>, mistakes: &mut Mistakes<'_>) -> Option<Dur
     };
     entry.mistake(mistakes, sentence);
     None
+}
+
+/// Bytes a second, or `"never"`, which is `Some(None)`.
+pub(super) fn rate_or_never(entry: &Entry<'_>, mistakes: &mut Mistakes<'_>) -> Option<Option<u64>> {
+    if entry.is_text() && entry.text(mistakes, "\"64B\"") == Some("never") {
+        return Some(None);
+    }
+    match bytes(entry, mistakes)? {
+        0 => {
+            entry.mistake(mistakes, "a rate of 0 is kept by every body; write \"never\" where none is asked for.");
+            None
+        }
+        rate => Some(Some(rate)),
+    }
 }
 
 /// A size: bytes as a number, or a text with a unit.

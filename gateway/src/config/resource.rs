@@ -70,6 +70,8 @@ pub struct Resource {
     pub anonymous: Option<PathBuf>,
     /// Bytes of a request body; `None`: as `[limits]` says.
     pub max_body: Option<u64>,
+    /// Bytes a second that a request's body comes with at least, `Some(None)`: any rate; `None`: as `[limits]` says.
+    pub body_rate_min: Option<Option<u64>>,
     /// From the last request byte sent to the service's response head; `None`: as `[limits]` says.
     pub response_timeout: Option<Duration>,
     /// Health checks of its addresses.
@@ -102,6 +104,7 @@ impl Resource {
             upstream_host: None,
             anonymous: None,
             max_body: None,
+            body_rate_min: None,
             response_timeout: None,
             health: None,
             cors: None,
@@ -196,6 +199,7 @@ fn read(
     let upstream_host = t.value("upstream_host").and_then(|e| checked(&e, "\"internal.example\"", mistakes, authority));
     let anonymous = t.value("anonymous").and_then(|e| super::file(&e, "\"anonymous.token\"", dir, mistakes));
     let max_body = t.value("max_body").and_then(|e| limits::bytes(&e, mistakes));
+    let body_rate_min = t.value("body_rate_min").and_then(|e| limits::rate_or_never(&e, mistakes));
     let response_timeout = t.value("response_timeout").and_then(|e| limits::time(&e, mistakes));
     let cors = t.section("cors", mistakes).and_then(|section| cors::read(section, mistakes));
     let health = t.section("health", mistakes).and_then(|section| health::read(section, mistakes));
@@ -216,6 +220,7 @@ fn read(
         upstream_host,
         anonymous,
         max_body,
+        body_rate_min,
         response_timeout,
         health,
         cors,

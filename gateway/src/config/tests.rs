@@ -433,3 +433,15 @@ fn an_upstream_is_never_the_gateway_itself() {
         assert!(found(listen, upstream).is_empty(), "{listen} {upstream}");
     }
 }
+
+#[test]
+fn a_bodys_rate_is_a_number_of_bytes_or_never() {
+    let config = parse(
+        "[limits]\nbody_rate_min = \"1KiB\"\n[resource.r]\nupstream = \"http://127.0.0.1:1\"\nbody_rate_min = \"never\"\n",
+    );
+    let config = config.expect("valid");
+    assert_eq!((config.limits.body_rate_min, config.resources[0].body_rate_min), (Some(1024), Some(None)));
+    assert_eq!(parse(RESOURCE).expect("valid").resources[0].body_rate_min, None);
+    let said = mistakes(&format!("[limits]\nbody_rate_min = 0\n{RESOURCE}"));
+    assert!(said.len() == 1 && said[0].contains("write \"never\""), "{said:?}");
+}

@@ -215,10 +215,11 @@ pub(super) fn read_section(
 }
 
 /// Puts decoded HTTP/2 fields behind what `buffer` holds, under the rules that hold for field lines, and those that HTTP/2
-/// adds (RFC 9113 section 8.2): names in lower case, no whitespace around values. The buffer ends below `bytes_max`.
+/// adds (RFC 9113 section 8.2): names in lower case, no whitespace around values. The section ends below `bytes_max`, with
+/// so many bytes that HTTP/1 has `outside` of it.
 pub(super) fn assemble_section<'p>(
     fields: impl Iterator<Item = (&'p [u8], &'p [u8])>,
-    bytes_max: usize,
+    (bytes_max, outside): (usize, usize),
     buffer: &mut Vec<u8>,
     spans: &mut Spans,
     limits: &Limits,
@@ -233,13 +234,17 @@ pub(super) fn assemble_section<'p>(
         let at = buffer.len();
         buffer.extend_from_slice(name);
         buffer.extend_from_slice(value);
-        if buffer.len() > bytes_max {
+        // What HTTP/1 writes between a name and a value, and behind it, counts: a head is as large on both versions.
+        if outside + buffer.len() + SEPARATOR_BYTES * (spans.fields.len() + 1) > bytes_max {
             return Err(HeadError::HeadTooLarge { max: bytes_max });
         }
         spans.note(buffer, (at, at + name.len()), (at + name.len(), buffer.len()), limits)?;
     }
     Ok(())
 }
+
+/// `: ` and CR LF.
+const SEPARATOR_BYTES: usize = 4;
 
 /// Refuses what belongs to an HTTP/1 connection and makes an HTTP/2 message malformed (RFC 9113 section 8.2.2).
 pub(super) fn refuse_connection_specific(buffer: &[u8], spans: &Spans) -> Result<(), HeadError> {
@@ -264,7 +269,7 @@ pub(crate) fn assemble_trailers<'p>(
 ) -> Result<(), HeadError> {
     buffer.clear();
     spans.clear();
-    assemble_section(fields, limits.trailer_bytes_max, buffer, spans, limits)?;
+    assemble_section(fields, (limits.trailer_bytes_max, 0), buffer, spans, limits)?;
     refuse_connection_specific(buffer, spans)?;
     refuse_in_trailers(spans)
 }

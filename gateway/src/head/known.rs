@@ -78,6 +78,10 @@ pub enum Known {
     Date,
     /// `Server`.
     Server,
+    /// `WWW-Authenticate`.
+    WwwAuthenticate,
+    /// `Authentication-Info`.
+    AuthenticationInfo,
 }
 
 impl Known {
@@ -287,13 +291,13 @@ static HEADS_ALONE: [(u8, &[&str]); 11] = [
     (b'r', &["range", "refresh", "retry-after"]),
     (b's', &["set-cookie", "set-cookie2", "strict-transport-security", "sec-"]),
     (b'v', &["vary"]),
-    (b'w', &["www-authenticate", "warning"]),
+    (b'w', &["warning", "www-authenticate"]),
 ];
 
 /// Whether a field of this kind and name may stand in trailers.
 pub(crate) fn may_trail(known: Known, name: &[u8]) -> bool {
     match (known, name.first()) {
-        (Known::Other | Known::Punctuated | Known::Server, Some(first)) => {
+        (Known::Other | Known::Punctuated | Known::Server | Known::AuthenticationInfo, Some(first)) => {
             !is_listed(&HEADS_ALONE, name, NORMAL[usize::from(*first)])
         }
         _ => false,
@@ -305,6 +309,7 @@ pub(super) fn by_normal_name(name: &[u8]) -> Known {
     match NORMAL[usize::from(*first)] {
         b'a' if is(name, "authorization") => Known::Authorization,
         b'a' if is(name, "accept") => Known::Accept,
+        b'a' if is(name, "authentication-info") => Known::AuthenticationInfo,
         b'c' if is(name, "connection") => Known::Connection,
         b'c' if is(name, "content-type") => Known::ContentType,
         b'c' if is(name, "content-length") => Known::ContentLength,
@@ -329,6 +334,7 @@ pub(super) fn by_normal_name(name: &[u8]) -> Known {
         b't' if is(name, "tracestate") => Known::Tracestate,
         b'u' if is(name, "upgrade") => Known::Upgrade,
         b'v' if is(name, "via") => Known::Via,
+        b'w' if is(name, "www-authenticate") => Known::WwwAuthenticate,
         b'x' if begins(name, "x-forwarded-") || is(name, "x-forwarded") => Known::XForwarded,
         b'x' if begins(name, "x-http-method") || is(name, "x-http-verb") || is(name, "x-method-override") => {
             Known::MethodOverride

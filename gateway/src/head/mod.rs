@@ -20,7 +20,7 @@ pub mod response;
 pub use error::HeadError;
 pub use field::{Field, Fields, Spans};
 pub use known::Known;
-pub use request::{Head, Parts};
+pub use request::{Glimpse, Head, Parts};
 pub use response::ResponseHead;
 
 /// The scheme that a request's target names.

@@ -157,6 +157,56 @@ impl<'b> Head<'b> {
     }
 }
 
+/// What can be said of a head that is refused for something else in it: what was read of it strictly, the rest empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Glimpse<'b> {
+    /// The method.
+    pub method: &'b str,
+    /// The path as it was sent.
+    pub path: &'b str,
+    /// How many bytes its query has.
+    pub query_bytes: usize,
+    /// Host and port as they were sent.
+    pub authority: &'b str,
+}
+
+impl<'b> Glimpse<'b> {
+    /// What the bytes of an HTTP/1 head begin with.
+    pub fn of(bytes: &'b [u8], limits: &Limits) -> Self {
+        let Ok(Some((line_end, mut at))) = line_at(bytes, 0) else { return Self::default() };
+        let Ok(line) = read_line(bytes, 0, line_end, limits) else { return Self::default() };
+        let text = |range: Range| std::str::from_utf8(slice(bytes, range)).unwrap_or_default();
+        let query_bytes = line.target.query.map_or(0, |(from, to)| (to - from) as usize);
+        let mut seen = Self { method: text(line.method), path: text(line.target.path), query_bytes, authority: "" };
+        while let Ok(Some((end, next))) = line_at(bytes, at) {
+            let field = &bytes[at..end];
+            if field.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:")) {
+                seen.authority = Self::authority(field[5..].trim_ascii());
+                break;
+            }
+            at = next;
+        }
+        seen
+    }
+
+    /// What HTTP/2 decoded.
+    pub fn of_parts(method: &'b [u8], target: &'b [u8], authority: &'b [u8]) -> Self {
+        let text = |bytes: &'b [u8]| std::str::from_utf8(bytes).unwrap_or_default();
+        let path_len = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+        let is_path = origin_form(target, 0, target.len()).is_ok();
+        Self {
+            method: if check_method(method).is_ok() { text(method) } else { "" },
+            path: if is_path { text(&target[..path_len]) } else { "" },
+            query_bytes: target.len().saturating_sub(path_len + 1),
+            authority: Self::authority(authority),
+        }
+    }
+
+    fn authority(bytes: &'b [u8]) -> &'b str {
+        if check_authority(bytes).is_ok() { std::str::from_utf8(bytes).unwrap_or_default() } else { "" }
+    }
+}
+
 fn slice(bytes: &[u8], range: Range) -> &[u8] {
     &bytes[range.0 as usize..range.1 as usize]
 }
@@ -389,6 +439,9 @@ fn check_authority(authority: &[u8]) -> Result<(), HeadError> {
     if host.is_empty() || host.len() > HOST_BYTES_MAX || !port_is_good { Err(HeadError::HostMalformed) } else { Ok(()) }
 }
 
+/// What HTTP/1 writes around method, target and host, and behind the fields: two spaces, the version, `Host: ` and CR LF thrice.
+const LINE_BYTES: usize = 22;
+
 /// What DNS can carry.
 const HOST_BYTES_MAX: usize = 255;
 
@@ -444,7 +497,7 @@ where
     target.scheme = Some(parts.scheme);
     let authority = (!parts.authority.is_empty()).then(|| append(buffer, parts.authority));
     target.authority = authority;
-    assemble_section(parts.fields, limits.head_bytes_max, buffer, spans, limits)?;
+    assemble_section(parts.fields, (limits.head_bytes_max, LINE_BYTES), buffer, spans, limits)?;
     conclude_assembled(&parts.protocol, parts.ended, Line { method, target, version: Version::Http2 }, buffer, spans)
 }
 

@@ -57,7 +57,7 @@ impl ResponseRead {
         spans.clear();
         buffer.extend_from_slice(parts.reason.as_bytes());
         let reason = (0, buffer.len());
-        assemble_section(parts.fields, limits.head_bytes_max, buffer, spans, limits)?;
+        assemble_section(parts.fields, (limits.head_bytes_max, 0), buffer, spans, limits)?;
         refuse_connection_specific(buffer, spans)?;
         let declared_length = spans.length(buffer)?;
         let (version, status) = (Version::Http2, parts.status);

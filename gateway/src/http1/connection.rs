@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ use super::transport::Transport;
 use super::way::{After, Delimiter, Fault, Passage, Way};
 use crate::budget::Budget;
 use crate::current::Current;
-use crate::head::{Framing, Head, ResponseFraming, ResponseHead, Spans, Version};
+use crate::head::{Framing, Glimpse, Head, ResponseFraming, ResponseHead, Spans, Version};
 use crate::limits::Limits;
 use crate::listener::Leaving;
 use crate::upstream::call::Call;
@@ -82,6 +83,12 @@ impl Shared {
     /// Has every connection look at what has changed for it.
     pub fn wake_all(&self) {
         self.clock.wake_all();
+    }
+
+    /// How long ago a moment was, and the present one, on the worker's clock.
+    pub(super) fn since(&self, moment: u64) -> (Duration, u64) {
+        let now = self.clock.ticks();
+        (TICK * u32::try_from(now.saturating_sub(moment)).unwrap_or(u32::MAX), now)
     }
 
     /// A deadline on the worker's clock.
@@ -230,8 +237,8 @@ where
                 Next::Request { facts, ticket, passage: Passage::Forward(order) } => {
                     self.exchange(facts, order, None, ticket).await
                 }
-                Next::Request { facts, ticket, passage: Passage::Undecided { max, lease } } => {
-                    self.hold(facts, ticket, max, lease).await
+                Next::Request { facts, ticket, passage: Passage::Undecided { max, rate, lease } } => {
+                    self.hold(facts, ticket, (max, rate), lease).await
                 }
             };
             match end {
@@ -278,7 +285,7 @@ where
                     Ok(Some(head)) => {
                         self.requests += 1;
                         let facts = facts(&head, &self.limits, self.requests, is_leaving);
-                        let mut ticket = self.way.open(Some(&head));
+                        let mut ticket = self.way.open(&head);
                         let after = after_answer(facts, &self.limits);
                         let (permitted, out) = (&mut self.permitted, &mut self.client.output.bytes);
                         let passage = self.way.receive(&head, None, &mut ticket, permitted, after, out);
@@ -324,7 +331,7 @@ where
 {
     /// Answers a head that could not be read. Where the next one would begin is anybody's guess, so nothing follows.
     async fn refuse(&mut self, fault: &Fault) -> End {
-        let mut ticket = self.way.open(None);
+        let mut ticket = self.way.open_unread(&Glimpse::of(self.client.input.filled(), &self.limits));
         self.way.fail(&mut ticket, fault, After::Close, false, &mut self.client.output.bytes);
         let was_sent = self.flush().await;
         self.way.close(ticket, 0, 0);
@@ -411,15 +418,20 @@ where
     }
 
     /// Ends our half and drops what the client still sends: closing on unread bytes would reset the connection and take
-    /// the answer away from it (RFC 9112 section 9.6).
+    /// the answer away from it (RFC 9112 section 9.6). Beyond `discard_bytes_max` nothing is read any more: the answer is
+    /// there to be read, and what the client goes on sending costs nobody anything.
     async fn linger(&mut self) {
         self.shut_down().await;
         self.deadline.set(self.limits.linger_timeout);
+        let mut left = self.limits.discard_bytes_max;
         poll_fn(|cx| {
             while !self.deadline.has_passed(cx) {
+                if left == 0 {
+                    return Poll::Pending;
+                }
                 self.client.input.clear();
                 match ready!(self.client.input.poll_fill(cx, &mut self.client.io)) {
-                    Ok(1..) => {}
+                    Ok(length @ 1..) => left = left.saturating_sub(length as u64),
                     Ok(0) | Err(_) => break,
                 }
             }

@@ -12,22 +12,23 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{Connection, End, Facts, after_answer, delimiter};
-use super::framing::{Decoder, Encoder, FramingError, Piece};
+use super::framing::{Decoder, Encoder, FramingError};
 use super::held::Held;
 use super::way::{After, Delimiter, Fault, Order, Way};
 use crate::head::{Fields, ResponseFraming};
 use crate::lease::{EventStream, Fallen};
 use crate::limits::LAST_WORD_TIMEOUT;
+use crate::request::connection_auth;
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::upstream::call::{Body, Call, Failure};
 use crate::upstream::pool::{Attempts, Need, Upstream};
 
 /// Input that a client may pile up while its request is being answered.
-const PIPELINED_BYTES_MAX: usize = 4 * 1024;
+pub(super) const PIPELINED_BYTES_MAX: usize = 4 * 1024;
 
 /// The request's direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Up {
+pub(super) enum Up {
     /// The body is not complete.
     Sending,
     /// The request is complete; some of it may still have to be sent.
@@ -38,7 +39,7 @@ enum Up {
 
 /// The response's direction.
 #[derive(Debug)]
-enum Down {
+pub(super) enum Down {
     /// The final head has not come.
     Waiting,
     /// The body is under way.
@@ -48,7 +49,7 @@ enum Down {
 }
 
 /// What came of an exchange.
-enum Outcome {
+pub(super) enum Outcome {
     /// The response is with the client.
     Done,
     /// The connection was stale: once more on a fresh one.
@@ -68,14 +69,16 @@ pub(super) struct Exchange<W: Way> {
     /// Where it has been.
     attempts: Attempts,
     /// Where it goes, once there is a connection.
-    upstream: Option<Rc<str>>,
-    decoder: Decoder,
+    pub(super) upstream: Option<Rc<str>>,
+    pub(super) decoder: Decoder,
+    /// Since when the gateway has been ready to read the body, in ticks of the clock; `None`: it is not.
+    pub(super) ready_since: Option<u64>,
     /// The body that the decoder has read to its end, as long as not all of it is handed on.
-    held: Option<Held>,
-    up: Up,
-    down: Down,
+    pub(super) held: Option<Held>,
+    pub(super) up: Up,
+    pub(super) down: Down,
     after: After,
-    was_forwarded: bool,
+    pub(super) was_forwarded: bool,
     /// The upstream has agreed to switch protocols.
     has_switched: bool,
     /// Where in the output the final response begins, as long as none of it has been sent.
@@ -137,6 +140,7 @@ where
             attempts: Attempts::default(),
             upstream: None,
             decoder,
+            ready_since: None,
             down: Down::Waiting,
             after: After::Close,
             was_forwarded: false,
@@ -161,6 +165,9 @@ where
                     }
                     if exchange.order.switch.is_some() {
                         exchange.call.expect_switch();
+                    }
+                    if exchange.order.authenticates_connection {
+                        exchange.call.keep_alone();
                     }
                 }
             }
@@ -397,86 +404,6 @@ where
         }
     }
 
-    /// The request's direction: the client's body into the upstream's output, and that into its connection.
-    fn move_up(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>, moved: &mut bool) -> Option<Outcome> {
-        if let Some(held) = &mut x.held {
-            match held.send(&mut x.call, self.limits.copy_buffer_bytes, moved) {
-                Ok(false) => {}
-                Ok(true) => (x.held, x.up) = (None, Up::Complete),
-                Err(error) => return Some(self.client_fault(x, error)),
-            }
-        }
-        while x.up == Up::Sending && x.held.is_none() && x.call.has_room() {
-            match x.decoder.next(self.client.input.filled(), &mut self.spans, &self.limits) {
-                Err(error) => return Some(self.client_fault(x, error)),
-                Ok(Piece::Data { from, to }) => {
-                    // A body that was read to its length fits the encoder of that length.
-                    if let Err(error) = x.call.write_body(&self.client.input.filled()[from..to]) {
-                        return Some(self.client_fault(x, error));
-                    }
-                    self.client.input.consume(to);
-                    *moved = true;
-                }
-                Ok(Piece::End { consumed, trailers }) => {
-                    // Without trailers the spans still hold some other section, of bytes that are gone.
-                    let section = trailers.then(|| Fields::of(self.client.input.filled(), &self.spans));
-                    let fields = section.iter().flat_map(Fields::iter);
-                    let fields = fields.filter(|field| W::trails_up(field, &x.order.route));
-                    if let Err(error) = x.call.finish_body(fields) {
-                        return Some(self.client_fault(x, error));
-                    }
-                    self.client.input.consume(consumed);
-                    x.up = Up::Complete;
-                    *moved = true;
-                }
-                Ok(Piece::More { consumed }) => {
-                    self.client.input.consume(consumed);
-                    if self.client.has_ended {
-                        return Some(self.client_fault(x, FramingError::Truncated));
-                    }
-                    match self.client.input.poll_fill(cx, &mut self.client.io) {
-                        Poll::Pending => break,
-                        Poll::Ready(Err(_)) => return Some(Outcome::Broken),
-                        Poll::Ready(Ok(0)) => self.client.has_ended = true,
-                        Poll::Ready(Ok(_)) => *moved = true,
-                    }
-                }
-            }
-        }
-        if let Poll::Ready(Err(_)) = x.call.poll_send(cx, moved) {
-            // The upstream may have answered before it closed its ear: the answer decides, not this error.
-            x.up = Up::Refused;
-        } else if !x.was_forwarded && x.call.has_sent_all() {
-            x.was_forwarded = true;
-            if let Some(upstream) = &x.upstream {
-                self.way.forwarded(&mut x.ticket, upstream);
-            }
-        }
-        self.watch(cx, x)
-    }
-
-    /// Listens to a client that has nothing more to say for this exchange: it may be gone.
-    fn watch(&mut self, cx: &mut Context<'_>, x: &Exchange<W>) -> Option<Outcome> {
-        while x.up != Up::Sending && !self.client.has_ended && self.client.input.len() < PIPELINED_BYTES_MAX {
-            match self.client.input.poll_fill(cx, &mut self.client.io) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => return Some(Outcome::Broken),
-                // Half-closed: it still reads, so it still gets its answer.
-                Poll::Ready(Ok(0)) => self.client.has_ended = true,
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-        None
-    }
-
-    /// The client's body is not what its head promised: the upstream must not take what it got for the whole.
-    fn client_fault(&mut self, x: &Exchange<W>, error: FramingError) -> Outcome {
-        match x.down {
-            Down::Waiting => Outcome::Failed(Fault::Body(error)),
-            Down::Body(_) | Down::Complete => Outcome::Broken,
-        }
-    }
-
     /// The response's direction: the upstream's answer into the client's output, and that into its connection.
     fn move_down(&mut self, cx: &mut Context<'_>, x: &mut Exchange<W>, moved: &mut bool) -> Option<Outcome> {
         loop {
@@ -552,6 +479,9 @@ where
             x.down = Down::Complete;
             x.has_switched = true;
             return Ok(());
+        }
+        if connection_auth::is_all_that_is_asked(&head) {
+            return Err(Failure::ConnectionAuth);
         }
         let delimiter = delimiter(&head, x.facts);
         let up_is_complete = x.up == Up::Complete && x.decoder.has_ended();

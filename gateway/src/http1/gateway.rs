@@ -8,13 +8,14 @@ use super::framing::FramingError;
 use super::transport::Transport;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::budget::BASE_BYTES;
-use crate::head::{Field, Head, ResponseHead};
+use crate::head::{Field, Glimpse, Head, ResponseHead};
 use crate::lease::Fallen;
 use crate::listener::Leaving;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::forward::hygiene::{trails_down, trails_up};
 use crate::request::resource::Resource;
+use crate::request::rpc::Rpc;
 use crate::request::switch::Switch;
 use crate::request::ticket::{BROKEN_OFF, Ticket};
 use crate::request::{Peer, Received, receive, respond};
@@ -76,11 +77,14 @@ impl Way for Gateway {
         &self.worker.telemetry
     }
 
-    fn open(&self, head: Option<&Head<'_>>) -> Ticket {
-        match head {
-            Some(head) => Ticket::open(&self.worker, self.peer.address, head),
-            None => Ticket::unreadable(&self.worker, self.peer.address, Protocol::Http11),
-        }
+    fn open(&self, head: &Head<'_>) -> Ticket {
+        let mut ticket = Ticket::open(&self.worker, self.peer.address, head);
+        ticket.rpc = Rpc::of(head);
+        ticket
+    }
+
+    fn open_unread(&self, seen: &Glimpse<'_>) -> Ticket {
+        Ticket::unreadable(&self.worker, self.peer.address, Protocol::Http11, seen)
     }
 
     fn receive(
@@ -98,12 +102,14 @@ impl Way for Gateway {
                 route: admitted.resource,
                 framing: admitted.framing,
                 body_max: admitted.body_max,
+                body_rate: admitted.body_rate,
+                authenticates_connection: admitted.authenticates_connection,
                 filter: admitted.filter,
                 is_repeatable: admitted.repeatable,
                 switch: admitted.switch,
                 lease: Some(admitted.lease),
             }),
-            Ok(Received::Undecided { max, lease }) => Passage::Undecided { max, lease: Some(lease) },
+            Ok(Received::Undecided { max, rate, lease }) => Passage::Undecided { max, rate, lease: Some(lease) },
             Ok(Received::Answer(answer)) => {
                 ticket.responded(&self.worker, answer.status);
                 respond::compose_answer(out, &answer, after, to_head, ticket.cross.as_deref());
@@ -177,6 +183,6 @@ impl Gateway {
         let problem = ticket.wording.of_problem(refused.problem());
         ticket.refused(problem.kind);
         ticket.responded(&self.worker, problem.status);
-        respond::compose_refusal(out, &problem, after, to_head, ticket.cross.as_deref());
+        respond::compose_refusal(out, (&problem, ticket.rpc.as_ref()), after, to_head, ticket.cross.as_deref());
     }
 }

@@ -15,6 +15,7 @@ use super::way::{After, Fault, Passage, Way};
 use crate::budget::Share;
 use crate::head::{Framing, Head, HeadError};
 use crate::lease::Lease;
+use crate::request::body_rate::BodyRate;
 use crate::upstream::call::Call;
 
 /// A whole body on its way up.
@@ -60,11 +61,17 @@ where
     W: Way,
 {
     /// Reads the body of an undecided message, of at most `max` bytes, and takes the message through its way once more.
-    pub(super) async fn hold(&mut self, facts: Facts, mut ticket: W::Ticket, max: u64, lease: Option<Lease>) -> End {
+    pub(super) async fn hold(
+        &mut self,
+        facts: Facts,
+        mut ticket: W::Ticket,
+        (max, rate): (u64, BodyRate),
+        lease: Option<Lease>,
+    ) -> End {
         let head = std::mem::take(&mut self.undecided);
         let mut bytes = Vec::new();
         let mut share = Share::of(&self.shared.budget);
-        let whole = self.read_whole(facts, max, lease.as_ref(), (&mut bytes, &mut share)).await;
+        let whole = self.read_whole(facts, (max, rate), lease.as_ref(), (&mut bytes, &mut share)).await;
         // Once more it is decided, and hangs on another one.
         drop(lease);
         let decoder = match whole {
@@ -108,7 +115,7 @@ where
     async fn read_whole(
         &mut self,
         facts: Facts,
-        max: u64,
+        (max, mut rate): (u64, BodyRate),
         lease: Option<&Lease>,
         (bytes, share): (&mut Vec<u8>, &mut Share),
     ) -> Result<Decoder, Ended> {
@@ -120,6 +127,7 @@ where
             }
         }
         self.deadline.set(self.limits.body_stall_timeout);
+        let (_, mut ready_since) = self.shared.since(0);
         poll_fn(|cx| {
             if let Some(Poll::Ready(fallen)) = lease.map(|lease| lease.poll_fallen(cx)) {
                 return Poll::Ready(Err(Ended::Fault(Fault::Fallen(fallen))));
@@ -150,7 +158,13 @@ where
                         }
                         match ready!(input.poll_fill(cx, &mut self.client.io)) {
                             Ok(0) => self.client.has_ended = true,
-                            Ok(_) => {}
+                            Ok(length) => {
+                                let (waited, now) = self.shared.since(ready_since);
+                                ready_since = now;
+                                if !rate.is_kept(waited, length) {
+                                    return Poll::Ready(Err(Ended::Fault(Fault::TooSlow)));
+                                }
+                            }
                             Err(_) => return Poll::Ready(Err(Ended::Gone)),
                         }
                     }

@@ -7,7 +7,7 @@
 //! * [`framing`]: where a body ends, pure state machines over bytes
 //! * [`connection`]: a client connection, one request after another
 //! * [`way`]: what the loop asks of the message's way, and [`gateway`], which is it
-//! * [`exchange`]: one request up and its response down; `held`: where its body decides, the whole of it first
+//! * [`exchange`]: one request up (`upward`) and its response down; `held`: where its body decides, the whole of it first
 //! * [`switched`]: what becomes of a connection that is HTTP no longer
 //! * [`upstream`]: the upstream's side of an exchange
 //! * [`transport`]: what a client connection runs over; [`deadline`], [`buffer`]: coarse deadlines, bounded bytes
@@ -22,6 +22,7 @@ mod held;
 pub(crate) mod switched;
 mod transport;
 pub mod upstream;
+mod upward;
 pub mod way;
 
 pub use connection::Shared;

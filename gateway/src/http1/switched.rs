@@ -22,7 +22,7 @@ where
 {
     /// Runs the tunnel to its end; the connection ends with it.
     pub(super) async fn switched(&mut self, mut x: Exchange<W>) -> End {
-        let Some((mut upstream, down)) = x.call.switched() else { return End::Abort };
+        let Some((upstream, down)) = x.call.switched() else { return End::Abort };
         let is_websocket = x.order.switch.as_ref().is_some_and(|switch| switch.is_websocket());
         let linger = self.limits.linger_timeout;
         let up = self.client.input.filled().to_vec();
@@ -38,7 +38,7 @@ where
         let open = self.way.telemetry().open_stream(kind);
         let is_draining = || is_websocket && self.shared.is_draining();
         let mut watch = Watch::new(x.order.lease.as_ref(), &self.deadline, &self.limits, &is_draining);
-        let ended = tunnel::run(&mut self.client.io, &mut upstream, begun, |cx, pace| watch.poll(cx, pace)).await;
+        let ended = tunnel::run(&mut self.client.io, upstream, begun, |cx, pace| watch.poll(cx, pace)).await;
         drop(open);
         if let Some(Ending::Fallen(fallen)) = &ended.by {
             self.way.telemetry().lease_fell();

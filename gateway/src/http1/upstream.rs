@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::head::response::ResponseRead;
 use crate::head::{Field, Fields, Framing, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
+use crate::request::connection_auth::is_gone_on_with;
 use crate::upstream::call::{Body, Failure};
 use crate::upstream::pool::{Link, Upstream};
 use crate::upstream::switched::Switched;
@@ -31,6 +32,8 @@ pub(crate) struct Http1Call {
     to_head: bool,
     encoder: Option<Encoder>,
     may_switch: bool,
+    /// The connection carries no other exchange, however this one ends.
+    is_alone: bool,
     has_sent_body: bool,
     has_answered: bool,
     informational: usize,
@@ -53,6 +56,7 @@ impl Http1Call {
             to_head: false,
             encoder: None,
             may_switch: false,
+            is_alone: false,
             has_sent_body: false,
             has_answered: false,
             informational: 0,
@@ -87,6 +91,7 @@ impl Http1Call {
         self.pending = 0;
         self.looked_at = 0;
         self.may_switch = false;
+        self.is_alone = false;
         self.has_sent_body = false;
         self.has_answered = false;
         self.informational = 0;
@@ -96,6 +101,11 @@ impl Http1Call {
     /// The request that was begun asks for another protocol: a 101 is an answer to it, the last one.
     pub(crate) fn expect_switch(&mut self) {
         self.may_switch = true;
+    }
+
+    /// The connection is no other exchange's, however this one ends.
+    pub(crate) fn keep_alone(&mut self) {
+        self.is_alone = true;
     }
 
     /// The connection after a 101, and what the upstream has sent behind it.
@@ -207,6 +217,7 @@ impl Http1Call {
         } else {
             self.decoder = Decoder::response(read.framing());
         }
+        self.is_alone |= is_gone_on_with(&read.with(self.input.filled(), &self.spans));
         self.pending = read.length();
         self.looked_at = 0;
         self.head = Some(read);
@@ -273,7 +284,8 @@ impl Http1Call {
     /// Whether the exchange ended so cleanly, on both sides, that nothing of it can be taken for a part of the next one.
     fn is_reusable(&mut self) -> bool {
         self.settle();
-        self.head.is_some_and(|head| !head.is_informational() && head.keeps_alive())
+        !self.is_alone
+            && self.head.is_some_and(|head| !head.is_informational() && head.keeps_alive())
             && self.decoder.has_ended()
             && self.has_sent_request()
             && self.input.is_empty()

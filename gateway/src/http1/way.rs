@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::framing::FramingError;
-use crate::head::{Field, Framing, Head, HeadError, ResponseHead};
+use crate::head::{Field, Framing, Glimpse, Head, HeadError, ResponseHead};
 use crate::lease::{Fallen, Lease};
+use crate::request::body_rate::BodyRate;
 pub use crate::request::respond::{After, Delimiter};
 use crate::request::switch::Switch;
 use crate::request::tools::ToolFilter;
@@ -49,6 +50,10 @@ pub struct Order<R> {
     pub framing: Framing,
     /// The most bytes its body may have.
     pub body_max: Option<u64>,
+    /// How slowly it may come.
+    pub body_rate: BodyRate,
+    /// Whether its credentials authenticate the connection that it goes up on.
+    pub authenticates_connection: bool,
     /// What is taken out of its answer.
     pub filter: Option<Rc<ToolFilter>>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
@@ -67,6 +72,8 @@ pub enum Passage<R> {
     Undecided {
         /// The most bytes that the body may have.
         max: u64,
+        /// How slowly it may come.
+        rate: BodyRate,
         /// What it hangs on meanwhile; `None`: on nothing.
         lease: Option<Lease>,
     },
@@ -101,8 +108,10 @@ pub trait Way {
     /// The worker's counters.
     fn telemetry(&self) -> &WorkerTelemetry;
 
-    /// Opens the ticket of a message whose head is complete; `None`: of one whose head could not be read.
-    fn open(&self, head: Option<&Head<'_>>) -> Self::Ticket;
+    /// Opens the ticket of a message whose head is complete.
+    fn open(&self, head: &Head<'_>) -> Self::Ticket;
+    /// Opens the ticket of a message whose head could not be read, but for what was seen of it.
+    fn open_unread(&self, seen: &Glimpse<'_>) -> Self::Ticket;
     /// Decides. Fills `permitted` or writes the answer to `out`; `after` is what the loop would have the answer say. With
     /// `body` comes a message that was undecided without it.
     fn receive(

@@ -22,6 +22,27 @@ struct State {
     begun: Cell<u64>,
     since: Cell<Instant>,
     is_cut: Cell<bool>,
+    resets: Resets,
+}
+
+/// What a client took back, as a level that sinks with time.
+struct Resets {
+    max: usize,
+    window: Duration,
+    level: Cell<f64>,
+    at: Cell<Instant>,
+}
+
+impl Resets {
+    fn note(&self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at.replace(now)).as_secs_f64();
+        let sunk = elapsed / self.window.as_secs_f64() * self.max as f64;
+        self.level.set((self.level.get() - sunk).max(0.0) + 1.0);
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.level.get() > self.max as f64
+    }
 }
 
 /// A connection that is served: what drops this without having said that it is over cuts its streams off.
@@ -50,12 +71,18 @@ pub(super) struct Active {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self(Rc::new(State {
             active: Cell::new(0),
             begun: Cell::new(0),
             since: Cell::new(Instant::now()),
             is_cut: Cell::new(false),
+            resets: Resets {
+                max: limits.h2_resets_max,
+                window: limits.h2_resets_window,
+                level: Cell::new(0.0),
+                at: Cell::new(Instant::now()),
+            },
         }))
     }
 
@@ -71,6 +98,17 @@ impl Activity {
         state.active.set(state.active.get() + 1);
         state.begun.set(state.begun.get() + 1);
         Active { state: Rc::clone(state), is_alone }
+    }
+
+    /// A stream was taken back before anybody looked at it.
+    pub(super) fn takes_back(&self) {
+        self.0.begun.set(self.0.begun.get() + 1);
+        self.0.resets.note(Instant::now());
+    }
+
+    /// Whether the client has taken back more than it may.
+    pub(super) fn is_beyond_resets(&self) -> bool {
+        self.0.resets.are_too_many()
     }
 
     /// How many streams have begun so far.
@@ -91,6 +129,11 @@ impl Activity {
 }
 
 impl Active {
+    /// The client has taken the stream back.
+    pub(super) fn is_taken_back(&self) {
+        self.state.resets.note(Instant::now());
+    }
+
     /// Whether the gateway has cut the connection off, and not its client.
     pub(super) fn is_cut(&self) -> bool {
         self.state.is_cut.get()
@@ -192,11 +235,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_only_without_streams() {
-        let activity = Activity::new();
+        let activity = Activity::new(&Limits::default());
         let second = Duration::from_secs(1);
         let active = activity.begin();
         assert!(timeout(second * 10, activity.idle(second)).await.is_err());
         drop(active);
         assert_eq!(activity.begun(), 1);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_forgotten_with_time() {
+        let begun = Instant::now();
+        let window = Duration::from_secs(10);
+        let resets = Resets { max: 100, window, level: Cell::new(0.0), at: Cell::new(begun) };
+        (0..100).for_each(|_| resets.note(begun));
+        assert!(!resets.are_too_many());
+        resets.note(begun);
+        assert!(resets.are_too_many());
+        // At ten a second for as long as one likes, and at twenty not for long.
+        (0..10_000).for_each(|at| resets.note(begun + window + Duration::from_millis(101) * at));
+        assert!(!resets.are_too_many());
+        let later = begun + window * 200;
+        (0..300).for_each(|at| resets.note(later + Duration::from_millis(50) * at));
+        assert!(resets.are_too_many());
     }
 }

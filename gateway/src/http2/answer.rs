@@ -8,13 +8,14 @@ use http::{HeaderMap, Response, StatusCode};
 use postern_capabilities::problem::Problem;
 
 use crate::head::{Field, ResponseHead};
-use crate::request::forward::hygiene::{passes_down, trails_down};
+use crate::request::forward::hygiene::{passes_down, passing_value, trails_down};
 use crate::request::respond::{problem_fields, via};
+use crate::request::rpc::Rpc;
 use crate::request::{grpc, own};
 use crate::wall_clock::http_date;
 
 /// How the caller reads refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// As problems with an HTTP status.
     Http,
@@ -22,6 +23,8 @@ pub(super) enum Caller {
     HttpHead,
     /// As a gRPC status in a response with nothing but a head.
     Grpc,
+    /// In another protocol of calls.
+    Rpc(Box<Rpc>),
 }
 
 /// The upstream's head with the fields that may pass. Framing is HTTP/2's own; a declared length stays as information.
@@ -56,26 +59,33 @@ pub(super) fn trailers<'f>(fields: impl Iterator<Item = Field<'f>>) -> HeaderMap
 fn copy<'f>(headers: &mut HeaderMap, fields: impl Iterator<Item = Field<'f>>) {
     for field in fields {
         // The strict reader let nothing through that these two refuse; what they refuse all the same is not passed on.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
+        let Some(value) = passing_value(&field) else { continue };
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(&value)) {
             headers.append(name, value);
         }
     }
 }
 
 /// A refusal in the form that the caller reads.
-pub(super) fn refusal(problem: &Problem, caller: Caller) -> Response<Bytes> {
-    if caller == Caller::Grpc {
+pub(super) fn refusal(problem: &Problem, caller: &Caller) -> Response<Bytes> {
+    if *caller == Caller::Grpc {
         // All head ("Trailers-Only" in the gRPC protocol): its clients read no problem documents.
         let mut response = Response::new(Bytes::new());
         *response.headers_mut() = grpc_status(problem);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         return response;
     }
-    let body = Bytes::from(problem.body());
+    let (status, fields, body) = match caller {
+        Caller::Rpc(rpc) => {
+            let answer = rpc.answer(problem);
+            (answer.status, answer.fields, Bytes::from(answer.body))
+        }
+        _ => (problem.status, problem_fields(problem), Bytes::from(problem.body())),
+    };
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { body });
-    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in problem_fields(problem) {
+    let mut response = Response::new(if *caller == Caller::HttpHead { Bytes::new() } else { body });
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in fields {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
@@ -85,9 +95,9 @@ pub(super) fn refusal(problem: &Problem, caller: Caller) -> Response<Bytes> {
 }
 
 /// One of the gateway's own documents.
-pub(super) fn own(answer: own::Answer, caller: Caller) -> Response<Bytes> {
+pub(super) fn own(answer: own::Answer, caller: &Caller) -> Response<Bytes> {
     let (status, fields, length) = (answer.status, answer.fields(), answer.length());
-    let mut response = Response::new(if caller == Caller::HttpHead { Bytes::new() } else { answer.body.into() });
+    let mut response = Response::new(if *caller == Caller::HttpHead { Bytes::new() } else { answer.body.into() });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in fields {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -119,11 +129,11 @@ mod tests {
 
     #[test]
     fn a_refusal_speaks_the_callers_language() {
-        let http = refusal(&Refused::MissingCapability.problem(), Caller::Http);
+        let http = refusal(&Refused::MissingCapability.problem(), &Caller::Http);
         assert_eq!(http.status(), 401);
         assert_eq!(http.headers()["www-authenticate"], "Bearer");
         assert_eq!(http.headers()[CONTENT_TYPE], "application/problem+json");
-        let head = refusal(&Refused::NotFound.problem(), Caller::HttpHead);
+        let head = refusal(&Refused::NotFound.problem(), &Caller::HttpHead);
         assert_eq!(head.status(), 404);
         assert!(head.body().is_empty());
         assert_ne!(head.headers()[CONTENT_LENGTH], "0");
@@ -133,7 +143,7 @@ mod tests {
             (Refused::UpstreamTimeout, "14"),
             (Refused::DeadlineExceeded, "4"),
         ] {
-            let grpc = refusal(&refused.problem(), Caller::Grpc);
+            let grpc = refusal(&refused.problem(), &Caller::Grpc);
             assert_eq!(grpc.status(), 200);
             assert_eq!(grpc.headers()["grpc-status"], code);
             let message = grpc.headers()["grpc-message"].to_str().expect("text");

@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::head::{Known, ResponseFraming};
 use crate::http1::framing::FramingError;
 use crate::lease::EventStream;
+use crate::request::connection_auth;
 use crate::upstream::call::{Body, Call, Failure};
 
 /// An answer that is being read.
@@ -59,6 +60,9 @@ impl Download<'_> {
             }
             let call = self.call.borrow();
             let Some(head) = call.response() else { return Err(Failure::Closed.into()) };
+            if connection_auth::is_all_that_is_asked(&head) {
+                return Err(Failure::ConnectionAuth.into());
+            }
             let passing = answer::from_upstream(&head);
             if head.is_informational() {
                 reply.inform(passing).map_err(|_| Failed::Gone)?;

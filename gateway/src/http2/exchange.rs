@@ -45,6 +45,8 @@ pub(super) struct Exchange {
     pub(super) admitted: Admitted,
     pub(super) head: UpstreamHead,
     pub(super) body: RecvStream,
+    /// What of the body has been read before the message was decided.
+    pub(super) first: Option<Bytes>,
     /// All of the body, where the message was decided by it.
     pub(super) held: Option<(Bytes, Share)>,
     pub(super) caller: Caller,
@@ -101,10 +103,13 @@ impl Exchange {
             }
             let problem = failed.problem().map(|problem| self.ticket.wording.of_problem(problem));
             let gone = if self.active.is_cut() { SHUT_DOWN } else { CLIENT_GONE };
+            if problem.is_none() && !self.active.is_cut() {
+                self.active.is_taken_back();
+            }
             self.ticket.refused(problem.as_ref().map_or(gone, |problem| problem.kind));
             if let (Some(problem), Some(_)) = (problem, &reply) {
                 self.ticket.responded(&self.worker, problem.status);
-                let mut refusal = answer::refusal(&problem, self.caller);
+                let mut refusal = answer::refusal(&problem, &self.caller);
                 if let Some(cross) = &self.ticket.cross {
                     cross.apply(refusal.headers_mut());
                 }
@@ -233,6 +238,9 @@ impl Exchange {
         let (bytes_in, bytes_out) = (Cell::new(0), Cell::new(0));
         let is_head = self.caller == Caller::HttpHead;
         call.borrow_mut().begin(upstream, self.head.bytes(), self.admitted.framing, is_head);
+        if self.admitted.authenticates_connection {
+            call.borrow_mut().keep_alone();
+        }
         if self.admitted.switch.is_some() {
             return self.switch(call, reply).await;
         }
@@ -244,8 +252,10 @@ impl Exchange {
         let upload = Upload {
             call,
             body: &mut self.body,
+            first: self.first.clone(),
             held: self.held.as_ref().map(|(bytes, _)| bytes.clone()),
             body_max: self.admitted.body_max,
+            rate: self.admitted.body_rate,
             resource: &self.admitted.resource,
             wait: &wait,
             bytes_in: &bytes_in,
@@ -278,10 +288,10 @@ impl Exchange {
         }
         let mut sender = reply.begin(begun.head, begun.declared).map_err(|_| Failed::Gone)?;
         let events = Cell::new(begun.events);
-        let kind = match (begun.events, self.caller) {
+        let kind = match (begun.events, &self.caller) {
             (Some(_), _) => Some(StreamKind::Events),
             (None, Caller::Grpc) => Some(StreamKind::Grpc),
-            (None, Caller::Http | Caller::HttpHead) => None,
+            (None, Caller::Http | Caller::HttpHead | Caller::Rpc(_)) => None,
         };
         let _open = kind.map(|kind| self.worker.telemetry.open_stream(kind));
         let ended = tokio::select! {

@@ -17,6 +17,7 @@ use super::lease::{Wait, Waiting, watch};
 use super::reply::Reply;
 use crate::budget::Share;
 use crate::lease::Lease;
+use crate::request::body_rate::BodyRate;
 use crate::request::error::Refused;
 use crate::worker::Worker;
 
@@ -25,7 +26,7 @@ pub(super) async fn read_whole(
     worker: &Worker,
     parts: &Parts,
     body: &mut RecvStream,
-    max: u64,
+    (max, mut rate): (u64, BodyRate),
     reply: &mut Reply,
     lease: &Lease,
 ) -> Result<(Bytes, Share), Option<Refused>> {
@@ -43,6 +44,7 @@ pub(super) async fn read_whole(
     let mut whole = BytesMut::new();
     let mut share = Share::of(&worker.budget);
     loop {
+        let since = Instant::now();
         let data = tokio::select! {
             biased;
             data = body.data() => data,
@@ -51,6 +53,9 @@ pub(super) async fn read_whole(
         let Some(data) = data else { break };
         let data = data.map_err(|_| None)?;
         wait.set(Wait::Client(Instant::now()));
+        if !rate.is_kept(since.elapsed(), data.len()) {
+            return Err(Some(Refused::RequestTimeout));
+        }
         if (whole.len() + data.len()) as u64 > max {
             return Err(Some(Refused::BodyTooLargeToRead { max }));
         }

@@ -36,9 +36,11 @@ mod upload;
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use h2::server::{self, Builder};
+use h2::Reason;
+use h2::server::{self, Builder, SendResponse};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
@@ -71,7 +73,7 @@ where
         Ok(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection did not begin"),
         Err(_) => return tracing::debug!("an HTTP/2 connection did not begin in time"),
     };
-    let activity = Activity::new();
+    let activity = Activity::new(&limits);
     let peer = Rc::new(peer);
     let mut lost = pin!(lost(connection.ping_pong(), &is_heard, &limits));
     let mut idle = pin!(activity.idle(limits.idle_timeout));
@@ -84,9 +86,13 @@ where
             let must_leave = tokio::select! {
                 biased;
                 accepted = connection.accept() => match accepted {
-                    Some(Ok((request, respond))) => {
-                        let (active, reply) = (activity.begin(), Reply::on(respond, &outgoing));
-                        spawn_local(stream::run(Rc::clone(worker), Rc::clone(&peer), request, reply, active));
+                    Some(Ok((request, mut respond))) => {
+                        if is_reset(&mut respond) {
+                            activity.takes_back();
+                        } else {
+                            let (active, reply) = (activity.begin(), Reply::on(respond, &outgoing));
+                            spawn_local(stream::run(Rc::clone(worker), Rc::clone(&peer), request, reply, active));
+                        }
                         activity.begun() >= limits.requests_per_connection_max
                     }
                     Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection ended"),
@@ -98,7 +104,11 @@ where
                 () = &mut silent, if is_leaving => return,
                 () = &mut lost => return tracing::debug!("the other end of an HTTP/2 connection is gone"),
             };
-            if must_leave && !is_leaving {
+            if activity.is_beyond_resets() {
+                // A flood: whoever takes back more than it waits for is cut off.
+                is_leaving = true;
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            } else if must_leave && !is_leaving {
                 // GOAWAY: streams that are under way finish, new ones go elsewhere.
                 is_leaving = true;
                 connection.graceful_shutdown();
@@ -109,6 +119,11 @@ where
     unfinished.finish();
 }
 
+/// Whether the client has taken a stream back before anybody looked at it: nothing is done for it.
+fn is_reset(respond: &mut SendResponse<Bytes>) -> bool {
+    respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 /// Every setting is explicit: the library's defaults may change, the table of limits is what holds.
 fn builder(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
@@ -116,7 +131,7 @@ fn builder(limits: &Limits) -> Builder {
         .enable_connect_protocol()
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(limits.h2_streams_max)
-        .max_header_list_size(limits.h2_header_list_bytes_max)
+        .max_header_list_size(limits.h2_header_list_bytes_max.max(limits.h2_answer_list_bytes_max()))
         .initial_window_size(limits.h2_stream_window_bytes)
         .initial_connection_window_size(limits.h2_connection_window_bytes)
         .max_send_buffer_size(limits.h2_send_buffer_bytes)

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::RecvStream;
 use http::Request;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HeaderMap};
 use http::request::Parts;
 use postern_capabilities::authorize::Refusal;
 use postern_capabilities::message::is_grpc;
 use postern_capabilities::problem::Problem;
+use tokio::time::timeout;
 
 use super::activity::Active;
 use super::answer::{self, Caller};
@@ -18,11 +20,12 @@ use super::held;
 use super::reply::Reply;
 use super::rest::drop_rest;
 use super::room::Room;
-use crate::head::{self, Head, HeadError, Spans};
+use crate::head::{self, Glimpse, Head, HeadError, Spans};
 use crate::limits::Limits;
 use crate::request::cors::Cross;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
+use crate::request::rpc::Rpc;
 use crate::request::ticket::Ticket;
 use crate::request::{self, Peer, Received, grpc};
 use crate::telemetry::Protocol;
@@ -42,11 +45,12 @@ pub(super) async fn run(
     let has_room = room.takes_fields(&parts.headers);
     let mut head = UpstreamHead::default();
     let (mut held, mut cross) = (None, None);
-    let is_ended = body.is_end_stream();
+    let first = if waits_for_data(&parts, &body) { Box::pin(first_data(&mut body, &worker)).await } else { None };
+    let is_ended = first.is_none() && body.is_end_stream();
     let mut received = receive(&worker, &peer, &parts, is_ended, None, None, (&mut head, &mut cross));
-    if has_room && let Ok((Received::Undecided { max, lease }, ticket)) = received {
+    if has_room && let Ok((Received::Undecided { max, rate, lease }, ticket)) = received {
         // Decided once more, by all of it. On the heap, like an exchange: a stream that is refused needs no room for it.
-        let whole = Box::pin(held::read_whole(&worker, &parts, &mut body, max, &mut reply, &lease));
+        let whole = Box::pin(held::read_whole(&worker, &parts, &mut body, (max, rate), &mut reply, &lease));
         received = match whole.await {
             Ok(whole) => {
                 let (whole, _) = held.insert(whole);
@@ -62,35 +66,36 @@ pub(super) async fn run(
     }
     let mut answer = match received {
         Ok((Received::Forward(admitted), ticket)) if protocol(&parts).is_some() && admitted.switch.is_none() => {
-            answer::refusal(&refuse(Refused::ProtocolNotServed, ticket, &worker), caller)
+            answer::refusal(&refuse(Refused::ProtocolNotServed, ticket, &worker), &caller)
         }
         // Mostly it was refused already, since a message begins only where much is left.
         Ok((received, ticket))
             if !has_room || matches!(received, Received::Forward(_)) && !room.takes_exchange(head.memory()) =>
         {
-            answer::refusal(&refuse(worker.shed(), ticket, &worker), caller)
+            answer::refusal(&refuse(worker.shed(), ticket, &worker), &caller)
         }
         Ok((Received::Forward(admitted), ticket)) => {
             // Whether it can be read was asked before anything else.
-            let timeout = if caller == Caller::Grpc { grpc_timeout(&parts).ok().flatten() } else { None };
-            let deadline = timeout.and_then(|timeout| {
-                ticket.started().checked_add(timeout.saturating_add(worker.limits().grpc_deadline_grace))
+            let asked = if caller == Caller::Grpc { grpc_timeout(&parts).ok().flatten() } else { None };
+            let deadline = asked.and_then(|asked| {
+                ticket.started().checked_add(asked.saturating_add(worker.limits().grpc_deadline_grace))
             });
             drop(parts);
-            let exchange = Exchange { worker, admitted, head, body, held, caller, deadline, ticket, active, room };
+            let exchange =
+                Exchange { worker, admitted, head, body, first, held, caller, deadline, ticket, active, room };
             return Box::pin(exchange.run(reply)).await;
         }
         // A message whose body was read is decided.
         Ok((Received::Undecided { .. }, ticket)) => {
             let problem = refuse(Refused::Refusal(Refusal::BodyFactsRequired), ticket, &worker);
-            answer::refusal(&problem, caller)
+            answer::refusal(&problem, &caller)
         }
         Ok((Received::Answer(own), ticket)) => {
-            let answer = answer::own(own, caller);
+            let answer = answer::own(own, &caller);
             finish(ticket, &worker, answer.status().as_u16());
             answer
         }
-        Err(problem) => answer::refusal(&problem, caller),
+        Err(problem) => answer::refusal(&problem, &caller),
     };
     if let Some(cross) = &cross {
         cross.apply(answer.headers_mut());
@@ -101,6 +106,31 @@ pub(super) async fn run(
     let _ = reply.whole(answer, &worker.limits()).await;
     drop_rest(body, &worker).await;
     drop(active);
+}
+
+/// Whether a stream is waited for that may have no body: a method that has none as a rule, and nothing that declares one. Some
+/// clients end such a stream with an empty DATA frame instead of with its head, and a service that is sent a body with GET
+/// or HEAD may refuse it.
+fn waits_for_data(parts: &Parts, body: &RecvStream) -> bool {
+    matches!(parts.method.as_str(), "GET" | "HEAD" | "DELETE" | "OPTIONS")
+        && !body.is_end_stream()
+        && protocol(parts).is_none()
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+        && !parts.headers.contains_key(EXPECT)
+}
+
+/// The first bytes of a body; `None`: there are none, or they are too long in coming.
+async fn first_data(body: &mut RecvStream, worker: &Worker) -> Option<Bytes> {
+    let first = async {
+        while let Some(Ok(data)) = body.data().await {
+            if !data.is_empty() {
+                let _ = body.flow_control().release_capacity(data.len());
+                return Some(data);
+            }
+        }
+        None
+    };
+    timeout(worker.limits().body_stall_timeout, first).await.ok().flatten()
 }
 
 /// Reads the head and takes it through the request path; the second time with the whole body, and the ticket of the first.
@@ -124,7 +154,11 @@ fn receive(
             received
         }
         Err(error) => {
-            ticket = Ticket::unreadable(worker, peer.address, Protocol::Http2);
+            let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+            let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
+            let method = parts.method.as_str();
+            let seen = Glimpse::of_parts(method.as_bytes(), target.as_bytes(), authority.as_bytes());
+            ticket = Ticket::unreadable(worker, peer.address, Protocol::Http2, &seen);
             Err(Refused::Head(error))
         }
     };
@@ -207,7 +241,11 @@ fn caller(parts: &Parts) -> Caller {
     match (parts.method.as_str(), kinds.next(), kinds.next()) {
         ("HEAD", ..) => Caller::HttpHead,
         ("POST", Some(kind), None) if is_grpc(kind.as_bytes()) => Caller::Grpc,
-        _ => Caller::Http,
+        ("POST", Some(kind), None) => {
+            let says_connect = || parts.headers.contains_key("connect-protocol-version");
+            Rpc::of_post(kind.as_bytes(), says_connect).map_or(Caller::Http, |rpc| Caller::Rpc(Box::new(rpc)))
+        }
+        (method, ..) => Rpc::of_get(method, parts.uri.query()).map_or(Caller::Http, |rpc| Caller::Rpc(Box::new(rpc))),
     }
 }
 

@@ -90,7 +90,7 @@ impl Exchange {
     async fn tunnel(&mut self, call: &RefCell<Call>, reply: Reply, head: Response<()>) -> Result<(), Failed> {
         let worker = Rc::clone(&self.worker);
         let limits = worker.limits();
-        let Some((mut upstream, down)) = call.borrow_mut().switched() else { return Err(Failure::Closed.into()) };
+        let Some((upstream, down)) = call.borrow_mut().switched() else { return Err(Failure::Closed.into()) };
         let is_websocket = self.admitted.switch.as_ref().is_some_and(|switch| switch.is_websocket());
         let sender = reply.begin(head, None).map_err(|_| Failed::Gone)?;
         let mut client = Pipe::of(&mut self.body, sender);
@@ -107,7 +107,7 @@ impl Exchange {
         let (deadline, lease) = (worker.http1.deadline(), Some(&self.admitted.lease));
         let is_draining = || is_websocket && worker.http1.is_draining();
         let mut watch = Watch::new(lease, &deadline, &limits, &is_draining);
-        let ended = tunnel::run(&mut client, &mut upstream, begun, |cx, pace| watch.poll(cx, pace)).await;
+        let ended = tunnel::run(&mut client, upstream, begun, |cx, pace| watch.poll(cx, pace)).await;
         // Where the end was said this does nothing.
         client.into_sender().abort(Reason::CANCEL);
         (self.ticket.bytes_in, self.ticket.bytes_out) = (ended.bytes_up, ended.bytes_down);

@@ -16,6 +16,7 @@ use crate::head::field::assemble_trailers;
 use crate::head::{Fields, Spans};
 use crate::http1::framing::FramingError;
 use crate::limits::Limits;
+use crate::request::body_rate::BodyRate;
 use crate::request::error::Refused;
 use crate::request::forward::hygiene::trails_up;
 use crate::request::resource::Resource;
@@ -28,10 +29,14 @@ const HELD_STRETCH_BYTES: usize = 16 * 1024;
 pub(super) struct Upload<'a> {
     pub(super) call: &'a RefCell<Call>,
     pub(super) body: &'a mut RecvStream,
+    /// Its first bytes, where they have been read already.
+    pub(super) first: Option<Bytes>,
     /// All of the body, where it has been read already.
     pub(super) held: Option<Bytes>,
     /// The most bytes the body may have.
     pub(super) body_max: Option<u64>,
+    /// How slowly it may come.
+    pub(super) rate: BodyRate,
     pub(super) resource: &'a Resource,
     pub(super) wait: &'a Waiting,
     pub(super) bytes_in: &'a Cell<u64>,
@@ -66,7 +71,7 @@ impl From<FramingError> for Unsent {
 
 impl Upload<'_> {
     /// Sends it all. On success the upstream has the whole request.
-    pub(super) async fn run(self) -> Result<(), Unsent> {
+    pub(super) async fn run(mut self) -> Result<(), Unsent> {
         self.send().await?;
         if let Some(held) = &self.held {
             self.bytes_in.set(held.len() as u64);
@@ -77,20 +82,31 @@ impl Upload<'_> {
             return self.finish(&HeaderMap::new()).await;
         }
         loop {
-            self.wait.set(Wait::Client(Instant::now()));
-            let data = match self.body.data().await {
-                None => break,
-                // A reset, or a length that is not the sum of the DATA frames: `h2` has answered with a reset itself.
-                Some(Err(_)) => return Err(Unsent::Gone),
-                Some(Ok(data)) => data,
+            let since = Instant::now();
+            self.wait.set(Wait::Client(since));
+            let first = self.first.take();
+            let is_first = first.is_some();
+            let data = match first {
+                Some(first) => first,
+                None => match self.body.data().await {
+                    None => break,
+                    // A reset, or a length that is not the sum of the DATA frames: `h2` has answered with a reset itself.
+                    Some(Err(_)) => return Err(Unsent::Gone),
+                    Some(Ok(data)) => data,
+                },
             };
+            if !self.rate.is_kept(since.elapsed(), data.len()) {
+                return Err(Unsent::Refused(Refused::RequestTimeout));
+            }
             let received = self.bytes_in.get() + data.len() as u64;
             self.bytes_in.set(received);
             if let Some(max) = self.body_max.filter(|max| received > *max) {
                 return Err(Unsent::Refused(Refused::BodyTooLarge { max }));
             }
             // The window opens by what was taken off it; the next stretch is taken only when this one is sent.
-            let _ = self.body.flow_control().release_capacity(data.len());
+            if !is_first {
+                let _ = self.body.flow_control().release_capacity(data.len());
+            }
             self.call.borrow_mut().write_body(&data)?;
             self.send().await?;
         }

@@ -68,6 +68,8 @@ pub enum Refused {
     UpstreamUnreachable(Cow<'static, str>),
     /// The service speaks HTTP/2 and nothing else can be spoken there.
     UpstreamCannotSwitch,
+    /// The service answers 401 and asks for a handshake that authenticates a connection, and for nothing else.
+    UpstreamAuthenticatesConnections,
     /// Every address of the service has as much to do as it may, and no place became free in time.
     UpstreamBusy,
     /// Every address of the service fails its health checks.
@@ -106,6 +108,7 @@ impl From<&Failure> for Refused {
                 format!("Between the gateway and the service {failure}. Nothing was sent to the service.").into(),
             ),
             Failure::NoSwitching => Self::UpstreamCannotSwitch,
+            Failure::ConnectionAuth => Self::UpstreamAuthenticatesConnections,
             Failure::Closed | Failure::Body(FramingError::Truncated) => Self::UpstreamClosed,
             Failure::Timeout => Self::UpstreamTimeout,
             Failure::Overload => Self::NoRoomForAnswer,
@@ -211,6 +214,15 @@ impl Refused {
                  other protocol, can be opened. Nothing was sent to it. Whoever runs the service can enable that (it is the \
                  setting SETTINGS_ENABLE_CONNECT_PROTOCOL), or have it offer HTTP/1.1: by ALPN behind `https://`, else behind \
                  `http://` in the resource's `upstream`.",
+            )
+            .retry(Retry::No),
+            Self::UpstreamAuthenticatesConnections => Problem::new(
+                502,
+                "upstream-authenticates-connections",
+                "The service authenticates connections",
+                "The service refused the request and asks for NTLM or Negotiate, which authenticate a connection and with it \
+                 whatever comes over it next. The gateway's connections carry the messages of many capabilities, so such a \
+                 challenge is not passed on. Have the service ask for credentials that each request carries.",
             )
             .retry(Retry::No),
             Self::UpstreamBusy => Problem::new(

@@ -7,8 +7,10 @@
 
 pub mod bearer;
 pub mod body;
+pub mod body_rate;
 pub mod check;
 pub mod client;
+pub(crate) mod connection_auth;
 pub mod cors;
 pub mod error;
 mod events;
@@ -18,6 +20,7 @@ pub mod own;
 pub mod resource;
 pub mod respond;
 pub mod route;
+pub mod rpc;
 pub mod switch;
 pub mod ticket;
 pub mod tools;
@@ -36,6 +39,7 @@ use postern_capabilities::path::{EncodedSlash, canonical_path};
 use postern_capabilities::token::{Capability, Unreadable};
 
 use self::bearer::{Carriers, Secret};
+use self::body_rate::BodyRate;
 use self::error::Refused;
 use self::forward::{Inputs, UpstreamHead};
 use self::own::Answer;
@@ -71,6 +75,10 @@ pub struct Admitted {
     pub framing: Framing,
     /// The most bytes its body may have.
     pub body_max: Option<u64>,
+    /// How slowly it may come.
+    pub body_rate: BodyRate,
+    /// Whether its credentials authenticate the connection that it goes up on.
+    pub authenticates_connection: bool,
     /// What is taken out of its answer.
     pub filter: Option<Rc<ToolFilter>>,
     /// Whether it may be sent again when a connection died before any answer (RFC 9110 section 9.2.2).
@@ -89,6 +97,8 @@ pub enum Received {
     Undecided {
         /// The most bytes that the body may have.
         max: u64,
+        /// How slowly it may come.
+        rate: BodyRate,
         /// What it hangs on until then.
         lease: Lease,
     },
@@ -208,11 +218,12 @@ fn decide(
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
         canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
     }
+    let body_rate = BodyRate::of(head, resource, &view.limits);
     let Some(permit) = permit else {
         body::check_head(head)?;
         let max = smaller(body_max, Some(view.limits.rpc_body_bytes_max as u64));
         let lease = worker.leases.hold(Terms::undecided(&capability, now));
-        return Ok(Received::Undecided { max: max.unwrap_or_default(), lease });
+        return Ok(Received::Undecided { max: max.unwrap_or_default(), rate: body_rate, lease });
     };
     let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
     let switch = Switch::asked(head, resource)?.map(Box::new);
@@ -242,6 +253,9 @@ fn decide(
         resource: Rc::clone(resource),
         framing,
         body_max,
+        body_rate,
+        authenticates_connection: resource.authorization == AuthorizationUse::Pass
+            && connection_auth::is_begun_by(head),
         switch,
         lease: worker.leases.hold(terms),
         filter,

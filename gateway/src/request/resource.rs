@@ -35,6 +35,8 @@ pub struct Resource {
     pub anonymous: Option<Arc<Capability>>,
     /// The largest body in bytes.
     pub max_body: Option<u64>,
+    /// Bytes a second of a body, where it is not as the limits say; `Some(None)`: any rate.
+    pub body_rate_min: Option<Option<u64>>,
     /// Fields that are otherwise removed and that this resource asked for, lower case.
     pub allow_headers: Vec<Box<str>>,
     /// Whether lists of tools are filtered.
@@ -65,6 +67,7 @@ impl Resource {
             upstream_host: None,
             anonymous: None,
             max_body: None,
+            body_rate_min: None,
             cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,

@@ -8,8 +8,9 @@ use std::time::SystemTime;
 use postern_capabilities::problem::Problem;
 
 use super::cors::Cross;
-use super::forward::hygiene::passes_down;
+use super::forward::hygiene::{passes_down, passing_value};
 use super::own::Answer;
+use super::rpc::{self, Rpc};
 use super::switch::Switch;
 use crate::head::{Known, ResponseHead, Version};
 use crate::wall_clock::http_date;
@@ -50,8 +51,10 @@ pub fn compose_head(
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
     for field in head.fields().filter(passes_down) {
-        if cross.is_none() || Cross::passes(&field) {
-            line(out, field.name, field.value);
+        if (cross.is_none() || Cross::passes(&field))
+            && let Some(value) = passing_value(&field)
+        {
+            line(out, field.name, &value);
         }
     }
     cross_lines(out, cross);
@@ -102,15 +105,27 @@ pub fn via(head: &ResponseHead<'_>) -> &'static str {
     }
 }
 
-/// A refusal as an HTTP/1 response, head and body. `head_only` where the request was HEAD.
-pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_only: bool, cross: Option<&Cross>) {
-    let body = problem.body();
+/// A refusal as an HTTP/1 response, head and body, in the protocol of the call where it is one. `head_only` where the request
+/// was HEAD.
+pub fn compose_refusal(
+    out: &mut Vec<u8>,
+    (problem, rpc): (&Problem, Option<&Rpc>),
+    after: After,
+    head_only: bool,
+    cross: Option<&Cross>,
+) {
+    let rpc::Answer { status, fields, body } = match rpc {
+        Some(rpc) => rpc.answer(problem),
+        None => {
+            rpc::Answer { status: problem.status, fields: problem_fields(problem), body: problem.body().into_bytes() }
+        }
+    };
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(itoa::Buffer::new().format(problem.status).as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
     out.push(b' ');
-    out.extend_from_slice(reason_phrase(problem.status).as_bytes());
+    out.extend_from_slice(reason_phrase(status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in problem_fields(problem) {
+    for (name, value) in fields {
         line(out, name.as_bytes(), value.as_bytes());
     }
     cross_lines(out, cross);
@@ -120,7 +135,7 @@ pub fn compose_refusal(out: &mut Vec<u8>, problem: &Problem, after: After, head_
     }
     out.extend_from_slice(b"\r\n");
     if !head_only {
-        out.extend_from_slice(body.as_bytes());
+        out.extend_from_slice(&body);
     }
 }
 

@@ -16,9 +16,10 @@ use postern_capabilities::token::Capability;
 use super::cors::Cross;
 use super::forward::UpstreamHead;
 use super::resource::Resource;
+use super::rpc::Rpc;
 use super::trace::{self, Recording, TRACE_ID_DIGITS};
 use super::wording::Wording;
-use crate::head::{Head, Version};
+use crate::head::{Glimpse, Head, Version};
 use crate::telemetry::{ALLOWED, AccessLine, Ended, Protocol, Spans};
 use crate::worker::Worker;
 
@@ -51,6 +52,8 @@ pub struct Ticket {
     pub cross: Option<Rc<Cross>>,
     /// In which form the caller reads a refusal.
     pub wording: Wording,
+    /// The protocol of the call, where refusals are said in one.
+    pub rpc: Option<Rpc>,
     started: Instant,
     own_share: Duration,
     answered: Option<Instant>,
@@ -100,11 +103,17 @@ impl Ticket {
         ticket
     }
 
-    /// Opens a ticket for a head that could not be read.
-    pub fn unreadable(worker: &Rc<Worker>, peer: IpAddr, protocol: Protocol) -> Self {
+    /// Opens a ticket for a head that could not be read. Its line says what of it could.
+    pub fn unreadable(worker: &Rc<Worker>, peer: IpAddr, protocol: Protocol, seen: &Glimpse<'_>) -> Self {
         let line = worker.telemetry.logs().then(|| {
-            let (host, operation) = (String::new(), String::new());
-            Box::new(Line { at: SystemTime::now(), host, operation, path: Vec::new(), query_bytes: 0, trace_id: None })
+            Box::new(Line {
+                at: SystemTime::now(),
+                host: seen.authority.to_owned(),
+                operation: seen.method.to_owned(),
+                path: seen.path.as_bytes().to_vec(),
+                query_bytes: seen.query_bytes,
+                trace_id: None,
+            })
         });
         Self::with(worker, peer, protocol, line)
     }
@@ -121,6 +130,7 @@ impl Ticket {
             bytes_out: 0,
             cross: None,
             wording: Wording::default(),
+            rpc: None,
             started: Instant::now(),
             own_share: Duration::ZERO,
             answered: None,

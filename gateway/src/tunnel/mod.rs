@@ -283,7 +283,7 @@ pub struct Begun {
 /// Runs a tunnel to its end. `watch` is asked at every turn whether it must end, and remembers whom to wake when it must.
 pub async fn run<C, U>(
     client: &mut C,
-    upstream: &mut U,
+    mut upstream: U,
     begun: Begun,
     mut watch: impl FnMut(&mut Context<'_>, Pace) -> Poll<Ending>,
 ) -> Ended
@@ -301,12 +301,12 @@ where
             return Poll::Ready(Some(ending));
         }
         let mut has_moved = false;
-        let upwards = up.poll(cx, client, upstream, &mut has_moved);
-        let mut downwards = down.poll(cx, upstream, client, &mut has_moved);
+        let upwards = up.poll(cx, client, &mut upstream, &mut has_moved);
+        let mut downwards = down.poll(cx, &mut upstream, client, &mut has_moved);
         if up.has_closed() && down.has_closed() && !down.has_ended {
             // It is for the service to hang up now (RFC 6455 section 7.1.1). Not every one does, over HTTP/2 above all.
             down.has_ended = true;
-            downwards = down.poll(cx, upstream, client, &mut has_moved);
+            downwards = down.poll(cx, &mut upstream, client, &mut has_moved);
         }
         match (upwards, downwards) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
@@ -329,7 +329,7 @@ fn pace(up: &Flow, down: &Flow, has_moved: bool) -> Pace {
 /// Tells both ends why it is over, each between two frames; an end that is in the middle of one is cut.
 async fn end_websocket<C, U>(
     client: &mut C,
-    upstream: &mut U,
+    mut upstream: U,
     up: &mut Flow,
     down: &mut Flow,
     ending: &Ending,
@@ -339,13 +339,19 @@ async fn end_websocket<C, U>(
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let (code, reason) = ending.close();
-    // Nothing of the client goes up any more: a frame that is half there is not completed.
-    if up.frames.is_some_and(Frames::is_between) && up.waiting.is_empty() && !up.has_ended && !up.has_closed() {
+    // Nothing of the client goes up any more: a frame that is half there is not completed, and its service learns at once
+    // that the rest will not come, instead of when the client has gone.
+    let is_cut = up.frames.is_some_and(|frames| !frames.is_between()) || !up.waiting.is_empty();
+    if is_cut {
+        let _ = timeout(FRAME_GRACE, poll_fn(|cx| Pin::new(&mut upstream).poll_shutdown(cx))).await;
+    } else if !up.has_ended && !up.has_closed() {
         let frame = close_frame(code, reason, Some(rand::random()));
-        let _ = timeout(FRAME_GRACE, up.close(upstream, frame)).await;
+        let _ = timeout(FRAME_GRACE, up.close(&mut upstream, frame)).await;
     }
     let grace = if matches!(ending, Ending::Fallen(_)) { FRAME_GRACE } else { linger };
-    let finished = timeout(grace, down.finish_frame(upstream, client)).await;
+    let finished = timeout(grace, down.finish_frame(&mut upstream, client)).await;
+    // A service that was told may take the client's time to hang up; one that was cut has nothing to say.
+    let _told = (!is_cut).then_some(upstream);
     if !matches!(finished, Ok(Ok(()))) || down.has_ended {
         return;
     }

@@ -38,11 +38,11 @@ struct World {
 
 fn tunnel(begun: Begun) -> World {
     let (client, mut ours) = duplex(64);
-    let (upstream, mut theirs) = duplex(SENDER_BYTES);
+    let (upstream, theirs) = duplex(SENDER_BYTES);
     let sign = Rc::new(Sign::default());
     let watched = Rc::clone(&sign);
     let ended = spawn_local(async move {
-        run(&mut ours, &mut theirs, begun, |cx, pace| {
+        run(&mut ours, theirs, begun, |cx, pace| {
             watched.is_waiting.set(pace.is_waiting);
             watched.waker.replace(Some(cx.waker().clone()));
             watched.ending.borrow().clone().map_or(Poll::Pending, Poll::Ready)
@@ -203,6 +203,24 @@ async fn law_6_a_frame_under_way_is_finished_or_cut_and_never_split() {
             })
             .await;
     }
+}
+
+/// The client's frame is cut, so its service has nothing to wait for: neither its reading nor its writing half stays open
+/// for as long as the client takes to go.
+#[tokio::test]
+async fn law_6_a_service_whose_clients_frame_is_cut_is_let_go_at_once() {
+    LocalSet::new()
+        .run_until(async {
+            let mut world = tunnel(Begun { linger: Duration::from_secs(3600), ..websocket() });
+            world.client.write_all(b"\x81\x85mask").await.expect("written");
+            world.upstream.read_exact(&mut [0; 6]).await.expect("read");
+            world.sign.give(fallen());
+            assert_eq!(rest(&mut world.upstream).await, b"");
+            assert_eq!(rest(&mut world.client).await, b"\x88\x09\x03\xf0revoked");
+            world.upstream.write_all(b"\x81\x02hi").await.expect_err("closed");
+            assert!(!world.ended.is_finished(), "the client may still read its last frame");
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -409,6 +409,7 @@ fn leads_alike(one: &Resource, other: &Resource) -> bool {
         encoded_slash: one.encoded_slash,
         anonymous: one.anonymous.clone(),
         max_body: one.max_body,
+        body_rate_min: one.body_rate_min,
         response_timeout: one.response_timeout,
         allow_headers: one.allow_headers.clone(),
         filter_tools: one.filter_tools,

@@ -85,6 +85,9 @@ pub enum Failure {
     /// The answer is one that tools have to be taken out of, and cannot be.
     #[error("the list of tools in the upstream's answer cannot be read: it {0}")]
     Unfilterable(Unfilterable),
+    /// The upstream asks for a handshake that authenticates a connection, and for nothing else.
+    #[error("the upstream authenticates connections (NTLM, Negotiate), and its connections are shared")]
+    ConnectionAuth,
     /// The upstream did not answer, or did not read, in time.
     #[error("the upstream did not answer in time")]
     Timeout,
@@ -111,6 +114,7 @@ impl Failure {
             | Self::BadSwitch(_)
             | Self::Overload
             | Self::Unfilterable(_)
+            | Self::ConnectionAuth
             | Self::Timeout => false,
         }
     }
@@ -120,7 +124,12 @@ impl Failure {
     fn is_to_blame(&self) -> bool {
         !matches!(
             self,
-            Self::Shortage | Self::Overload | Self::Unsendable(_) | Self::NoSwitching | Self::Unfilterable(_)
+            Self::Shortage
+                | Self::Overload
+                | Self::Unsendable(_)
+                | Self::NoSwitching
+                | Self::Unfilterable(_)
+                | Self::ConnectionAuth
         )
     }
 }
@@ -201,6 +210,14 @@ impl Call {
         match &mut self.h2 {
             None => self.http1.expect_switch(),
             Some(h2) => h2.expect_switch(),
+        }
+    }
+
+    /// The connection that was begun on carries no other exchange, however this one ends.
+    pub fn keep_alone(&mut self) {
+        match &mut self.h2 {
+            None => self.http1.keep_alone(),
+            Some(h2) => h2.keep_alone(),
         }
     }
 

@@ -302,3 +302,45 @@ fn a_drain_finishes_exchanges_and_ends_idle_connections() {
         assert!(answer.contains("connection: close") && answer.ends_with("ok"), "{answer}");
     });
 }
+
+/// A byte now and then is progress, and would hold a place at the service for as long as its sender likes.
+#[test]
+fn a_body_that_trickles_ends_whether_its_message_is_decided_by_it_or_not() {
+    test(async {
+        let limits = Limits { body_rate_min: Some(1 << 20), body_rate_window: TICK, ..Limits::default() };
+        let world = World::with(limits, None).await;
+        for path in ["/a", "/by-body"] {
+            let mut client = world.client().await;
+            client.send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n")).await;
+            // Never still for long: what ends it is that it is slow.
+            let mut ticks = tokio::time::interval(TICK / 5);
+            while client.io.try_read_buf(&mut client.read).is_err() && client.io.write_all(b"x").await.is_ok() {
+                ticks.tick().await;
+            }
+            assert!(client.rest().await.starts_with("HTTP/1.1 408"), "{path}");
+        }
+    });
+}
+
+/// What a client sends behind the last answer of its connection is dropped within a bound, and then not read at all.
+#[test]
+fn what_is_sent_behind_a_last_answer_is_read_within_a_bound() {
+    test(async {
+        let limits = Limits { discard_bytes_max: 1 << 20, ..Limits::default() };
+        let world = World::with(limits, None).await;
+        let mut client = world.client().await;
+        client.send("POST /refused HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        assert!(client.head().await.starts_with("HTTP/1.1 403"));
+        let mut sent = 0;
+        let data = vec![b'x'; 1 << 20];
+        // Until the connection ends, or nothing more is taken: what the system keeps for both ends is far below this.
+        let sending = async {
+            while let Ok(length @ 1..) = client.io.write(&data).await {
+                sent += length;
+                assert!(sent < 64 << 20, "{sent} bytes were read behind an answer");
+            }
+        };
+        let _ = tokio::time::timeout(TICK * 10, sending).await;
+        assert!(sent > 0);
+    });
+}

@@ -20,10 +20,11 @@ use super::deadline::TICK;
 use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::budget::Budget;
 use crate::current::Current;
-use crate::head::{Field, Framing, Head, Known, ResponseHead};
+use crate::head::{Field, Framing, Glimpse, Head, Known, ResponseHead};
 use crate::lease::Fallen;
 use crate::limits::Limits;
 use crate::listener::Leaving;
+use crate::request::body_rate::BodyRate;
 use crate::request::switch::Switch;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
 use crate::upstream::group::Group;
@@ -36,6 +37,7 @@ struct TestWay {
     pool: Rc<Pool>,
     telemetry: Rc<WorkerTelemetry>,
     body_max: Option<u64>,
+    body_rate: BodyRate,
     log: Rc<RefCell<Vec<String>>>,
 }
 
@@ -82,8 +84,12 @@ impl Way for TestWay {
         &self.telemetry
     }
 
-    fn open(&self, head: Option<&Head<'_>>) -> String {
-        head.map_or("?".into(), |head| format!("{} {}", head.method(), head.path()))
+    fn open(&self, head: &Head<'_>) -> String {
+        format!("{} {}", head.method(), head.path())
+    }
+
+    fn open_unread(&self, _: &Glimpse<'_>) -> String {
+        "?".into()
     }
 
     fn receive(
@@ -103,7 +109,10 @@ impl Way for TestWay {
         }
         if head.path() == "/by-body" {
             match body {
-                None => return Passage::Undecided { max: UNDECIDED_BYTES_MAX, lease: None },
+                None => {
+                    let max = UNDECIDED_BYTES_MAX;
+                    return Passage::Undecided { max, rate: self.body_rate, lease: None };
+                }
                 Some(body) if body.starts_with(b"no") => {
                     ticket.push_str(" refused");
                     out.extend_from_slice(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
@@ -127,6 +136,8 @@ impl Way for TestWay {
             route: Rc::clone(&self.upstreams),
             framing,
             body_max: self.body_max,
+            body_rate: self.body_rate,
+            authenticates_connection: false,
             filter: None,
             is_repeatable: head.method() != "POST",
             switch: None,
@@ -211,8 +222,9 @@ impl World {
         let address = upstream.local_addr().expect("bound").to_string();
         let telemetry = Rc::new(Telemetry::without_log().worker());
         let pool = Rc::new(Pool::new(limits.clone(), 7));
-        let way =
-            TestWay { upstreams: pool.group_for_tests(&[&address]), pool, telemetry, body_max, log: Rc::default() };
+        let body_rate = BodyRate::new(limits.get().body_rate_min, limits.get().body_rate_window);
+        let upstreams = pool.group_for_tests(&[&address]);
+        let way = TestWay { upstreams, pool, telemetry, body_max, body_rate, log: Rc::default() };
         let budget = Budget::new(limits.get().buffered_bytes_max);
         let shared = Shared::new(limits, budget);
         let (shutdown, watch) = watch::channel(false);

@@ -119,3 +119,37 @@ async fn a_window_that_never_opens_ends_the_stream() {
     })
     .await;
 }
+
+/// A byte now and then is progress, and would hold a place at the service for as long as its sender likes.
+#[tokio::test]
+async fn a_body_that_trickles_ends() {
+    local(async {
+        let limits =
+            Limits { body_rate_min: Some(1 << 20), body_rate_window: Duration::from_millis(1), ..Limits::default() };
+        for (resource_says, ends) in [(None, true), (Some(None), false)] {
+            let (listener, upstream) = listen().await;
+            let gate = Gate::with(&upstream, limits.clone(), |resource| resource.body_rate_min = resource_says);
+            let mut wire = open(&gate, &gate.token, "POST", 0, &[]).await;
+            let (mut service, _) = listener.accept().await.expect("accepted");
+            assert!(service.read(&mut [0; 4096]).await.expect("a head") > 0);
+            let mut ticks = tokio::time::interval(Duration::from_millis(2));
+            for _ in 0..3 {
+                ticks.tick().await;
+                wire.write_all(&frame(DATA, 0, 1, b"x")).await.expect("written");
+            }
+            if ends {
+                service.read_to_end(&mut Vec::new()).await.expect("an end");
+                assert_eq!(frames(&mut wire).await.0[0], HEADERS, "408, and not just a reset");
+            } else {
+                wire.write_all(&frame(DATA, END_STREAM, 1, b"")).await.expect("written");
+                let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
+                while !seen.ends_with(b"0\r\n\r\n") {
+                    let length = service.read(&mut bytes).await.expect("the whole body");
+                    assert!(length > 0);
+                    seen.extend_from_slice(&bytes[..length]);
+                }
+            }
+        }
+    })
+    .await;
+}

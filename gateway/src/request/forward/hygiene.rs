@@ -7,9 +7,12 @@
 //! Trailers are judged as fields are and lose more: whatever frames, routes, authenticates or describes the content
 //! came too late to be checked.
 
+use std::borrow::Cow;
+
 use crate::config::AuthorizationUse;
 use crate::head::known::may_trail;
 use crate::head::{Field, Known};
+use crate::request::connection_auth;
 use crate::request::resource::Resource;
 
 /// Whether a request's trailer is copied to the upstream.
@@ -34,6 +37,8 @@ pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
         | Known::Accept
         | Known::Date
         | Known::Server
+        | Known::WwwAuthenticate
+        | Known::AuthenticationInfo
         | Known::Trailer
         | Known::Expect => true,
         // Written anew from the checked message or from this hop's own state.
@@ -61,6 +66,15 @@ pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
         Known::MethodOverride | Known::TargetOverride | Known::Claim | Known::Punctuated => {
             resource.allow_headers.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(field.name))
         }
+    }
+}
+
+/// What of such a field's value passes; `None`: nothing. A challenge that only authenticates a connection ends here.
+pub fn passing_value<'f>(field: &Field<'f>) -> Option<Cow<'f, [u8]>> {
+    match field.known {
+        Known::WwwAuthenticate => connection_auth::passing(field.value),
+        Known::AuthenticationInfo if connection_auth::passing(field.value).is_none() => None,
+        _ => Some(Cow::Borrowed(field.value)),
     }
 }
 
@@ -100,6 +114,8 @@ pub fn passes_down(field: &Field<'_>) -> bool {
         | Known::Prefer
         | Known::Accept
         | Known::Date
-        | Known::Server => true,
+        | Known::Server
+        | Known::WwwAuthenticate
+        | Known::AuthenticationInfo => true,
     }
 }

@@ -21,6 +21,7 @@ use crate::head::response::{ResponseParts, ResponseRead};
 use crate::head::{Field, Fields, Framing, HeadError, ResponseHead, Spans};
 use crate::http1::framing::FramingError;
 use crate::limits::Limits;
+use crate::request::connection_auth::is_gone_on_with;
 use crate::upstream::call::{Body, Failure};
 use crate::upstream::pool::{Link, Upstream};
 use crate::upstream::switched::{Pipe, Switched};
@@ -264,7 +265,18 @@ impl H2Call {
         let head = ResponseRead::assemble(parts, self.to_head, &mut self.buffer, &mut self.spans, &self.limits);
         self.head = Some(head.map_err(Failure::Head)?);
         self.upstream.answered();
+        if self.response().is_some_and(|head| is_gone_on_with(&head)) {
+            self.keep_alone();
+        }
         Ok(())
+    }
+
+    /// The connection takes no other exchange from now on. HTTP/2 has no such handshake (a service that wants one resets
+    /// with HTTP_1_1_REQUIRED), so those that are under way on it already are no part of it.
+    pub(crate) fn keep_alone(&self) {
+        if let Link::Http2(slot) = &self.upstream.link {
+            slot.retire();
+        }
     }
 
     pub(crate) fn response(&self) -> Option<ResponseHead<'_>> {

@@ -140,6 +140,11 @@ impl Slot {
         self.is_reused
     }
 
+    /// The connection takes no more streams.
+    pub(super) fn retire(&self) {
+        self.live.retire();
+    }
+
     /// The stream got no answer. If nothing at all came over the connection meanwhile, although there was time for it,
     /// then the connection is dead, and the next message must not wait on it as long as this one did.
     pub(super) fn was_unanswered(&self) {
@@ -218,7 +223,7 @@ pub(super) fn builder(limits: &Limits) -> Builder {
         .enable_push(false)
         .initial_window_size(limits.h2_stream_window_bytes)
         .initial_connection_window_size(window_of_all_streams(limits))
-        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(limits.h2_answer_list_bytes_max())
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES)
         // Until the service's SETTINGS say how many.
         .initial_max_send_streams(0);
