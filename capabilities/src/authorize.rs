@@ -19,7 +19,7 @@ use std::fmt;
 
 use crate::explain::words;
 use crate::language::{FailedCheck, Verdict};
-use crate::message::{Message, QueryError, query_facts};
+use crate::message::{Message, QueryError};
 use crate::revocation::Standing;
 use crate::token::Capability;
 
@@ -53,7 +53,7 @@ pub fn authorize<'m>(
         return Err(expired_or(capability, message.time, Refusal::NoRight));
     }
     let needs = capability.needs();
-    let query = if needs.query { query_facts(message.query_string) } else { Ok(Vec::new()) };
+    let query = capability.query_facts(message.query_string);
     let query = query.map_err(|error| expired_or(capability, message.time, Refusal::UnreadableQuery(error)))?;
     if needs.body_size && message.body_size.is_none() {
         return Err(expired_or(capability, message.time, Refusal::LengthRequired));

@@ -299,7 +299,9 @@ pub type QueryFacts<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 /// Takes a query string apart into the `query(name, value)` facts.
 ///
 /// Split at `&` and then at the first `=`; `+` is a space; escapes are decoded. Whatever two readers might read
-/// differently is an error: `;` (some split there too), a malformed escape, bytes that are not UTF-8.
+/// differently is an error: `;` (some split there too), a malformed escape, bytes that are not UTF-8, and control characters in a
+/// name, at which some cut it off. What some take for a name that a caveat reads is for
+/// [`Capability::query_facts`](crate::Capability::query_facts), which knows these names.
 pub fn query_facts(query_string: &str) -> Result<QueryFacts<'_>, QueryError> {
     if query_string.contains(';') {
         return Err(QueryError::Semicolon);
@@ -313,7 +315,11 @@ pub fn query_facts(query_string: &str) -> Result<QueryFacts<'_>, QueryError> {
             return Err(QueryError::TooMany);
         }
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        facts.push((decode(name)?, decode(value)?));
+        let name = decode(name)?;
+        if name.contains(char::is_control) {
+            return Err(QueryError::Control { parameter: facts.len() + 1 });
+        }
+        facts.push((name, decode(value)?));
     }
     Ok(facts)
 }
@@ -339,7 +345,7 @@ fn decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
 }
 
 /// Why a query string cannot be taken apart, although a caveat reads its parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// It holds a `;`.
     #[error("the query string holds a `;`, which some services take for a separator; write it as %3B")]
@@ -356,6 +362,34 @@ pub enum QueryError {
     /// Escapes that decode to something else than UTF-8.
     #[error("the query string decodes to bytes that are not UTF-8")]
     NotUtf8,
+    /// A name holds a control character, NUL among them.
+    #[error("the name of its parameter {parameter} holds a control character, at which some services cut it off")]
+    Control {
+        /// Which one, from 1.
+        parameter: usize,
+    },
+    /// A name is no name that a caveat reads, and some service takes it for one.
+    #[error(
+        "some services take its parameter {parameter} for another spelling of {of:?}, which a caveat reads; spell it exactly so, or \
+         leave it out"
+    )]
+    Imitation {
+        /// Which one, from 1.
+        parameter: usize,
+        /// The name that the caveat reads, or the beginning of a long one.
+        of: Box<str>,
+    },
+    /// A caveat reads parameters by whatever name they have, and some service takes two of them for one.
+    #[error(
+        "some services take its parameters {first} and {second} for two spellings of one name, and a caveat reads all of them; spell \
+         them alike, or leave one out"
+    )]
+    Alike {
+        /// One of them, from 1.
+        first: usize,
+        /// The other one.
+        second: usize,
+    },
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::authorize::Refusal;
 use crate::keys::{KeyEntry, KeyId, KeyRing, KeyState, PublicKey};
 use crate::language::{self, ArgumentNames, Plan, Program};
-use crate::message::{Message, Needs, query_facts};
+use crate::message::{Message, Needs, QueryError, QueryFacts, query_facts};
 use crate::outer::{self, Proof};
 use crate::resource::Right;
 use crate::revocation::{RevocationId, Standing};
@@ -216,8 +216,20 @@ impl Capability {
     /// Whether it may let a call of this tool pass where `message` passed, with some arguments: `false` is certain. For
     /// telling people what they can use; what is allowed is decided when it is called.
     pub fn may_call(&self, message: &Message<'_>, tool: &str) -> bool {
-        let query = if self.needs().query { query_facts(message.query_string) } else { Ok(Vec::new()) };
-        query.is_ok_and(|query| self.plan.may_call(message, &query, tool))
+        self.query_facts(message.query_string).is_ok_and(|query| self.plan.may_call(message, &query, tool))
+    }
+
+    /// The parts of a query string that its checks read; none where they read none.
+    ///
+    /// # Errors
+    /// Two services could read them differently.
+    pub fn query_facts<'q>(&self, query_string: &'q str) -> Result<QueryFacts<'q>, QueryError> {
+        if !self.needs().query {
+            return Ok(Vec::new());
+        }
+        let facts = query_facts(query_string)?;
+        self.plan.query_names().refuse_imitations(&facts)?;
+        Ok(facts)
     }
 
     /// What a gateway says of the message's client, where the token was narrowed to one message and its caveats ask.

@@ -40,6 +40,7 @@ mod plan;
 mod price;
 mod print;
 mod program;
+mod query_names;
 mod schema;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@ use super::evaluate::{self, Verdict};
 use super::facts::{MessageFact, RIGHT};
 use super::price::{self, Price};
 use super::program::{Block, Check, Fact, Op, Predicate, Program, Query, Scope, Term, Value};
+use super::query_names::QueryNames;
 use super::view::{BlockView, CheckView};
 use crate::message::{Message, Needs};
 use crate::resource::{Operation, ResourceName, Right};
@@ -24,6 +25,7 @@ pub struct Plan {
     pub(super) blocks: Box<[PlannedBlock]>,
     rights: Box<[Right]>,
     needs: Needs,
+    query_names: QueryNames,
     dates: Box<[u64]>,
     turns: Box<[u64]>,
     price: Price,
@@ -184,6 +186,7 @@ impl Plan {
             .collect();
         Self {
             needs: needs(&checks),
+            query_names: QueryNames::of(&checks, &facts),
             dates: dates(&facts, checks.iter()),
             turns: turns(&facts, &checks),
             rights: facts.iter().filter_map(right).collect(),
@@ -222,6 +225,11 @@ impl Plan {
     /// What has to be found out about a message beyond what is always at hand.
     pub fn needs(&self) -> Needs {
         self.needs
+    }
+
+    /// The parameters of a query that the checks read.
+    pub(crate) fn query_names(&self) -> &QueryNames {
+        &self.query_names
     }
 
     /// The arguments of a call that have to be found out, where [`needs`](Self::needs) asks for the body.

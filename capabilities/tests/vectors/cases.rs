@@ -186,12 +186,45 @@ fn time_and_place() -> Vec<Case> {
                 ("not-permitted", query("")),
                 ("not-permitted", query("page=2&page=3")),
                 ("not-permitted", query("page=3&page=2")),
-                ("not-permitted", query("Page=2")),
+                ("bad-query", query("Page=2")),
                 ("not-permitted", query("page")),
                 ("bad-query", query("page=2;page=3")),
                 ("bad-query", query("page=%ff")),
                 ("bad-query", query("page=%zz")),
             ],
+        ),
+        flagged(
+            "query-spellings",
+            "What some service reads as the name that a caveat reads, without being it, is no way past it.",
+            &[("query", &["user_id=7"])],
+        )
+        .decide(
+            &[
+                query("user_id=7"),
+                query("user_id=7&page[number]=1&page[size]=10&a.b=1&a_b=2"),
+                query("user_id=7&user-id=8&userid=8&user_ids=8&user[name]=x"),
+            ],
+            &[
+                "user_id=7&user.id=8",
+                "user_id=7&user_id[]=8",
+                "user_id=7&user%5Bid=8",
+                "user_id=7&user+id=8",
+                "user_id=7&%20user_id=8",
+                "user_id=7&user_id%00=8",
+                "user_id=7&USER_ID=8",
+                "user_id=7&[user_id]=8",
+                "user_id=7&x%07=8",
+            ]
+            .map(|text| ("bad-query", query(text))),
+        ),
+        flagged(
+            "query-names-by-a-variable",
+            "Where a caveat reads parameters by whatever name they have, no two are spellings of one.",
+            &[("check", &["check all query($name, $value), $value !== \"root\""])],
+        )
+        .decide(
+            &[query("a=1&b=2&a=3"), query("page[number]=1&page[size]=2")],
+            &["a.b=1&a_b=2", "ID=1&id=2", "page=1&page[size]=2"].map(|text| ("bad-query", query(text))),
         ),
         flagged("query-with-spaces", "`+` and `%20` are spaces.", &[("query", &["q=a b"])])
             .decide(&[query("q=a+b"), query("q=a%20b")], &refuse(vec![query("q=a%2Bb")])),
