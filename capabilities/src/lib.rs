@@ -75,7 +75,7 @@ pub use keys::{KeyId, KeyRing, KeyState, PublicKey, SigningKey};
 pub use message::Message;
 pub use mint::mint;
 pub use narrow::{Narrowable, Narrower, NotNarrowable};
-pub use path::{EncodedSlash, canonical_path};
+pub use path::{EncodedSlash, canonical_path, written_path, written_query};
 pub use problem::Problem;
 pub use resource::{Operation, ResourceName, Right};
 pub use revocation::{RevocationId, Standing};

@@ -6,7 +6,8 @@
 //! spellings that RFC 3986 calls equivalent are brought to one.
 //!
 //! * Refused: see [`PathError`], one variant for each kind of attack.
-//! * Rewritten: `%41` to `A` (unreserved characters), `%c3` to `%C3`. Nothing else.
+//! * Rewritten: `%41` to `A` (unreserved characters), `%c3` to `%C3`, and what browsers and HTTP libraries leave raw, `|` to
+//!   `%7C` ([`written_path`], [`written_query`]). Nothing else.
 //! * Left alone: `;`, `=`, `,` and the other sub-delimiters, which are not equivalent to their escapes.
 //!
 //! Unicode: escapes must spell valid UTF-8 in NFC. Characters that only *compatibility* folding (NFKC) would turn into
@@ -35,17 +36,31 @@ pub enum PathError {
     #[error("a path ends before `?` and `#`; a fragment is never sent")]
     NotOnlyPath,
     /// A byte above 127.
-    #[error("a path is ASCII; other characters are written as percent-encoded UTF-8")]
-    NotAscii,
+    #[error("byte {at} of the path is not ASCII; other characters are written as percent-encoded UTF-8")]
+    NotAscii {
+        /// Where it stands, from 1.
+        at: usize,
+    },
     /// A control byte, raw or escaped, NUL among them.
-    #[error("a path must not contain control characters, escaped ones neither")]
-    Control,
+    #[error("character {at} of the path is a control character, or the escape of one, which no path may contain")]
+    Control {
+        /// Where it stands, from 1.
+        at: usize,
+    },
     /// `\`, raw or escaped: some services read it as `/`.
-    #[error("a path must not contain `\\` or `%5C`")]
-    Backslash,
-    /// A character outside RFC 3986's path characters, such as a space or `|`.
-    #[error("the path contains {0:?}, which must be percent-encoded")]
-    MustBeEscaped(char),
+    #[error("character {at} of the path is `\\`, or its escape `%5C`, which some services read as `/`")]
+    Backslash {
+        /// Where it stands, from 1.
+        at: usize,
+    },
+    /// A character that must be escaped and that nobody leaves raw, such as a space or `<`.
+    #[error("character {at} of the path is {character:?}, which must be percent-encoded")]
+    MustBeEscaped {
+        /// Which.
+        character: char,
+        /// Where it stands, from 1.
+        at: usize,
+    },
     /// `%` without two hexadecimal digits.
     #[error("the path contains a `%` that is not followed by two hexadecimal digits")]
     MalformedEscape,
@@ -75,8 +90,15 @@ enum Class {
     Plain,
     Slash,
     Percent,
+    /// What browsers and HTTP libraries leave as it is, though RFC 3986 has it escaped.
+    LeftRaw,
     Refused,
 }
+
+/// What some senders leave raw in paths.
+const LEFT_RAW_IN_PATHS: &[u8] = b"|{}^`[]";
+/// The same in queries, where brackets are commonly taken as they stand.
+const LEFT_RAW_IN_QUERIES: &[u8] = b"|{}^`\\";
 
 /// RFC 3986: pchar is unreserved, percent-encoded, sub-delims, `:` and `@`.
 const CLASSES: [Class; 256] = {
@@ -92,6 +114,11 @@ const CLASSES: [Class; 256] = {
     let mut i = 0;
     while i < plain.len() {
         table[plain[i] as usize] = Class::Plain;
+        i += 1;
+    }
+    let mut i = 0;
+    while i < LEFT_RAW_IN_PATHS.len() {
+        table[LEFT_RAW_IN_PATHS[i] as usize] = Class::LeftRaw;
         i += 1;
     }
     table[b'/' as usize] = Class::Slash;
@@ -111,8 +138,8 @@ pub fn canonical_path(raw: &[u8], slash: EncodedSlash) -> Result<Cow<'_, str>, P
         match CLASSES[usize::from(byte)] {
             Class::Plain => {}
             Class::Slash => refuse_segment_after(raw, at)?,
-            Class::Percent => return decoded(raw, slash),
-            Class::Refused => return Err(refusal_of(byte)),
+            Class::Percent | Class::LeftRaw => return decoded(raw, slash),
+            Class::Refused => return Err(refusal_of(byte, at)),
         }
     }
     as_ascii(raw).map(Cow::Borrowed)
@@ -121,20 +148,53 @@ pub fn canonical_path(raw: &[u8], slash: EncodedSlash) -> Result<Cow<'_, str>, P
 /// An empty or relative path; the more telling reason wins where the first byte is outright forbidden.
 fn refusal_at_start(raw: &[u8]) -> PathError {
     match raw.first() {
-        Some(&byte) if CLASSES[usize::from(byte)] == Class::Refused => refusal_of(byte),
+        Some(&byte) if CLASSES[usize::from(byte)] == Class::Refused => refusal_of(byte, 0),
         _ => PathError::NotAbsolute,
     }
 }
 
 /// Why a raw byte cannot stand in a path.
-fn refusal_of(byte: u8) -> PathError {
+fn refusal_of(byte: u8, index: usize) -> PathError {
+    let at = index + 1;
     match byte {
-        0..=0x1F | 0x7F => PathError::Control,
-        b'\\' => PathError::Backslash,
+        0..=0x1F | 0x7F => PathError::Control { at },
+        b'\\' => PathError::Backslash { at },
         b'?' | b'#' => PathError::NotOnlyPath,
-        0x80.. => PathError::NotAscii,
-        _ => PathError::MustBeEscaped(char::from(byte)),
+        0x80.. => PathError::NotAscii { at },
+        _ => PathError::MustBeEscaped { character: char::from(byte), at },
     }
+}
+
+/// A path in which what senders leave raw (`|`, `{`, `}`, `^`, backtick, `[`, `]`) is written as `%XX`, and nothing else is changed.
+pub fn written_path(raw: &str) -> Cow<'_, str> {
+    written(raw, LEFT_RAW_IN_PATHS)
+}
+
+/// A query in which what senders leave raw (`|`, `{`, `}`, `^`, backtick, `\`) is written as `%XX`, and nothing else is changed: a
+/// signature over a query that was valid before still fits.
+pub fn written_query(raw: &str) -> Cow<'_, str> {
+    written(raw, LEFT_RAW_IN_QUERIES)
+}
+
+fn written<'r>(raw: &'r str, left_raw: &[u8]) -> Cow<'r, str> {
+    if !raw.bytes().any(|byte| left_raw.contains(&byte)) {
+        return Cow::Borrowed(raw);
+    }
+    let mut text = String::with_capacity(raw.len() + 16);
+    for character in raw.chars() {
+        match u8::try_from(character) {
+            Ok(byte) if left_raw.contains(&byte) => push_hex(byte, &mut text),
+            _ => text.push(character),
+        }
+    }
+    Cow::Owned(text)
+}
+
+fn push_hex(byte: u8, into: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    into.push('%');
+    into.push(char::from(HEX[usize::from(byte >> 4)]));
+    into.push(char::from(HEX[usize::from(byte & 15)]));
 }
 
 /// Refuses an empty or a dot segment right after the slash at `at`. Looks at raw bytes only: escapes are for [`decoded`].
@@ -159,17 +219,25 @@ fn refuse_segment_after(raw: &[u8], at: usize) -> Result<(), PathError> {
 fn decoded(raw: &[u8], slash: EncodedSlash) -> Result<Cow<'_, str>, PathError> {
     let mut canonical = String::with_capacity(raw.len());
     let mut plain = Vec::with_capacity(raw.len());
+    // Where each decoded byte stood.
+    let mut places = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter();
     while let Some(&byte) = bytes.next() {
+        let index = raw.len() - bytes.len() - 1;
+        places.push(index);
         match CLASSES[usize::from(byte)] {
             Class::Plain | Class::Slash => {
                 canonical.push(char::from(byte));
                 plain.push(byte);
             }
-            Class::Refused => return Err(refusal_of(byte)),
+            Class::LeftRaw => {
+                push_hex(byte, &mut canonical);
+                plain.push(byte);
+            }
+            Class::Refused => return Err(refusal_of(byte, index)),
             Class::Percent => {
                 let value = escaped(bytes.next(), bytes.next())?;
-                push_escape(value, slash, &mut canonical)?;
+                push_escape(value, index, slash, &mut canonical)?;
                 plain.push(value);
             }
         }
@@ -182,7 +250,7 @@ fn decoded(raw: &[u8], slash: EncodedSlash) -> Result<Cow<'_, str>, PathError> {
         return Err(PathError::DoubleEscape);
     }
     let plain = String::from_utf8(plain).map_err(|_| PathError::NotUtf8)?;
-    refuse_hidden(&plain)?;
+    refuse_hidden(&plain, |decoded| places.get(decoded).copied().unwrap_or_default())?;
     // Handing back the original keeps the promise "borrowed when already canonical" for escaped paths too.
     if canonical.as_bytes() == raw {
         return as_ascii(raw).map(Cow::Borrowed);
@@ -201,18 +269,12 @@ fn escaped(high: Option<&u8>, low: Option<&u8>) -> Result<u8, PathError> {
 }
 
 /// Appends an escaped byte in its one spelling: decoded where RFC 3986 says that is the same, else in upper-case hex.
-fn push_escape(value: u8, slash: EncodedSlash, canonical: &mut String) -> Result<(), PathError> {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+fn push_escape(value: u8, index: usize, slash: EncodedSlash, canonical: &mut String) -> Result<(), PathError> {
     match value {
-        0..=0x1F | 0x7F => return Err(PathError::Control),
-        b'\\' => return Err(PathError::Backslash),
+        0..=0x1F | 0x7F | b'\\' => return Err(refusal_of(value, index)),
         b'/' if slash == EncodedSlash::Refuse => return Err(PathError::EncodedSlash),
         b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => canonical.push(char::from(value)),
-        _ => {
-            canonical.push('%');
-            canonical.push(char::from(HEX[usize::from(value >> 4)]));
-            canonical.push(char::from(HEX[usize::from(value & 15)]));
-        }
+        _ => push_hex(value, canonical),
     }
     Ok(())
 }
@@ -227,14 +289,14 @@ fn escape_behind(text: &[u8], mark: &[u8]) -> bool {
 }
 
 /// Refuses what only the decoded text shows: text that is not NFC, control characters beyond ASCII, and dot
-/// segments, also those that compatibility folding would make.
-fn refuse_hidden(plain: &str) -> Result<(), PathError> {
+/// segments, also those that compatibility folding would make. `place` says where a byte of the text stood in the path.
+fn refuse_hidden(plain: &str, place: impl Fn(usize) -> usize) -> Result<(), PathError> {
     refuse_dot_segments(plain)?;
     if plain.is_ascii() {
         return Ok(());
     }
-    if plain.chars().any(char::is_control) {
-        return Err(PathError::Control);
+    if let Some(control) = plain.find(char::is_control) {
+        return Err(PathError::Control { at: place(control) + 1 });
     }
     if !is_nfc(plain) {
         return Err(PathError::NotNormalized);
@@ -293,7 +355,7 @@ fn is_ignorable(c: char) -> bool {
 
 /// The classes let only ASCII through; said by the types instead of taken for granted.
 fn as_ascii(raw: &[u8]) -> Result<&str, PathError> {
-    std::str::from_utf8(raw).map_err(|_| PathError::NotAscii)
+    std::str::from_utf8(raw).map_err(|error| PathError::NotAscii { at: error.valid_up_to() + 1 })
 }
 
 #[cfg(test)]
@@ -332,9 +394,20 @@ mod tests {
             ("/%c3%a9", "/%C3%A9"),
             ("/a%3ab", "/a%3Ab"),
             ("/a%2Eb", "/a.b"),
+            ("/a|b{c}d^e`f[0]", "/a%7Cb%7Bc%7Dd%5Ee%60f%5B0%5D"),
+            ("/%7c|%7b", "/%7C%7C%7B"),
         ] {
             assert_eq!(canonical_path(raw.as_bytes(), EncodedSlash::Refuse).expect(raw), wanted);
         }
+    }
+
+    /// Browsers, Node and httpx send these as they stand. Nothing else of a query is touched, or signatures over it would not fit.
+    #[test]
+    fn what_senders_leave_raw_is_written_and_nothing_else() {
+        assert_eq!(written_query("a=|{}^`\\[]&b=%7c%2f%&c=x+y'()*"), "a=%7C%7B%7D%5E%60%5C[]&b=%7c%2f%&c=x+y'()*");
+        assert!(matches!(written_query("a[]=%7c&b=%"), Cow::Borrowed(_)));
+        assert_eq!(written_path("/a|b[0]\\%7c"), "/a%7Cb%5B0%5D\\%7c");
+        assert!(matches!(written_path("/a%2Fb"), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -347,18 +420,23 @@ mod tests {
             ("http://h/x", E::NotAbsolute),
             ("/a#b", E::NotOnlyPath),
             ("/a?b", E::NotOnlyPath),
-            ("/caf\u{e9}", E::NotAscii),
-            ("/a\0", E::Control),
-            ("/a%00b", E::Control),
-            ("/a%0d%0aX: y", E::Control),
-            ("/a\x7f", E::Control),
-            ("/a%7F", E::Control),
-            ("/a%C2%85", E::Control),
-            ("/a\\b", E::Backslash),
-            ("/..%5cadmin", E::Backslash),
-            ("/a b", E::MustBeEscaped(' ')),
-            ("/a|b", E::MustBeEscaped('|')),
-            ("/a\"b", E::MustBeEscaped('"')),
+            ("/caf\u{e9}", E::NotAscii { at: 5 }),
+            ("/a\0", E::Control { at: 3 }),
+            ("/a%00b", E::Control { at: 3 }),
+            ("/a%0d%0aX: y", E::Control { at: 3 }),
+            ("/a\x7f", E::Control { at: 3 }),
+            ("/a%7F", E::Control { at: 3 }),
+            ("/%20a%C2%85", E::Control { at: 6 }),
+            ("/a\\b", E::Backslash { at: 3 }),
+            ("/..%5cadmin", E::Backslash { at: 4 }),
+            ("/%2e|\\", E::Backslash { at: 6 }),
+            ("/a b", E::MustBeEscaped { character: ' ', at: 3 }),
+            ("/a<b", E::MustBeEscaped { character: '<', at: 3 }),
+            ("/a|b\"c", E::MustBeEscaped { character: '"', at: 5 }),
+            ("/..|/../admin", E::DotSegment),
+            ("/a|b%2fc", E::EncodedSlash),
+            ("/a|b//c", E::EmptySegment),
+            ("/%2^35", E::MalformedEscape),
             ("/%", E::MalformedEscape),
             ("/%4", E::MalformedEscape),
             ("/%zz", E::MalformedEscape),
@@ -437,7 +515,7 @@ mod tests {
         assert_eq!(pass("/..%2Fadmin"), Err(PathError::DotSegment));
         assert_eq!(pass("/a%2F.%2e"), Err(PathError::DotSegment));
         assert_eq!(pass("/a%2F..;x%2Fb"), Err(PathError::DotSegment));
-        assert_eq!(pass("/a%5Cb"), Err(PathError::Backslash));
+        assert_eq!(pass("/a%5Cb"), Err(PathError::Backslash { at: 3 }));
     }
 
     /// The readings that services apply to a path, each a small step; the property below tries them in every order.

@@ -224,6 +224,7 @@ fn resource(
         authorization: checked.authorization,
         passes_encoded_slash: checked.encoded_slash == EncodedSlash::Pass,
         upstream_host: checked.upstream_host.as_deref().map(Into::into),
+        service_host: checked.upstream.first().map(config::Upstream::authority).unwrap_or_default().into(),
         anonymous: anonymous.clone(),
         max_body: checked.max_body,
         body_rate_min: checked.body_rate_min,

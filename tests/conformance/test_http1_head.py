@@ -153,6 +153,10 @@ HOSTS = [
     Passed("upper case", get(host="Host: LOCALHOST\r\n"), sees=(b"ost: ",)),
     Passed("IPv4", get(host="Host: 127.0.0.1\r\n"), sees=(b"127.0.0.1\r\n",)),
     Passed("IPv6", get(host="Host: [::1]:80\r\n"), sees=(b"[::1]:80\r\n",)),
+    Refused("two dots at the end", get(host="Host: localhost..\r\n")),
+    Refused("a dot alone", get(host="Host: .\r\n")),
+    Passed("a dot at the end", get(host="Host: localhost.\r\n"), sees=(b"host: localhost\r\n",), never=(b"localhost.",)),
+    Passed("a dot before the port", get(host="Host: localhost.:80\r\n"), sees=(b"host: localhost:80\r\n",), never=(b"localhost.",)),
 ]
 
 CONNECTIONS = [

@@ -122,14 +122,16 @@ impl Caveat {
     pub fn host(text: &str) -> Result<Self, CaveatError> {
         let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
         let is_v6 = text.starts_with('[') && text.ends_with(']');
-        if text.is_empty() || !text.bytes().all(inside) || (text.contains([':', '[', ']']) && !is_v6) {
+        let is_dots = text.ends_with("..") || text == ".";
+        if text.is_empty() || is_dots || !text.bytes().all(inside) || (text.contains([':', '[', ']']) && !is_v6) {
             return Err(refuse(
                 "host",
                 text,
                 "write a host name without a port; other than ASCII names in their xn-- form",
             ));
         }
-        Ok(Self::Host(text.to_ascii_lowercase()))
+        // A name with a dot at its end is that name.
+        Ok(Self::Host(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()))
     }
 
     /// `--client 10.0.0.0/8`, also several.

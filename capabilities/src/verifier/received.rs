@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::{AuthorizationUse, Believed, Verifier, VerifyError};
 use crate::json_rpc::{self, Body, mirrors};
 use crate::message::{Scheme, grpc_call};
-use crate::path::canonical_path;
+use crate::path::{canonical_path, written_path, written_query};
 use crate::resource::Operation;
 use crate::token::Capability;
 
@@ -57,8 +57,8 @@ impl<'r> Request<'r> {
 /// A request's token and facts. Has no way to be printed, since it holds the token.
 pub struct Received<'r> {
     operation: &'r str,
-    path: &'r str,
-    query_string: &'r str,
+    path: Cow<'r, str>,
+    query_string: Cow<'r, str>,
     host: Cow<'r, str>,
     scheme: Scheme,
     client: Option<IpAddr>,
@@ -171,7 +171,7 @@ impl<'r> Received<'r> {
         Ok(Self {
             operation: request.method,
             path,
-            query_string,
+            query_string: written_query(query_string),
             host: host_of(host),
             scheme,
             client,
@@ -193,13 +193,13 @@ impl<'r> Received<'r> {
     }
 
     /// The path below the resource, as caveats see it.
-    pub fn path(&self) -> &'r str {
-        self.path
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
-    /// The raw query, empty if there is none.
-    pub fn query_string(&self) -> &'r str {
-        self.query_string
+    /// The query as a gateway forwards it, empty if there is none.
+    pub fn query_string(&self) -> &str {
+        &self.query_string
     }
 
     /// The host that the client asked for, in lower case and without a port.
@@ -266,19 +266,22 @@ fn unreadable(reason: &dyn Display) -> VerifyError {
     VerifyError::Body(reason.to_string().into())
 }
 
-/// The path below the resource. Whatever is not in canonical form did not come from a gateway as it stands.
-fn below<'r>(verifier: &Verifier, path: &'r str) -> Result<&'r str, VerifyError> {
-    let Cow::Borrowed(path) = canonical_path(path.as_bytes(), verifier.slash).map_err(VerifyError::Path)? else {
+/// The path below the resource. Whatever is not in canonical form did not come from a gateway as it stands; but for what clients
+/// leave raw and a gateway writes as `%XX`, in which some servers undo it.
+fn below<'r>(verifier: &Verifier, path: &'r str) -> Result<Cow<'r, str>, VerifyError> {
+    let path = written_path(path);
+    if !matches!(canonical_path(path.as_bytes(), verifier.slash).map_err(VerifyError::Path)?, Cow::Borrowed(_)) {
         return Err(VerifyError::NotCanonical);
+    }
+    let below = match path.strip_prefix(&*verifier.mount) {
+        Some("") => return Ok(Cow::Borrowed("/")),
+        Some(rest) if rest.starts_with('/') => path.len() - rest.len(),
+        _ => return Err(VerifyError::NotBelowMount),
     };
-    if verifier.mount.is_empty() {
-        return Ok(path);
-    }
-    match path.strip_prefix(&*verifier.mount) {
-        Some("") => Ok("/"),
-        Some(rest) if rest.starts_with('/') => Ok(rest),
-        _ => Err(VerifyError::NotBelowMount),
-    }
+    Ok(match path {
+        Cow::Borrowed(path) => Cow::Borrowed(&path[below..]),
+        Cow::Owned(path) => Cow::Owned(path[below..].to_owned()),
+    })
 }
 
 /// The one token that a request carries.
@@ -332,12 +335,13 @@ fn text(value: &[u8]) -> Result<&str, VerifyError> {
     }
 }
 
-/// The host of an authority, in lower case and without its port.
+/// The host of an authority, in lower case, without its port, and without the dot with which a name may end.
 fn host_of(authority: &str) -> Cow<'_, str> {
     let host = match authority.rsplit_once(':') {
         Some((host, _)) if !authority.ends_with(']') => host,
         _ => authority,
     };
+    let host = host.strip_suffix('.').unwrap_or(host);
     match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => Cow::Owned(host.to_ascii_lowercase()),
         false => Cow::Borrowed(host),

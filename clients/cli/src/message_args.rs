@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use postern_capabilities::caveat::Caveat;
 use postern_capabilities::json_rpc::{self, BodyError};
 use postern_capabilities::message::{BodyItem, Message, Scheme};
-use postern_capabilities::path::{EncodedSlash, canonical_path};
+use postern_capabilities::path::{EncodedSlash, canonical_path, written_query};
 use postern_capabilities::resource::{Operation, ResourceName};
 use postern_capabilities::token::Capability;
 
@@ -137,10 +137,11 @@ impl MessageArgs {
             operation: operation.to_string(),
             path: path.into_owned(),
             query_string: match &self.query_string {
-                Some(text) => text.trim_start_matches('?').to_owned(),
+                // As a gateway forwards it.
+                Some(text) => written_query(text.trim_start_matches('?')).into_owned(),
                 None => encoded(&self.query)?,
             },
-            host: self.host.to_ascii_lowercase(),
+            host: self.host.strip_suffix('.').unwrap_or(&self.host).to_ascii_lowercase(),
             scheme: match self.scheme {
                 SchemeArg::Http => Scheme::Http,
                 SchemeArg::Https => Scheme::Https,

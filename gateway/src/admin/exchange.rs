@@ -11,7 +11,7 @@ use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{Request, Response, StatusCode, request};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
-use postern_capabilities::path::{EncodedSlash, canonical_path};
+use postern_capabilities::path::{EncodedSlash, canonical_path, written_query};
 use postern_capabilities::resource::ADMINISTRATION;
 use postern_capabilities::token::{Capability, Unverified};
 
@@ -146,7 +146,7 @@ async fn exchange(
         capability,
         operation: head.method().to_owned(),
         path: path.into_owned(),
-        query: head.query().unwrap_or("").to_owned(),
+        query: head.query().map(written_query).unwrap_or_default().into_owned(),
         host: head.host().to_ascii_lowercase(),
         client,
         body_size: match head.framing() {
@@ -170,8 +170,9 @@ fn strict_head<'b>(
 ) -> Result<Head<'b>, NotDone> {
     let bad = |error: HeadError| NotDone::Refused(Refused::Head(error));
     let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next().map_or(&b""[..], |host| host.as_bytes());
     let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = hosts.next().map(|host| host.as_bytes());
+    let host = host.or(named.filter(|_| parts.version == http::Version::HTTP_10)).unwrap_or_default();
     if hosts.next().is_some() || named.is_some_and(|named| !named.eq_ignore_ascii_case(host)) {
         return Err(NotDone::Refused(Refused::Framing(
             "The request names its host more than once, and not everywhere alike.".into(),
@@ -189,6 +190,7 @@ fn strict_head<'b>(
         method: parts.method.as_str().as_bytes(),
         target: target.as_bytes(),
         authority: host,
+        needs_host: parts.version != http::Version::HTTP_10,
         scheme: Scheme::Http,
         fields,
         protocol: None,

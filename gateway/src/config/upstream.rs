@@ -97,6 +97,16 @@ impl Upstream {
         Ok(Self { scheme, place: UpstreamPlace::Host(host, port.unwrap_or(port_default)) })
     }
 
+    /// What a client of the service itself would write into `Host`.
+    pub fn authority(&self) -> String {
+        match &self.place {
+            UpstreamPlace::Host(..) => {
+                self.to_string().split_once("://").map_or_else(String::new, |(_, host)| host.to_owned())
+            }
+            UpstreamPlace::Socket(_) => "localhost".to_owned(),
+        }
+    }
+
     /// The literal address, if the host is one: then nothing is ever resolved.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         let UpstreamPlace::Host(host, port) = &self.place else { return None };

@@ -48,6 +48,8 @@ fn is_host_name(host: &str) -> bool {
 
 /// The `host` of a resource: as requests carry it, lower case and without port.
 pub(super) fn host(text: &str) -> Result<String, String> {
+    // A name with a dot at its end is that name.
+    let text = text.strip_suffix('.').unwrap_or(text);
     match split_host_port(text) {
         Some((_, Some(_))) => Err(format!("{text:?} has a port; write the name alone: ports take no part in routing.")),
         Some((host, None)) if host == text.trim_matches(['[', ']']) => {

@@ -3,6 +3,8 @@
 //! The sentence says what is wrong and where, so that a stranger can mend the sender. It quotes nothing that came in: an
 //! error text that echoes bytes is a way into logs and pages.
 
+use std::fmt;
+
 use thiserror::Error;
 
 /// A head, request or response, that is not read the same way by everybody and is therefore not read at all.
@@ -35,11 +37,19 @@ pub enum HeadError {
     /// `CONNECT`: the gateway opens no tunnels.
     #[error("CONNECT is not served: the gateway opens no tunnels")]
     Connect,
-    /// The target has a byte outside RFC 3986's set or is in none of the four forms.
+    /// The target is in none of the four forms.
     #[error(
-        "the request target is not a path with an optional query of RFC 3986's characters (no fragment, no spaces, ASCII only)"
+        "the request target is not a path that begins with `/`, with an optional query, nor a whole http or https URL"
     )]
     Target,
+    /// A byte that can stand in no target.
+    #[error("character {at} of the request target is {}; write it as %{byte:02X}", Described(*byte))]
+    TargetByte {
+        /// Which byte.
+        byte: u8,
+        /// Where it stands, from 1.
+        at: usize,
+    },
     /// The target is longer than `target_bytes_max`.
     #[error("the request target is longer than {max} bytes")]
     TargetTooLong {
@@ -123,6 +133,21 @@ pub enum HeadError {
     BodyForbidden,
 }
 
+/// A byte in words: of the sender's bytes only a mark that can be printed is shown.
+struct Described(u8);
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            b'#' => f.write_str("`#`, which begins a fragment, and that is never sent"),
+            b' ' => f.write_str("a space"),
+            mark if mark.is_ascii_graphic() => write!(f, "`{}`", char::from(mark)),
+            0x80.. => f.write_str("not ASCII"),
+            _ => f.write_str("a control character"),
+        }
+    }
+}
+
 impl HeadError {
     /// The status that answers a request refused so.
     pub fn status(self) -> u16 {
@@ -137,6 +162,7 @@ impl HeadError {
             | Self::Method
             | Self::Connect
             | Self::Target
+            | Self::TargetByte { .. }
             | Self::AsteriskTarget
             | Self::Version
             | Self::FieldName

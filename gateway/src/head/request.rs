@@ -37,6 +37,8 @@ pub struct Parts<'p, F> {
     pub target: &'p [u8],
     /// `:authority`, empty if there was none (then a `host` field must say it).
     pub authority: &'p [u8],
+    /// Whether it has to name a host: only HTTP/1.0 need not.
+    pub needs_host: bool,
     /// `:scheme`.
     pub scheme: Scheme,
     /// The fields, names and values.
@@ -77,7 +79,8 @@ impl<'b> Head<'b> {
         self.method
     }
 
-    /// The path as it was sent, ASCII out of RFC 3986's set, not yet canonical. Begins with `/`, or is `*` (OPTIONS).
+    /// The path as it was sent, ASCII out of RFC 3986's set and of what senders leave raw, not yet canonical. Begins with `/`, or
+    /// is `*` (OPTIONS).
     pub fn path(&self) -> &'b str {
         self.path
     }
@@ -87,18 +90,20 @@ impl<'b> Head<'b> {
         self.query
     }
 
-    /// Host and port as they were sent.
+    /// Host and port as they were sent. Empty where an HTTP/1.0 request names none.
     pub fn authority(&self) -> &'b str {
         self.authority
     }
 
-    /// The host without its port, as it was sent (brackets of an IPv6 address included).
+    /// The host without its port and without the dot that a name may end with, else as it was sent (brackets of an IPv6 address
+    /// included).
     pub fn host(&self) -> &'b str {
-        let authority = self.authority();
-        match authority.rsplit_once(':') {
-            Some((host, _)) if !authority.ends_with(']') => host,
-            _ => authority,
-        }
+        named_host(self.authority).0
+    }
+
+    /// What follows the host: a colon and the port, or nothing.
+    pub fn port(&self) -> &'b str {
+        named_host(self.authority).1
     }
 
     /// The scheme that the target named (absolute-form, HTTP/2); most requests name none.
@@ -193,7 +198,7 @@ impl<'b> Glimpse<'b> {
     pub fn of_parts(method: &'b [u8], target: &'b [u8], authority: &'b [u8]) -> Self {
         let text = |bytes: &'b [u8]| std::str::from_utf8(bytes).unwrap_or_default();
         let path_len = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-        let is_path = origin_form(target, 0, target.len()).is_ok();
+        let is_path = origin_form(target, 0, 0, target.len()).is_ok();
         Self {
             method: if check_method(method).is_ok() { text(method) } else { "" },
             path: if is_path { text(&target[..path_len]) } else { "" },
@@ -205,6 +210,16 @@ impl<'b> Glimpse<'b> {
     fn authority(bytes: &'b [u8]) -> &'b str {
         if check_authority(bytes).is_ok() { std::str::from_utf8(bytes).unwrap_or_default() } else { "" }
     }
+}
+
+/// The host, without the dot that stands for the root of all names, and what follows it.
+fn named_host(authority: &str) -> (&str, &str) {
+    let length = match authority.rfind(':') {
+        Some(colon) if !authority.ends_with(']') => colon,
+        _ => authority.len(),
+    };
+    let (host, port) = authority.split_at(length);
+    (host.strip_suffix('.').unwrap_or(host), port)
 }
 
 fn slice(bytes: &[u8], range: Range) -> &[u8] {
@@ -313,17 +328,16 @@ fn check_method(method: &[u8]) -> Result<(), HeadError> {
 /// The longest registered method has 17 letters (`UPDATEREDIRECTREF`).
 const METHOD_BYTES_MAX: usize = 32;
 
-/// `pchar`, `/` and `?` (RFC 3986), with `[` and `]`, which browsers leave unescaped in queries, marked apart.
-static TARGET: [u8; 256] = {
-    let mut table = [0u8; 256];
-    let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%";
+/// `pchar`, `/` and `?` (RFC 3986), and what browsers and HTTP libraries leave unescaped though it has no place there: that is
+/// written as `%XX` before anything is decided on it, and a `\` in a path is refused then.
+static TARGET: [bool; 256] = {
+    let mut table = [false; 256];
+    let plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%[]{}|^`\\";
     let mut i = 0;
     while i < plain.len() {
-        table[plain[i] as usize] = 1;
+        table[plain[i] as usize] = true;
         i += 1;
     }
-    table[b'[' as usize] = 2;
-    table[b']' as usize] = 2;
     table
 };
 
@@ -338,7 +352,7 @@ fn read_target(
         return Err(HeadError::TargetTooLong { max: limits.target_bytes_max });
     }
     match target {
-        [b'/', ..] => origin_form(bytes, start, end),
+        [b'/', ..] => origin_form(bytes, start, start, end),
         b"*" if method == b"OPTIONS" => {
             Ok(Target { path: range(start, end), query: None, authority: None, scheme: None })
         }
@@ -354,22 +368,21 @@ fn read_target(
             let rest = &target[length..];
             let authority_len = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
             let at = start + length;
-            let path = origin_form(bytes, at + authority_len, end)?;
+            let path = origin_form(bytes, start, at + authority_len, end)?;
             Ok(Target { authority: Some(range(at, at + authority_len)), scheme: Some(scheme), ..path })
         }
     }
 }
 
-fn origin_form(bytes: &[u8], start: usize, end: usize) -> Result<Target, HeadError> {
+/// Path and query, from `start` to `end`. The target begins at `from`, and places in it are counted from there.
+fn origin_form(bytes: &[u8], from: usize, start: usize, end: usize) -> Result<Target, HeadError> {
     let target = &bytes[start..end];
-    // Folded without an early exit; a bad byte is rare and its place does not matter.
-    if target.iter().fold(false, |bad, byte| bad | (TARGET[usize::from(*byte)] == 0)) {
-        return Err(HeadError::Target);
+    // Folded without an early exit; a bad byte is rare.
+    if target.iter().fold(false, |bad, byte| bad | !TARGET[usize::from(*byte)]) {
+        let index = target.iter().position(|byte| !TARGET[usize::from(*byte)]).unwrap_or_default();
+        return Err(HeadError::TargetByte { byte: target[index], at: start - from + index + 1 });
     }
     let path_len = memchr::memchr(b'?', target).unwrap_or(target.len());
-    if target[..path_len].iter().any(|byte| TARGET[usize::from(*byte)] == 2) {
-        return Err(HeadError::Target);
-    }
     let path = range(start, start + path_len);
     let query = (path_len < target.len()).then(|| range(start + path_len + 1, end));
     Ok(Target { path, query, authority: None, scheme: None })
@@ -399,13 +412,30 @@ fn conclude(bytes: &[u8], line: Line, length: usize, spans: &mut Spans) -> Resul
 
 fn conclude_authority(bytes: &[u8], line: &Line, spans: &Spans) -> Result<Range, HeadError> {
     let host = spans.fields.iter().find(|field| field.known == Known::Host).map(|field| field.value);
-    let host = host.ok_or(HeadError::HostMissing)?;
+    let (host, named) = match (host, line.target.authority) {
+        (Some(host), named) => (host, named),
+        // HTTP/1.0 has no such field, and haproxy's plain health check none either.
+        (None, named) if line.version == Version::Http10 => match named {
+            Some(named) => (named, None),
+            None => return Ok((0, 0)),
+        },
+        (None, _) => return Err(HeadError::HostMissing),
+    };
     check_authority(slice(bytes, host))?;
-    match line.target.authority {
-        Some(authority) if !slice(bytes, authority).eq_ignore_ascii_case(slice(bytes, host)) => {
+    match named {
+        Some(named) if !is_same_authority(slice(bytes, named), slice(bytes, host)) => {
             Err(HeadError::AuthorityDisagrees)
         }
         _ => Ok(host),
+    }
+}
+
+/// Whether two say the same: case and a dot at the name's end make no difference.
+fn is_same_authority(one: &[u8], other: &[u8]) -> bool {
+    let named = |authority| std::str::from_utf8(authority).ok().map(named_host);
+    match (named(one), named(other)) {
+        (Some((one, one_port)), Some((other, other_port))) => one.eq_ignore_ascii_case(other) && one_port == other_port,
+        _ => false,
     }
 }
 
@@ -421,7 +451,9 @@ fn check_authority(authority: &[u8]) -> Result<(), HeadError> {
         _ => {
             let length = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
             let host = &authority[..length];
-            if !host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+            let is_name = host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+            // One dot at the end is the root's; behind it there is nothing.
+            if !is_name || host == b"." || host.ends_with(b"..") {
                 return Err(HeadError::HostMalformed);
             }
             (host, &authority[length..])
@@ -489,7 +521,7 @@ where
         return Err(HeadError::TargetTooLong { max: limits.target_bytes_max });
     }
     let mut target = match parts.target {
-        [b'/', ..] => origin_form(buffer, at.0 as usize, at.1 as usize)?,
+        [b'/', ..] => origin_form(buffer, at.0 as usize, at.0 as usize, at.1 as usize)?,
         b"*" if parts.method == b"OPTIONS" => Target { path: at, query: None, authority: None, scheme: None },
         b"*" => return Err(HeadError::AsteriskTarget),
         _ => return Err(HeadError::Target),
@@ -498,12 +530,13 @@ where
     let authority = (!parts.authority.is_empty()).then(|| append(buffer, parts.authority));
     target.authority = authority;
     assemble_section(parts.fields, (limits.head_bytes_max, LINE_BYTES), buffer, spans, limits)?;
-    conclude_assembled(&parts.protocol, parts.ended, Line { method, target, version: Version::Http2 }, buffer, spans)
+    let line = Line { method, target, version: Version::Http2 };
+    let has_host = parts.needs_host || authority.is_some() || spans.has(Known::Host);
+    conclude_assembled((&parts.protocol, parts.ended, has_host), line, buffer, spans)
 }
 
 fn conclude_assembled(
-    protocol: &Option<&[u8]>,
-    ended: bool,
+    (protocol, ended, has_host): (&Option<&[u8]>, bool, bool),
     line: Line,
     buffer: &mut Vec<u8>,
     spans: &mut Spans,
@@ -515,6 +548,7 @@ fn conclude_assembled(
             check_authority(slice(buffer, authority))?;
             authority
         }
+        _ if !has_host => (0, 0),
         _ => conclude_authority(buffer, &line, spans)?,
     };
     let framing = match spans.length(buffer)? {

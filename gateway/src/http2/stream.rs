@@ -215,6 +215,7 @@ fn assemble<'b>(
         method: if protocol.is_some() { b"GET" } else { parts.method.as_str().as_bytes() },
         target: parts.uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes()),
         authority: parts.uri.authority().map_or(&b""[..], |authority| authority.as_str().as_bytes()),
+        needs_host: true,
         scheme,
         fields,
         protocol,

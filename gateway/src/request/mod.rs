@@ -35,7 +35,7 @@ use std::sync::Arc;
 use postern_capabilities::authorize::Refusal;
 use postern_capabilities::json_rpc;
 use postern_capabilities::message::{Message, Scheme, grpc_call};
-use postern_capabilities::path::{EncodedSlash, canonical_path};
+use postern_capabilities::path::{EncodedSlash, canonical_path, written_query};
 use postern_capabilities::token::{Capability, Unreadable};
 
 use self::bearer::{Carriers, Secret};
@@ -144,7 +144,9 @@ fn decide(
     let view = worker.view();
     let routes = &view.routes;
     let host = lower_case(head.host());
-    if peer.server_name.as_deref().is_some_and(|name| name != host) {
+    let trusted = view.trusted_proxies.contains(peer.address);
+    // A front that is trusted sets up TLS in its own name, and its client's messages name the host that they are for.
+    if !trusted && peer.server_name.as_deref().is_some_and(|name| name != host) {
         return Err(Refused::Misdirected);
     }
     let slash = if routes.passes_encoded_slash() { EncodedSlash::Pass } else { EncodedSlash::Refuse };
@@ -162,6 +164,7 @@ fn decide(
     }
     let carriers = bearer::take(head)?;
     let now = worker.now();
+    let query_string = head.query().map(written_query).unwrap_or_default();
 
     let (capability, presented) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
     ticket.capability = Some(Arc::clone(&capability));
@@ -171,14 +174,13 @@ fn decide(
     if capability.holds(resource.name.as_str(), head.method()) {
         ticket.resource = Some(Rc::clone(resource));
     }
-    let trusted = view.trusted_proxies.contains(peer.address);
     ticket.client = client::decide(head, peer.address, &view.trusted_proxies);
     let content_type = head.value(Known::ContentType).filter(|_| head.count(Known::ContentType) == 1);
     let seen_path = if resource.keep_prefix { &*full_path } else { found.path };
     let grpc = content_type.and_then(|content_type| grpc_call(head.method(), content_type, seen_path));
     let body_max = smaller(resource.max_body, view.limits.body_bytes_max);
     let message = Message {
-        query_string: head.query().unwrap_or(""),
+        query_string: &query_string,
         host: &host,
         scheme: if trusted { client::scheme(head).unwrap_or(peer.scheme) } else { peer.scheme },
         client_cert: peer.client_cert.as_deref(),

@@ -31,6 +31,8 @@ pub struct Resource {
     pub passes_encoded_slash: bool,
     /// What `Host` says to the upstream; the message's own where this is `None`.
     pub upstream_host: Option<Box<str>>,
+    /// What `Host` says where neither of these does: the name by which the service is reached.
+    pub service_host: Box<str>,
     /// What a message without a token is treated as presenting.
     pub anonymous: Option<Arc<Capability>>,
     /// The largest body in bytes.
@@ -65,6 +67,7 @@ impl Resource {
             authorization: AuthorizationUse::Capability,
             passes_encoded_slash: false,
             upstream_host: None,
+            service_host: "127.0.0.1:1".into(),
             anonymous: None,
             max_body: None,
             body_rate_min: None,

@@ -29,11 +29,7 @@ pub(super) struct Probe {
 impl Probe {
     /// For one of a resource's upstreams.
     pub(super) fn new(resource: &Resource, health: &HealthCheck, endpoint: Rc<Endpoint>) -> Self {
-        let host = resource.upstream_host.clone().unwrap_or_else(|| match endpoint.host_and_port() {
-            // What follows the scheme is what a client of the service itself would write there.
-            Some(_) => endpoint.upstream().to_string().split_once("://").map_or("", |(_, host)| host).to_owned(),
-            None => "localhost".to_owned(),
-        });
+        let host = resource.upstream_host.clone().unwrap_or_else(|| endpoint.upstream().authority());
         let head = format!(
             "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: postern-health\r\naccept: */*\r\nconnection: close\r\n\r\n",
             health.path,

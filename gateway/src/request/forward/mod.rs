@@ -95,7 +95,7 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
 
-    field(out, b"host", resource.upstream_host.as_deref().unwrap_or(head.authority()).as_bytes());
+    host(out, head, resource);
     let mut trailers_wanted = false;
     let mut trace = None;
     for f in head.fields() {
@@ -142,6 +142,26 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
     out.extend_from_slice(b"\r\n");
 }
 
+/// `Host`: as the resource says, else as the message does. Where an HTTP/1.0 request names none, the service is called by its own
+/// name, since HTTP/1.1 demands one.
+fn host(out: &mut Vec<u8>, head: &Head<'_>, resource: &Resource) {
+    match &resource.upstream_host {
+        Some(host) => field(out, b"host", host.as_bytes()),
+        None if head.host().is_empty() => field(out, b"host", resource.service_host.as_bytes()),
+        None => {
+            out.extend_from_slice(b"host: ");
+            authority(out, head);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Host and port, without the dot that a name may end with.
+fn authority(out: &mut Vec<u8>, head: &Head<'_>) {
+    out.extend_from_slice(head.host().as_bytes());
+    out.extend_from_slice(head.port().as_bytes());
+}
+
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` (RFC 9110 section 7.6.3): where the message came from, said once.
 ///
 /// The last address of the chain is the `client` that the caveats were checked against.
@@ -156,7 +176,12 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
     }
     address(out, client);
     out.extend_from_slice(b"\r\n");
-    field(out, b"x-forwarded-host", inputs.head.authority().as_bytes());
+    // A service that decides for itself has to know that no host was named, too.
+    if !inputs.head.host().is_empty() || inputs.carried.is_some() {
+        out.extend_from_slice(b"x-forwarded-host: ");
+        authority(out, inputs.head);
+        out.extend_from_slice(b"\r\n");
+    }
     field(out, b"x-forwarded-proto", scheme.as_bytes());
     let prefix = inputs.resource.prefix.trim_end_matches('/');
     if !inputs.resource.keep_prefix && !prefix.is_empty() {
@@ -175,9 +200,12 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
             out.extend_from_slice(b"]\"");
         }
     }
-    out.extend_from_slice(b";host=\"");
-    out.extend_from_slice(inputs.head.authority().as_bytes());
-    out.extend_from_slice(b"\";proto=");
+    if !inputs.head.host().is_empty() {
+        out.extend_from_slice(b";host=\"");
+        authority(out, inputs.head);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b";proto=");
     out.extend_from_slice(scheme.as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(match inputs.head.version() {
