@@ -2,12 +2,16 @@
 //!
 //! A capability decides when a tool is called. A list of tools shows all the same what the server has, and an agent plans
 //! with what it sees; so the tools that no arguments could make pass ([`Capability::may_call`]) are taken out of the
-//! answers to `tools/list`. Only lists that the caller asked for are touched, and of them only the list itself: everything
-//! else of an answer, the cursor for more among it, stays as the server wrote it.
+//! answers to `tools/list`. Of an answer only the list itself is touched, and who may keep it: everything else, the cursor
+//! for more among it, stays as the server wrote it.
+//!
+//! What counts is what was asked. Clients differ in whether an answer with the id `1`, `1.0` or `null` is theirs when they asked
+//! with `"1"`, and in which media types they read as JSON; so of the answers to a message that asks for a list every list of
+//! tools is filtered, whatever its id and its type say.
 //!
 //! An answer is one JSON document, which is held back until it is whole, or a stream of events, which are held back one
 //! by one. The stream that older clients open with GET can bring answers to questions asked elsewhere, so there every
-//! list of tools counts.
+//! list of tools counts, too.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -15,10 +19,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postern_capabilities::json_rpc::{Body, Id};
+use postern_capabilities::json_rpc::Body;
 use postern_capabilities::message::{Message, Scheme};
 use postern_capabilities::token::Capability;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -49,7 +53,7 @@ pub enum Unfilterable {
 #[derive(Debug)]
 pub struct ToolFilter {
     caller: Caller,
-    lists: Lists,
+    asked: Asked,
     bytes_max: usize,
 }
 
@@ -62,13 +66,13 @@ pub enum Filtering {
     Events(Events),
 }
 
-/// Which lists of tools are filtered.
-#[derive(Debug)]
-enum Lists {
-    /// Those that answer to these calls.
-    Of(Vec<Id>),
-    /// Every one.
-    All,
+/// What the message asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A list of tools, by a call: whatever answers may be one.
+    List,
+    /// The stream of what the server has to say.
+    Stream,
 }
 
 /// Who asks, and how: what a call of a tool would be decided by, besides its tool and arguments.
@@ -111,13 +115,11 @@ impl ToolFilter {
         if !capability.needs().body {
             return None;
         }
-        let lists = match body {
-            Some(body) => {
-                let calls = body.items.iter().zip(&body.calls);
-                let asked = calls.filter(|(item, _)| item.rpc == TOOLS_LIST).filter_map(|(_, call)| call.id.clone());
-                Lists::Of(Some(asked.collect::<Vec<_>>()).filter(|asked| !asked.is_empty())?)
-            }
-            None if message.operation == "GET" => Lists::All,
+        let asked = match body {
+            // One without an id has no answer, unless the server gives it one all the same.
+            Some(body) if body.items.iter().any(|item| item.rpc == TOOLS_LIST) => Asked::List,
+            Some(_) => return None,
+            None if message.operation == "GET" => Asked::Stream,
             // Whatever it asks, it may: its body decides nothing.
             None => return None,
         };
@@ -131,7 +133,7 @@ impl ToolFilter {
             client: message.client,
             client_cert: message.client_cert.map(str::to_owned),
         };
-        Some(Self { caller, lists, bytes_max })
+        Some(Self { caller, asked, bytes_max })
     }
 
     /// Looks at the head of the answer. `None`: nothing in its body is a list of tools.
@@ -143,9 +145,10 @@ impl ToolFilter {
         let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
         let filtering = if kind.eq_ignore_ascii_case(b"text/event-stream") {
             Filtering::Events(Events::new(self.bytes_max))
-        } else if kind.eq_ignore_ascii_case(b"application/json") && matches!(self.lists, Lists::Of(_)) {
+        } else if self.asked == Asked::List {
             Filtering::Document(Vec::new())
         } else {
+            // A document that was got is no answer to a call.
             return Ok(None);
         };
         if head.has(Known::ContentEncoding) { Err(Unfilterable::Coded) } else { Ok(Some(filtering)) }
@@ -164,13 +167,8 @@ impl ToolFilter {
                 document.extend_from_slice(data);
                 Ok(())
             }
-            Filtering::Events(events) => {
-                events.pass(data, out, |data| match data.trim_start().as_bytes().first() {
-                    Some(b'{' | b'[') => filtered(data, &self.lists, &self.caller),
-                    // Not every event is a message.
-                    _ => Ok(None),
-                })
-            }
+            Filtering::Events(events) => events
+                .pass(data, out, |data| if may_be_message(data) { filtered(data, &self.caller) } else { Ok(None) }),
         }
     }
 
@@ -182,7 +180,11 @@ impl ToolFilter {
         match filtering {
             Filtering::Document(document) => {
                 let text = std::str::from_utf8(document).map_err(|_| Unfilterable::Unreadable)?;
-                let filtered = filtered(text, &self.lists, &self.caller)?;
+                // In another encoding it could be a list to whoever guesses that.
+                if text.contains('\0') {
+                    return Err(Unfilterable::Unreadable);
+                }
+                let filtered = if may_be_message(text) { filtered(text, &self.caller)? } else { None };
                 out.extend_from_slice(filtered.map_or(Cow::Borrowed(text), Cow::Owned).as_bytes());
             }
             // What is left is no event: nobody will act on half of one.
@@ -207,11 +209,14 @@ impl Caller {
     }
 }
 
+/// Whether a text is to be read as a message: a page, or a plain sentence, is none.
+fn may_be_message(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '['])
+}
+
 /// A message of the server, as far as it matters here. A name that occurs twice is an error.
 #[derive(Deserialize)]
 struct Answer<'t> {
-    #[serde(borrow, default)]
-    id: Option<&'t RawValue>,
     #[serde(borrow, default)]
     result: Option<&'t RawValue>,
 }
@@ -220,6 +225,17 @@ struct Answer<'t> {
 struct ToolList<'t> {
     #[serde(borrow, default)]
     tools: Option<&'t RawValue>,
+    /// Who may keep the list (Model Context Protocol, 2026-07-28: `CacheableResult`).
+    #[serde(borrow, default, rename = "cacheScope", deserialize_with = "present")]
+    cache_scope: Option<&'t RawValue>,
+    /// For how long.
+    #[serde(borrow, default, rename = "ttlMs")]
+    ttl_ms: Option<&'t RawValue>,
+}
+
+/// A member that is there, `null` too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -228,16 +244,15 @@ struct Tool<'t> {
     name: Cow<'t, str>,
 }
 
-/// The text with fewer tools; `None`: there is nothing to take out.
-fn filtered(text: &str, lists: &Lists, caller: &Caller) -> Result<Option<String>, Unfilterable> {
+/// The text with fewer tools, and with the word that nobody else may be shown them; `None`: it stays as it is.
+fn filtered(text: &str, caller: &Caller) -> Result<Option<String>, Unfilterable> {
     let answers: Vec<Answer<'_>> = if text.trim_start().starts_with('[') {
         serde_json::from_str(text).map_err(|_| Unfilterable::Unreadable)?
     } else {
         vec![serde_json::from_str(text).map_err(|_| Unfilterable::Unreadable)?]
     };
-    let mut replaced = String::new();
-    let mut kept_to = 0;
-    for answer in answers.iter().filter(|answer| lists.concerns(answer)) {
+    let mut edits = Edits::of(text);
+    for answer in &answers {
         let Some(result) = answer.result.map(RawValue::get).filter(|result| result.starts_with('{')) else { continue };
         let list: ToolList<'_> = serde_json::from_str(result).map_err(|_| Unfilterable::Unreadable)?;
         let Some(tools) = list.tools.map(RawValue::get).filter(|tools| tools.starts_with('[')) else { continue };
@@ -245,39 +260,53 @@ fn filtered(text: &str, lists: &Lists, caller: &Caller) -> Result<Option<String>
         // One without a name that can be read cannot be called either.
         let may_call = |tool: &str| serde_json::from_str::<Tool<'_>>(tool).is_ok_and(|it| caller.may_call(&it.name));
         let seen: Vec<&str> = all.iter().map(|tool| tool.get()).filter(|tool| may_call(tool)).collect();
-        if seen.len() == all.len() {
-            continue;
+        // Another caller would be shown another list, also where nothing is taken out of this one.
+        match (list.cache_scope.map(RawValue::get), list.ttl_ms) {
+            (Some(PRIVATE), _) | (None, None) => {}
+            (Some(scope), _) => edits.replace(scope, PRIVATE.to_owned()),
+            (None, Some(_)) => edits.replace(&result[..1], format!("{{\"cacheScope\":{PRIVATE},")),
         }
-        let at = place(text, tools);
-        replaced.push_str(&text[kept_to..at.start]);
-        replaced.push('[');
-        replaced.push_str(&seen.join(","));
-        replaced.push(']');
-        kept_to = at.end;
+        if seen.len() < all.len() {
+            edits.replace(tools, format!("[{}]", seen.join(",")));
+        }
     }
-    if kept_to == 0 {
-        return Ok(None);
-    }
-    replaced.push_str(&text[kept_to..]);
-    Ok(Some(replaced))
+    Ok(edits.done())
 }
 
-/// Where in a text a part of it stands.
-fn place(text: &str, part: &str) -> Range<usize> {
-    let start = part.as_ptr().addr() - text.as_ptr().addr();
-    start..start + part.len()
+/// The scope of what is kept for one caller alone, as JSON.
+const PRIVATE: &str = "\"private\"";
+
+/// A text of which parts are replaced.
+struct Edits<'t> {
+    text: &'t str,
+    edits: Vec<(Range<usize>, String)>,
 }
 
-impl Lists {
-    fn concerns(&self, answer: &Answer<'_>) -> bool {
-        let Self::Of(asked) = self else { return true };
-        let id = answer.id.and_then(|id| match serde_json::from_str(id.get()) {
-            Ok(serde_json::Value::String(text)) => Some(Id::Text(text)),
-            Ok(serde_json::Value::Number(number)) => number.as_i64().map(Id::Integer),
-            Ok(serde_json::Value::Null) => Some(Id::Null),
-            _ => None,
-        });
-        id.is_some_and(|id| asked.contains(&id))
+impl<'t> Edits<'t> {
+    fn of(text: &'t str) -> Self {
+        Self { text, edits: Vec::new() }
+    }
+
+    /// `part` is a slice of the text, and overlaps no other one.
+    fn replace(&mut self, part: &'t str, by: String) {
+        let start = part.as_ptr().addr() - self.text.as_ptr().addr();
+        self.edits.push((start..start + part.len(), by));
+    }
+
+    fn done(mut self) -> Option<String> {
+        if self.edits.is_empty() {
+            return None;
+        }
+        self.edits.sort_by_key(|(at, _)| at.start);
+        let mut replaced = String::with_capacity(self.text.len());
+        let mut kept_to = 0;
+        for (at, by) in &self.edits {
+            replaced.push_str(&self.text[kept_to..at.start]);
+            replaced.push_str(by);
+            kept_to = at.end;
+        }
+        replaced.push_str(&self.text[kept_to..]);
+        Some(replaced)
     }
 }
 
@@ -330,39 +359,91 @@ mod tests {
 
     const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
     const ANSWER: &str = r#"{"jsonrpc":"2.0","id":7,"result":{"nextCursor":"c","tools":[ {"name":"search","x":1.0} , {"name":"del\u0065te"},{}],"ttlMs":1e3}}"#;
-    const FILTERED: &str =
-        r#"{"jsonrpc":"2.0","id":7,"result":{"nextCursor":"c","tools":[{"name":"search","x":1.0}],"ttlMs":1e3}}"#;
+    const FILTERED: &str = r#"{"jsonrpc":"2.0","id":7,"result":{"cacheScope":"private","nextCursor":"c","tools":[{"name":"search","x":1.0}],"ttlMs":1e3}}"#;
     const SEARCH: &[(&str, &str)] = &[("tool", "search"), ("arg", "index=public")];
+    const JSON: &str = "content-type: application/json; charset=utf-8";
+
+    fn listed(fields: &str, answer: &str) -> Result<String, Unfilterable> {
+        answered(filter(SEARCH, "POST", Some(LIST)).expect("a filter"), fields, answer)
+    }
 
     #[test]
     fn tools_that_cannot_be_called_are_taken_out_and_nothing_else() {
-        let json = "content-type: application/json; charset=utf-8";
-        let seen = |answer: &str| answered(filter(SEARCH, "POST", Some(LIST)).expect("a filter"), json, answer);
+        let seen = |answer: &str| listed(JSON, answer);
         assert_eq!(seen(ANSWER).as_deref(), Ok(FILTERED));
         assert_eq!(seen(&format!("[{ANSWER},1]")), Err(Unfilterable::Unreadable));
         assert_eq!(seen(&format!(" [ {ANSWER} , {ANSWER}]\n")), Ok(format!(" [ {FILTERED} , {FILTERED}]\n")));
-        let other = ANSWER.replace("\"id\":7", "\"id\":\"7\"");
-        assert_eq!(seen(&other).as_ref(), Ok(&other), "the answer to another question");
         for untouched in [FILTERED, r#"{"jsonrpc":"2.0","id":7,"error":{"code":1}}"#, r#"{"id":7,"result":[]}"#] {
             assert_eq!(seen(untouched).as_deref(), Ok(untouched));
         }
-        for bad in
-            ["", "{", r#"{"id":7,"result":{"tools":[]},"result":{}}"#, r#"{"id":7,"result":{"tools":[],"tools":[]}}"#]
-        {
+        for bad in [
+            "{",
+            r#"{"id":7,"result":{"tools":[]},"result":{}}"#,
+            r#"{"id":7,"result":{"tools":[],"tools":[]}}"#,
+            "{\0",
+            "\u{feff}{",
+        ] {
             assert_eq!(seen(bad), Err(Unfilterable::Unreadable), "{bad}");
         }
         assert_eq!(seen(&" ".repeat(1001)), Err(Unfilterable::TooLong { max: 1000 }));
-        let coded = answered(
-            filter(SEARCH, "POST", Some(LIST)).expect("a filter"),
-            &format!("{json}\r\ncontent-encoding: gzip"),
-            "",
-        );
-        assert_eq!(coded, Err(Unfilterable::Coded));
-        let page = "<html>{\"id\":7}";
-        assert_eq!(
-            answered(filter(SEARCH, "POST", Some(LIST)).expect("a filter"), "content-type: text/html", page).as_deref(),
-            Ok(page)
-        );
+        assert_eq!(listed(&format!("{JSON}\r\ncontent-encoding: gzip"), "x"), Err(Unfilterable::Coded));
+    }
+
+    /// Servers answered with an id of another type, or none, and the list came through whole: clients took it for theirs.
+    #[test]
+    fn a_list_is_filtered_whatever_its_id_says() {
+        for id in ["\"7\"", "7.0", "7e0", "null", "true", "[7]", "{}", "99"] {
+            let with_id = |text: &str| text.replace("\"id\":7", &format!("\"id\":{id}"));
+            assert_eq!(listed(JSON, &with_id(ANSWER)), Ok(with_id(FILTERED)), "{id}");
+            assert_eq!(
+                listed("content-type: text/event-stream", &format!("data: {}\n\n", with_id(ANSWER))),
+                Ok(format!("data: {}\n\n", with_id(FILTERED))),
+                "{id}"
+            );
+        }
+        let without = |text: &str| text.replace("\"id\":7,", "");
+        assert_eq!(listed(JSON, &without(ANSWER)), Ok(without(FILTERED)));
+        let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":"7","method":"tools/list"}]"#;
+        let answer = format!(r#"[{{"jsonrpc":"2.0","id":1,"result":{{}}}},{ANSWER}]"#);
+        let seen = answered(filter(SEARCH, "POST", Some(batch)).expect("a filter"), JSON, &answer);
+        assert_eq!(seen, Ok(answer.replace(ANSWER, FILTERED)));
+        let notified = r#"{"jsonrpc":"2.0","method":"tools/list"}"#;
+        let seen = answered(filter(SEARCH, "POST", Some(notified)).expect("a filter"), JSON, ANSWER);
+        assert_eq!(seen.as_deref(), Ok(FILTERED), "an answer to what wants none");
+    }
+
+    #[test]
+    fn a_list_is_filtered_whatever_its_type_says() {
+        for kind in [
+            "application/json",
+            "application/json-rpc",
+            "application/vnd.api+json",
+            "text/json",
+            "text/plain; charset=utf-8",
+            "text/html",
+            "json",
+        ] {
+            assert_eq!(listed(&format!("content-type: {kind}"), ANSWER).as_deref(), Ok(FILTERED), "{kind}");
+        }
+        assert_eq!(listed("x-none: 1", ANSWER).as_deref(), Ok(FILTERED), "no type at all");
+        for page in ["", "<html>{\"id\":7}", "Service Unavailable\n"] {
+            assert_eq!(listed("content-type: text/html", page).as_deref(), Ok(page));
+        }
+        let utf_16: String = ANSWER.chars().flat_map(|it| [it, '\0']).collect();
+        assert_eq!(listed("content-type: application/json; charset=utf-16", &utf_16), Err(Unfilterable::Unreadable));
+    }
+
+    #[test]
+    fn a_list_may_not_be_kept_for_others() {
+        let all = |scope: &str| format!(r#"{{"id":7,"result":{{"tools":[{{"name":"search"}}]{scope}}}}}"#);
+        let seen = |scope| listed(JSON, &all(scope));
+        let private = all(r#","ttlMs":5,"cacheScope":"private""#);
+        assert_eq!(seen(r#","ttlMs":5,"cacheScope":"private""#), Ok(private.clone()));
+        assert_eq!(seen(r#","ttlMs":5,"cacheScope":"public""#), Ok(private));
+        assert_eq!(seen(r#","cacheScope":null"#), Ok(all(r#","cacheScope":"private""#)));
+        assert_eq!(seen(""), Ok(all("")), "nobody keeps it");
+        let twice = seen(r#","cacheScope":"private","cacheScope":"public""#);
+        assert_eq!(twice, Err(Unfilterable::Unreadable));
     }
 
     #[test]
@@ -381,7 +462,7 @@ mod tests {
             Ok(format!("data: {}\n\n", FILTERED.replace(",\"ttlMs\"", ",\ndata: \"ttlMs\"")))
         );
         assert_eq!(seen(&format!("data: {}", "x".repeat(1000))), Err(Unfilterable::TooLong { max: 1000 }));
-        assert_eq!(seen("data: {\"id\":7,\"id\":7}\n\n"), Err(Unfilterable::Unreadable));
+        assert_eq!(seen("data: {\"result\":{},\"result\":{}}\n\n"), Err(Unfilterable::Unreadable));
         let all = filter(SEARCH, "GET", None).expect("a filter");
         let other = ANSWER.replace("\"id\":7", "\"id\":99");
         assert_eq!(
@@ -393,7 +474,6 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_is_not_filtered() {
         assert!(filter(SEARCH, "POST", Some(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#)).is_none());
-        assert!(filter(SEARCH, "POST", Some(r#"{"jsonrpc":"2.0","method":"tools/list"}"#)).is_none(), "no answer");
         assert!(filter(SEARCH, "POST", None).is_none());
         assert!(filter(&[("path", "/mcp")], "GET", None).is_none());
         let json = answered(filter(SEARCH, "GET", None).expect("a filter"), "content-type: application/json", ANSWER);

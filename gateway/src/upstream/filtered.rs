@@ -136,26 +136,95 @@ impl Answer {
     }
 }
 
-/// The head without its framing, and without what describes the bytes that the service sent.
+/// The head without its framing, and without what describes the bytes that the service sent. What is left in an answer
+/// depends on whose it is, so it says that nobody else may be given it.
 fn write_head(head: &ResponseHead<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(head.status()).as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
-    let is_of_bytes = |name: &[u8]| {
-        [&b"etag"[..], b"digest", b"content-digest", b"repr-digest", b"content-md5", b"accept-ranges"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
+    let mut line = |name: &[u8], value: &[u8]| {
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
     };
+    let mut cache_control = b"private".to_vec();
     for field in head.fields() {
-        if !matches!(field.known, Known::ContentLength | Known::TransferEncoding | Known::Trailer)
-            && !is_of_bytes(field.name)
+        if field.name.eq_ignore_ascii_case(b"cache-control") {
+            for directive in kept_directives(field.value) {
+                cache_control.extend_from_slice(b", ");
+                cache_control.extend_from_slice(directive);
+            }
+        } else if !matches!(field.known, Known::ContentLength | Known::TransferEncoding | Known::Trailer)
+            && !UNTRUE_OF_A_PART.iter().any(|untrue| field.name.eq_ignore_ascii_case(untrue))
         {
-            out.extend_from_slice(field.name);
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(field.value);
-            out.extend_from_slice(b"\r\n");
+            line(field.name, field.value);
+        }
+    }
+    line(b"cache-control", &cache_control);
+}
+
+/// What a service says of all of its answer: of the bytes, of the document as others are shown it, and to caches that
+/// would give it to others (RFC 9213, and what came before it).
+const UNTRUE_OF_A_PART: [&[u8]; 11] = [
+    b"etag",
+    b"digest",
+    b"content-digest",
+    b"repr-digest",
+    b"content-md5",
+    b"accept-ranges",
+    b"content-location",
+    b"last-modified",
+    b"cdn-cache-control",
+    b"surrogate-control",
+    b"surrogate-key",
+];
+
+/// The directives of a `Cache-Control` that do not say who may keep the answer (RFC 9111 section 5.2.2). A quoted comma would
+/// only be in one of those, and in `no-cache`, which is then not limited to the fields it names.
+fn kept_directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    directives.filter_map(|directive| {
+        let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        let is_name = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+        let says_who = is(b"public") || is(b"private") || is(b"s-maxage") || is(b"proxy-revalidate");
+        match (is_name && !says_who, is(b"no-cache")) {
+            (true, true) => Some(name),
+            (true, false) if !directive.contains(&b'"') => Some(directive),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(fields: &str) -> String {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\n");
+        let mut spans = Spans::new();
+        let read = ResponseRead::read(head.as_bytes(), false, &mut spans, &Limits::default());
+        let mut out = Vec::new();
+        write_head(&read.expect("strict").expect("whole").with(head.as_bytes(), &spans), &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_part_of_an_answer_is_for_its_caller_alone() {
+        assert_eq!(written("x-a: 1\r\n"), "HTTP/1.1 200 OK\r\nx-a: 1\r\ncache-control: private\r\n");
+        let kept = |value: &str| {
+            let head = written(&format!("Cache-Control: {value}\r\n"));
+            head.split_once("cache-control: ").map(|(_, said)| said.trim_end().to_owned())
+        };
+        assert_eq!(kept("public, max-age=60, s-maxage=600").as_deref(), Some("private, max-age=60"));
+        assert_eq!(kept("no-store").as_deref(), Some("private, no-store"));
+        assert_eq!(kept("private=\"x-a, max-age=9\", no-cache=\"a, b\"").as_deref(), Some("private, no-cache"));
+        for untrue in UNTRUE_OF_A_PART {
+            let name = String::from_utf8_lossy(untrue).into_owned();
+            assert!(!written(&format!("{name}: a\r\n")).contains(&name), "{name}");
         }
     }
 }
