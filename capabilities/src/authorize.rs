@@ -73,11 +73,13 @@ pub fn authorize<'m>(
             block: Some(at.block),
             check: Some(at.index),
             reason: format!("`{}` cannot be decided: {}", at.text, at.reason),
+            speaks_of_calls: reads_body(capability, at.block, at.index),
         }),
         Verdict::BeyondMaxima(part) => Err(Refusal::Undecidable {
             block: None,
             check: None,
             reason: format!("the message's {part} is larger than caveats are decided on"),
+            speaks_of_calls: !message.items.is_empty(),
         }),
     }
 }
@@ -149,10 +151,39 @@ pub enum Refusal {
         check: Option<usize>,
         /// What went wrong, in words.
         reason: String,
+        /// Whether it asks what the body says.
+        speaks_of_calls: bool,
     },
 }
 
+/// How many of the checks that stop a message ask what its body says (`rpc`, `tool`, `arg`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfCalls {
+    /// None of them, or no check stops it.
+    None,
+    /// One at least, and another one does not.
+    Some,
+    /// Nothing else stands in the message's way.
+    All,
+}
+
 impl Refusal {
+    /// How many of the checks that stop the message speak of calls.
+    pub fn of_calls(&self) -> OfCalls {
+        match self {
+            Self::BodyFactsRequired | Self::Undecidable { speaks_of_calls: true, .. } => OfCalls::All,
+            Self::Caveat(failed) => failed.of_calls,
+            Self::Revoked { .. }
+            | Self::KeyRetired
+            | Self::Expired { .. }
+            | Self::NoRight
+            | Self::UnreadableQuery(_)
+            | Self::LengthRequired
+            | Self::BatchTooLarge { .. }
+            | Self::Undecidable { speaks_of_calls: false, .. } => OfCalls::None,
+        }
+    }
+
     /// The stable problem type.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -198,13 +229,20 @@ pub const FAILED_CAVEATS_MAX: usize = 16;
 pub struct FailedCaveats {
     listed: Box<[FailedCaveat]>,
     unlisted: usize,
+    of_calls: OfCalls,
 }
 
 impl FailedCaveats {
     fn of(failed: Vec<FailedCheck>, capability: &Capability, message: &Message<'_>) -> Self {
         let unlisted = failed.len().saturating_sub(FAILED_CAVEATS_MAX);
+        let of_calls = match failed.iter().filter(|check| reads_body(capability, check.block, check.index)).count() {
+            0 => OfCalls::None,
+            all if all == failed.len() => OfCalls::All,
+            _ => OfCalls::Some,
+        };
         let listed = failed.into_iter().take(FAILED_CAVEATS_MAX);
-        Self { listed: listed.map(|check| FailedCaveat::of(check, capability, message)).collect(), unlisted }
+        let listed = listed.map(|check| FailedCaveat::of(check, capability, message)).collect();
+        Self { listed, unlisted, of_calls }
     }
 
     /// One after the other, as far as they are listed.
@@ -364,6 +402,19 @@ mod tests {
         assert_eq!(refused, Refusal::BatchTooLarge { items: max + 1, max });
         assert_eq!((refused.kind(), crate::problem::Problem::from(&refused).status), ("batch-too-large", 413));
         assert!(refused.to_string().contains(&format!("at most {max} ")), "{refused}");
+    }
+
+    #[test]
+    fn it_is_known_which_refusals_speak_of_calls() {
+        let scene = scene(&[("tool", "search"), ("path", "/a")]);
+        let items = [BodyItem { rpc: "tools/call".to_owned(), tool: Some("a".to_owned()), ..BodyItem::default() }];
+        let called = |path| Message { items: &items, path, body_size: Some(9), ..asked("orders", NOW) };
+        assert_eq!(refusal(&scene, called("/a")).of_calls(), OfCalls::All);
+        assert_eq!(refusal(&scene, called("/b")).of_calls(), OfCalls::Some);
+        assert_eq!(refusal(&scene, Message { body_size: Some(9), ..asked("orders", NOW) }).of_calls(), OfCalls::All);
+        assert_eq!(refusal(&scene, asked("stock", NOW)).of_calls(), OfCalls::None);
+        let elsewhere = self::scene(&[("path", "/a")]);
+        assert_eq!(refusal(&elsewhere, called("/b")).of_calls(), OfCalls::None);
     }
 
     /// Servers of the Model Context Protocol open a stream for a GET, and end a session for a DELETE, whatever its body says.

@@ -37,7 +37,9 @@ mod place;
 mod read;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
+pub use self::waiting::Waiting;
 use crate::language::ArgumentNames;
 use crate::message::{BodyItem, ITEMS_MAX};
 
@@ -46,9 +48,6 @@ pub const DEPTH_MAX: usize = 32;
 
 /// The largest whole number that every reader of JSON reads alike (RFC 7493 section 2.2), and with a minus the smallest.
 pub const INTEGER_MAX: i64 = (1 << 53) - 1;
-
-/// Longest id that an answer repeats.
-const ID_BYTES_MAX: usize = 256;
 
 /// Longest part of a name that an error or a refusal quotes.
 const QUOTED_CHARACTERS_MAX: usize = 64;
@@ -138,22 +137,6 @@ pub enum BodyError {
 pub fn read(body: &[u8], arguments: &ArgumentNames<'_>) -> Result<Body, BodyError> {
     let text = std::str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
     read::read(text, arguments)
-}
-
-/// The id of the one call in a body, for an answer that refuses it; `None` where it has none, is a batch, or cannot be read.
-pub fn id_of(body: &[u8]) -> Option<Id> {
-    #[derive(serde::Deserialize)]
-    struct Call {
-        id: Option<serde_json::Value>,
-    }
-    // A list would do for the members of a struct, one by one.
-    body.trim_ascii_start().starts_with(b"{").then_some(())?;
-    match serde_json::from_slice::<Call>(body).ok()?.id? {
-        // A longer one would make a long answer, and correlates nothing that is worth it.
-        serde_json::Value::String(text) if text.len() <= ID_BYTES_MAX => Some(Id::Text(text)),
-        serde_json::Value::Number(number) => number.as_i64().map(Id::Integer),
-        _ => None,
-    }
 }
 
 /// As much of a name as an error quotes.

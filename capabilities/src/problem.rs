@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::authorize::{FailedCaveat, Refusal};
-use crate::json_rpc::Id;
+use crate::json_rpc::{Id, Waiting};
 use crate::path::PathError;
 use crate::token::{NotVerified, Unreadable};
 
@@ -40,16 +40,12 @@ pub struct Problem {
     /// What the `WWW-Authenticate` field says, where the status calls for one.
     #[serde(skip)]
     pub challenge: Option<Challenge>,
-    /// The call that is answered, where the caller reads JSON-RPC ([`Problem::as_json_rpc`]).
+    /// What `Allow` says, where the status is 405 and it is not what is only read.
     #[serde(skip)]
-    pub call: Option<AnsweredCall>,
-}
-
-/// The JSON-RPC call whose answer a problem is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnsweredCall {
-    /// Its id, where that is known and the caller waits for it.
-    pub id: Option<Id>,
+    pub allow: Option<&'static str>,
+    /// Who waits for the answer, where the caller reads JSON-RPC ([`Problem::as_json_rpc`]).
+    #[serde(skip)]
+    pub call: Option<Waiting>,
 }
 
 /// The error of a JSON-RPC 2.0 call (section 5.1).
@@ -60,13 +56,48 @@ struct ErrorOfCall<'p> {
     error: JsonRpcError<'p>,
 }
 
+impl<'p> ErrorOfCall<'p> {
+    fn of(id: Option<&Id>, problem: &'p Problem, data: Data<'p>) -> Self {
+        let id = match id {
+            Some(Id::Text(text)) => text.as_str().into(),
+            Some(Id::Integer(number)) => (*number).into(),
+            Some(Id::Null) | None => serde_json::Value::Null,
+        };
+        Self { jsonrpc: "2.0", id, error: JsonRpcError { code: problem.status, message: &problem.detail, data } }
+    }
+}
+
+/// What the error of a call says to programs.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'p> {
+    /// All of it.
+    Whole(&'p Problem),
+    /// Of all but the first call of a batch: what decides what to do next. All of it for each could be a thousand times
+    /// as long as the batch.
+    Brief {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        title: &'static str,
+        status: u16,
+        retry: Retry,
+    },
+}
+
+impl<'p> Data<'p> {
+    fn brief(problem: &'p Problem) -> Self {
+        let Problem { kind, title, status, retry, .. } = *problem;
+        Self::Brief { kind, title, status, retry }
+    }
+}
+
 #[derive(Serialize)]
 struct JsonRpcError<'p> {
     /// The HTTP status: the numbers that the specification leaves to applications are those outside -32768 to -32000, and
     /// of those inside the Model Context Protocol's programs give a meaning of their own to one after the other.
     code: u16,
     message: &'p str,
-    data: &'p Problem,
+    data: Data<'p>,
 }
 
 /// Whether the same message may be sent again, for programs: the member `retry` of a problem.
@@ -145,7 +176,7 @@ impl Problem {
     /// A problem that says of trying again what its status says. An error's text becomes the sentence that a caller reads.
     pub fn new(status: u16, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let (detail, retry) = (sentence(detail.into()), Retry::by_status(status));
-        Self { kind, title, status, detail, retry, caveats: Vec::new(), challenge: None, call: None }
+        Self { kind, title, status, detail, retry, caveats: Vec::new(), challenge: None, allow: None, call: None }
     }
 
     /// What the caller can do, behind what happened.
@@ -166,11 +197,32 @@ impl Problem {
         self
     }
 
-    /// The same problem for a caller that reads JSON-RPC and nothing else, such as a client of the Model Context Protocol: status
-    /// and fields stay, the body is the error of the call, with the detail as its message and the problem as its `data`.
-    pub fn as_json_rpc(mut self, id: Option<Id>) -> Self {
-        self.call = Some(AnsweredCall { id });
+    /// The same problem as a 405 with what is allowed instead. Nobody is asked for another token.
+    pub fn not_allowed(self, allow: &'static str) -> Self {
+        Self { status: 405, allow: Some(allow), challenge: None, ..self }
+    }
+
+    /// The same problem for a caller that reads JSON-RPC and nothing else, such as a client of the Model Context Protocol: the
+    /// body is the error of the call, with the detail as its message and the problem as its `data`, or of each call of a
+    /// batch.
+    ///
+    /// Such a client takes any HTTP error for the end of its session, or for a reason to look for another token. So a call
+    /// that is not permitted is answered as a server answers a call that fails ([`Problem::http_status`]), and the challenge
+    /// is left to the 401.
+    pub fn as_json_rpc(mut self, waiting: Waiting) -> Self {
+        self.call = Some(waiting);
         self
+    }
+
+    /// The status of the response: 200 where the problem is the error of calls that are not permitted. Where nobody waits for
+    /// an answer, the protocol demands a status that says it.
+    pub fn http_status(&self) -> u16 {
+        let has_waiter = matches!(self.call, Some(Waiting::One(_) | Waiting::Several(_)));
+        if has_waiter && self.is_not_permitted() { 200 } else { self.status }
+    }
+
+    fn is_not_permitted(&self) -> bool {
+        (self.status, self.kind) == (403, "not-permitted")
     }
 
     /// The media type of [`Problem::body`].
@@ -180,17 +232,15 @@ impl Problem {
 
     /// The JSON (RFC 9457 section 3), as one line; or the error of the JSON-RPC call that it answers.
     pub fn body(&self) -> String {
+        let of_call = |id| ErrorOfCall::of(id, self, Data::Whole(self));
         let written = match &self.call {
             None => serde_json::to_string(self),
-            Some(AnsweredCall { id }) => serde_json::to_string(&ErrorOfCall {
-                jsonrpc: "2.0",
-                id: match id {
-                    Some(Id::Text(text)) => text.as_str().into(),
-                    Some(Id::Integer(number)) => (*number).into(),
-                    Some(Id::Null) | None => serde_json::Value::Null,
-                },
-                error: JsonRpcError { code: self.status, message: &self.detail, data: self },
-            }),
+            Some(Waiting::Unknown | Waiting::Nobody) => serde_json::to_string(&of_call(None)),
+            Some(Waiting::One(id)) => serde_json::to_string(&of_call(Some(id))),
+            Some(Waiting::Several(ids)) => {
+                let rest = ids.iter().skip(1).map(|id| ErrorOfCall::of(Some(id), self, Data::brief(self)));
+                serde_json::to_string(&ids.iter().take(1).map(|id| of_call(Some(id))).chain(rest).collect::<Vec<_>>())
+            }
         };
         let mut text = written.expect("texts and numbers are always expressible in JSON");
         text.push('\n');
@@ -199,6 +249,9 @@ impl Problem {
 
     /// The value of `WWW-Authenticate`, where the answer has that field.
     pub fn www_authenticate(&self) -> Option<String> {
+        if self.call.is_some() && self.is_not_permitted() {
+            return None;
+        }
         let error = match self.challenge? {
             Challenge::Bare => return Some("Bearer".to_owned()),
             Challenge::InvalidRequest => "invalid_request",
@@ -429,13 +482,14 @@ mod tests {
     fn a_call_reads_its_problem_as_its_error() {
         let problem = Problem::new(403, "not-permitted", "t", "d").challenge(Challenge::InsufficientScope);
         let (plain, challenge) = (problem.body(), problem.www_authenticate());
-        for (id, written) in [
-            (Some(Id::Text("a\"b".to_owned())), r#""a\"b""#),
-            (Some(Id::Integer(-7)), "-7"),
-            (Some(Id::Null), "null"),
-            (None, "null"),
+        for (waiting, written, status) in [
+            (Waiting::One(Id::Text("a\"b".to_owned())), r#""a\"b""#, 200),
+            (Waiting::One(Id::Integer(-7)), "-7", 200),
+            (Waiting::One(Id::Null), "null", 200),
+            (Waiting::Nobody, "null", 403),
+            (Waiting::Unknown, "null", 403),
         ] {
-            let of_call = problem.clone().as_json_rpc(id);
+            let of_call = problem.clone().as_json_rpc(waiting);
             assert_eq!(
                 of_call.body(),
                 format!(
@@ -443,9 +497,40 @@ mod tests {
                     plain.trim_end()
                 )
             );
-            assert_eq!((of_call.media_type(), of_call.www_authenticate()), ("application/json", challenge.clone()));
+            assert_eq!((of_call.media_type(), of_call.http_status()), ("application/json", status));
+            assert_eq!((of_call.status, of_call.www_authenticate()), (403, None), "what is logged stays what it is");
         }
+        assert!(challenge.is_some());
+        let revoked = Problem::new(401, "revoked", "t", "d").challenge(Challenge::InvalidToken);
+        let challenge = revoked.www_authenticate();
+        let of_call = revoked.as_json_rpc(Waiting::One(Id::Integer(7)));
+        assert_eq!((of_call.http_status(), of_call.www_authenticate()), (401, challenge), "RFC 9110 section 15.5.2");
         assert_eq!(problem.media_type(), Problem::MEDIA_TYPE);
+    }
+
+    #[test]
+    fn each_call_of_a_batch_reads_its_error() {
+        let mut problem = Problem::new(403, "not-permitted", "t", "d");
+        problem.caveats.push(ProblemCaveat { block: 0, check: 1, text: "check if true".into(), words: None });
+        let whole = problem.body();
+        let of_batch = problem.as_json_rpc(Waiting::Several(vec![Id::Integer(1), Id::Text("2".to_owned())]));
+        assert_eq!(of_batch.http_status(), 200);
+        assert_eq!(
+            of_batch.body(),
+            format!(
+                "[{{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{{\"code\":403,\"message\":\"D.\",\"data\":{}}}}},\
+                 {{\"jsonrpc\":\"2.0\",\"id\":\"2\",\"error\":{{\"code\":403,\"message\":\"D.\",\"data\":\
+                 {{\"type\":\"not-permitted\",\"title\":\"t\",\"status\":403,\"retry\":\"no\"}}}}}}]\n",
+                whole.trim_end()
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_only_posted_to_says_so() {
+        let problem = Problem::new(403, "not-permitted", "t", "d").challenge(Challenge::InsufficientScope);
+        let posted = problem.not_allowed("POST");
+        assert_eq!((posted.http_status(), posted.allow, posted.www_authenticate()), (405, Some("POST"), None));
     }
 
     #[test]

@@ -232,6 +232,7 @@ fn resource(
         upgrades: checked.upgrades.iter().map(|name| name.as_str().into()).collect(),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
         filter_tools: checked.filter_tools,
+        mcp: checked.mcp,
         upstreams: pool.group(roster, roster.endpoints()),
         response_timeout: checked.response_timeout,
     }

@@ -134,7 +134,7 @@ def test_each_call_of_a_refused_batch_has_its_error(gate, server, client, resour
     before = len(server.calls)
     said = run(client, "batch", gate, resource, token, tmp_path)
     assert [ident for ident, _ in said["errors"]] == [1, "2"], said
-    assert all('calls the tool "delete"' in words for _, words in said["errors"]), said
+    assert all('allows only the tool "search"' in words for _, words in said["errors"]), said
     assert server.calls[before:] == []
 
 

@@ -314,27 +314,6 @@ fn what_is_not_exactly_one_document_is_refused() {
 }
 
 #[test]
-fn an_id_is_found_where_there_is_one_call_with_one() {
-    assert_eq!(id_of(br#"{"jsonrpc":"2.0","id":7,"method":"a","params":{"id":8}}"#), Some(Id::Integer(7)));
-    assert_eq!(id_of(br#"{"method":"a","id":"x"}"#), Some(Id::Text("x".to_owned())));
-    let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(ID_BYTES_MAX + 1));
-    for none in [
-        r#"{"method":"a"}"#,
-        r#"{"id":null}"#,
-        r#"{"id":1.5}"#,
-        r#"{"id":{}}"#,
-        r#"{"id":1,"id":2}"#,
-        r#"[{"id":1}]"#,
-        r#"[1]"#,
-        r#"{"id":1"#,
-        "",
-        &long,
-    ] {
-        assert_eq!(id_of(none.as_bytes()), None, "{none}");
-    }
-}
-
-#[test]
 fn nesting_has_a_bound() {
     // The call, its parameters and the arguments are the first three.
     let nested = |levels: usize| call(&format!("{{\"x\":{}1{}}}", "[".repeat(levels), "]".repeat(levels)));

@@ -82,6 +82,8 @@ pub struct Resource {
     pub allow_headers: Vec<String>,
     /// Whether tools that a capability cannot call are taken out of the lists that a Model Context Protocol server answers with.
     pub filter_tools: bool,
+    /// Whether its callers are clients of the Model Context Protocol, whatever their messages look like.
+    pub mcp: bool,
     /// Protocols that a message may switch to, lower case.
     pub upgrades: Vec<String>,
     /// Whether it may lie below another resource with the same upstream.
@@ -110,6 +112,7 @@ impl Resource {
             cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,
+            mcp: false,
             upgrades: vec!["websocket".into()],
             nested: false,
         }
@@ -181,6 +184,8 @@ fn read(
     let prefix = t.value("prefix").and_then(|entry| prefix(&entry, mistakes));
     let keep_prefix = truth(&mut t, "keep_prefix", mistakes);
     let filter_tools = truth(&mut t, "filter_tools", mistakes);
+    // Only such clients ask for lists of tools.
+    let mcp = truth(&mut t, "mcp", mistakes) || filter_tools;
     let nested = truth(&mut t, "nested", mistakes);
     let host = t.value("host").and_then(|e| checked(&e, "\"api.example.com\"", mistakes, values::host));
     let forward_token = match choice(&mut t, "forward_token", &["none", "original", "narrowed"], mistakes) {
@@ -226,6 +231,7 @@ fn read(
         cors,
         allow_headers,
         filter_tools,
+        mcp,
         upgrades,
         nested,
     })

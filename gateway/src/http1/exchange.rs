@@ -349,7 +349,7 @@ where
             Down::Body(encoder) => {
                 let out = &mut self.client.output.bytes;
                 if x.events.is_some_and(EventStream::is_between_events)
-                    && encoder.write(fallen.last_event().as_bytes(), out).is_ok()
+                    && encoder.write(self.way.last_event(&x.ticket, &fallen).as_bytes(), out).is_ok()
                     && encoder.finish(std::iter::empty(), out).is_ok()
                 {
                     x.down = Down::Complete;

@@ -167,6 +167,10 @@ impl Way for Gateway {
         self.refuse(ticket, &refused, after, to_head, out);
     }
 
+    fn last_event(&self, ticket: &Ticket, fallen: &Fallen) -> String {
+        ticket.wording.last_event(fallen)
+    }
+
     fn broken(&self, ticket: &mut Ticket, fallen: Option<&Fallen>) {
         ticket.refused(fallen.map_or(BROKEN_OFF, Fallen::kind));
     }

@@ -140,6 +140,10 @@ pub trait Way {
     fn switch(&self, ticket: &mut Self::Ticket, head: &ResponseHead<'_>, switch: &Switch, out: &mut Vec<u8>);
     /// Writes the answer to a fault.
     fn fail(&self, ticket: &mut Self::Ticket, fault: &Fault, after: After, to_head: bool, out: &mut Vec<u8>);
+    /// The event by which a stream of events ends whose capability fell.
+    fn last_event(&self, _: &Self::Ticket, fallen: &Fallen) -> String {
+        fallen.last_event()
+    }
     /// The exchange broke off after its final response had begun.
     fn broken(&self, ticket: &mut Self::Ticket, fallen: Option<&Fallen>);
     /// The exchange is over; so many body bytes went up and down.

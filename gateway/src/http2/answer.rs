@@ -80,7 +80,7 @@ pub(super) fn refusal(problem: &Problem, caller: &Caller) -> Response<Bytes> {
             let answer = rpc.answer(problem);
             (answer.status, answer.fields, Bytes::from(answer.body))
         }
-        _ => (problem.status, problem_fields(problem), Bytes::from(problem.body())),
+        _ => (problem.http_status(), problem_fields(problem), Bytes::from(problem.body())),
     };
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(if *caller == Caller::HttpHead { Bytes::new() } else { body });

@@ -31,6 +31,7 @@ use crate::request::Admitted;
 use crate::request::error::Refused;
 use crate::request::forward::UpstreamHead;
 use crate::request::ticket::{SHUT_DOWN, Ticket};
+use crate::request::wording::Wording;
 use crate::telemetry::StreamKind;
 use crate::upstream::call::{Call, Failure};
 use crate::upstream::pool::{Attempts, Need, Unreachable, Upstream};
@@ -303,7 +304,7 @@ impl Exchange {
         self.ticket.bytes_in = bytes_in.get();
         self.ticket.bytes_out = bytes_out.get();
         let last_word = match events.get() {
-            Some(events) if events.is_between_events() => LastWord::Event,
+            Some(events) if events.is_between_events() => LastWord::Event(&self.ticket.wording),
             // Trailers behind a declared length that was not reached would be malformed.
             None if self.caller == Caller::Grpc && begun.is_grpc && begun.declared.is_none() => LastWord::GrpcStatus,
             _ => LastWord::None,
@@ -322,17 +323,21 @@ async fn past(deadline: Option<Instant>) {
 
 /// How an answer that has begun can say why it ends before its time.
 #[derive(Clone, Copy)]
-pub(super) enum LastWord {
+pub(super) enum LastWord<'a> {
     /// It cannot, but for the reset.
     None,
     /// An event, so that its reader does not take the end for a lost connection and come back.
-    Event,
+    Event(&'a Wording),
     /// gRPC's status, in the trailers. Half a message before it is an error to its reader, as it should be.
     GrpcStatus,
 }
 
 /// Ends an answer that has begun as it has to: whole, with a last word, or broken off.
-pub(super) async fn conclude(ended: Result<Ended, Failed>, sender: Sender, last_word: LastWord) -> Result<(), Failed> {
+pub(super) async fn conclude(
+    ended: Result<Ended, Failed>,
+    sender: Sender,
+    last_word: LastWord<'_>,
+) -> Result<(), Failed> {
     let gone = |_| Failed::Gone;
     let failed = match ended {
         Ok(Ended::Plainly) if sender.is_over() => return Ok(()),
@@ -344,8 +349,8 @@ pub(super) async fn conclude(ended: Result<Ended, Failed>, sender: Sender, last_
         (LastWord::GrpcStatus, Some(problem), _) => {
             let _ = sender.finish_with_trailers(answer::grpc_status(&problem));
         }
-        (LastWord::Event, _, Failed::Fallen(fallen)) => {
-            sender.finish_with(Bytes::from(fallen.last_event())).await;
+        (LastWord::Event(wording), _, Failed::Fallen(fallen)) => {
+            sender.finish_with(Bytes::from(wording.last_event(fallen))).await;
         }
         // The service's fault is an error; that the gateway, or the client, wants no more of it is not.
         (_, _, Failed::Upstream(_)) => sender.abort(Reason::INTERNAL_ERROR),

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use postern_capabilities::authorize::Refusal;
+use postern_capabilities::authorize::{OfCalls, Refusal};
 use postern_capabilities::narrow::NotNarrowable;
 use postern_capabilities::path::PathError;
 use postern_capabilities::problem::{Problem, Retry};
@@ -48,6 +48,9 @@ pub enum Refused {
     NotFound,
     /// One of the gateway's own paths, with another method than GET or HEAD.
     MethodNotAllowed,
+    /// A GET or DELETE of the Model Context Protocol by a capability that only calls: by its caveats, which stop it, or by its
+    /// rights.
+    OnlyPosts(Option<Box<Refusal>>),
     /// The resource switches to no such protocol.
     ProtocolNotServed,
     /// The body is, or turned out to be, larger than the resource allows.
@@ -145,6 +148,14 @@ impl Refused {
         )
     }
 
+    /// How many of the caveats that stop the message speak of calls.
+    pub fn of_calls(&self) -> OfCalls {
+        match self {
+            Self::Refusal(refusal) => refusal.of_calls(),
+            _ => OfCalls::None,
+        }
+    }
+
     /// The problem that this refusal is. The one place where reasons become status codes.
     pub fn problem(&self) -> Problem {
         match self {
@@ -182,6 +193,15 @@ impl Refused {
                     .advice("This resource takes only tokens that can be narrowed: present one that is not sealed and has room for a block.")
             }
             Self::NotFound => Problem::not_found(),
+            Self::OnlyPosts(Some(refusal)) => Problem::from(&**refusal).not_allowed("POST"),
+            Self::OnlyPosts(None) => Problem::new(
+                405,
+                "not-permitted",
+                "This capability only posts",
+                "The token holds POST on this resource and no other operation: calls are posted, no stream is opened with GET, \
+                 and no session ended with DELETE.",
+            )
+            .not_allowed("POST"),
             Self::MethodNotAllowed => Problem::new(405, "method-not-allowed", "This path is only read", "Use GET or HEAD."),
             Self::ProtocolNotServed => Problem::new(
                 501,

@@ -3,7 +3,7 @@
 //! `bearer` takes the token out, `route` finds the resource and the path below it, `check` makes a permit of message and
 //! capability (with what `body` reads, where a caveat asks for that), `forward` consumes the permit and writes the upstream request, `respond` writes the answer. [`receive`]
 //! calls them in this order, for HTTP/1 and HTTP/2 alike; `error` turns each failure into a problem in one place,
-//! and `wording` says in which form its caller reads that.
+//! `wording` says in which form its caller reads that, and `mcp` what callers of the Model Context Protocol get otherwise.
 
 pub mod bearer;
 pub mod body;
@@ -16,6 +16,7 @@ pub mod error;
 mod events;
 pub mod forward;
 pub mod grpc;
+mod mcp;
 pub mod own;
 pub mod resource;
 pub mod respond;
@@ -32,7 +33,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use postern_capabilities::authorize::Refusal;
+use postern_capabilities::authorize::{OfCalls, Refusal};
 use postern_capabilities::json_rpc;
 use postern_capabilities::message::{Message, Scheme, grpc_call};
 use postern_capabilities::path::{EncodedSlash, canonical_path, written_query};
@@ -124,7 +125,10 @@ pub fn receive(
     let received = decide(worker, peer, head, body, ticket, out);
     // Of a message that just passes nobody asks how its refusal would read.
     if body.is_some() || !matches!(received, Ok(Received::Forward(_))) {
-        ticket.wording = Wording::of(head, body);
+        // Of a body that was not read no caveat has failed yet.
+        let of_calls = |refused: &Refused| body.is_some() && refused.of_calls() != OfCalls::None;
+        let is_call = ticket.is_mcp || received.as_ref().err().is_some_and(of_calls);
+        ticket.wording = Wording::of(head, body, is_call);
     }
     received
 }
@@ -174,6 +178,7 @@ fn decide(
     if capability.holds(resource.name.as_str(), head.method()) {
         ticket.resource = Some(Rc::clone(resource));
     }
+    ticket.is_mcp = resource.mcp && capability.holds_any_on(resource.name.as_str());
     ticket.client = client::decide(head, peer.address, &view.trusted_proxies);
     let content_type = head.value(Known::ContentType).filter(|_| head.count(Known::ContentType) == 1);
     let seen_path = if resource.keep_prefix { &*full_path } else { found.path };
@@ -195,18 +200,30 @@ fn decide(
     };
     let said: json_rpc::Body;
     let mut is_said = None;
+    let read_max = smaller(body_max, Some(view.limits.rpc_body_bytes_max as u64));
     // What was undecided by its head is decided once more, with its body, and not by its head again before that.
     let reads = body.filter(|_| check::reads_body(&capability, &worker.standing, &message));
-    let message = match reads {
-        Some(bytes) => {
-            said = body::read(head, bytes, &capability)?;
+    let mut unreadable = None;
+    let message = match reads.map(|bytes| body::read(head, bytes, &capability)) {
+        Some(Ok(read)) => {
+            said = read;
             is_said = Some(&said);
             Message { items: &said.items, ..message }
         }
+        // Where it was read for its ids alone, its head decides.
+        Some(Err(error)) => {
+            unreadable = Some(error);
+            message
+        }
         None => message,
     };
-    let permit = match check::check(&capability, &worker.standing, resource, message, body_max) {
+    let decided = check::check(&capability, &worker.standing, resource, message, body_max)
+        .map_err(|refused| mcp::not_offered(refused, resource, &capability, head.method()));
+    let permit = match decided {
         Err(Refused::Refusal(Refusal::BodyFactsRequired)) if body.is_none() => None,
+        Err(refused) if body.is_none() && mcp::reads_refused(&refused, resource, &capability, head, read_max) => None,
+        Ok(_) if body.is_none() && mcp::reads_passing(resource, head, read_max) => None,
+        Err(refused @ Refused::Refusal(Refusal::BodyFactsRequired)) => return Err(unreadable.unwrap_or(refused)),
         decided => Some(decided?),
     };
 
@@ -223,9 +240,8 @@ fn decide(
     let body_rate = BodyRate::of(head, resource, &view.limits);
     let Some(permit) = permit else {
         body::check_head(head)?;
-        let max = smaller(body_max, Some(view.limits.rpc_body_bytes_max as u64));
         let lease = worker.leases.hold(Terms::undecided(&capability, now));
-        return Ok(Received::Undecided { max: max.unwrap_or_default(), rate: body_rate, lease });
+        return Ok(Received::Undecided { max: read_max.unwrap_or_default(), rate: body_rate, lease });
     };
     let framing = body.map_or(head.framing(), |bytes| Framing::Length(bytes.len() as u64));
     let switch = Switch::asked(head, resource)?.map(Box::new);

@@ -43,6 +43,8 @@ pub struct Resource {
     pub allow_headers: Vec<Box<str>>,
     /// Whether lists of tools are filtered.
     pub filter_tools: bool,
+    /// Whether its callers are clients of the Model Context Protocol.
+    pub mcp: bool,
     /// Protocols that a message may switch to, lower case.
     pub upgrades: Vec<Box<str>>,
     /// Where it is forwarded to.
@@ -74,6 +76,7 @@ impl Resource {
             cors: None,
             allow_headers: Vec::new(),
             filter_tools: false,
+            mcp: false,
             upgrades: vec!["websocket".into()],
             upstreams: Group::for_tests("127.0.0.1:1"),
             response_timeout: None,

@@ -116,9 +116,11 @@ pub fn compose_refusal(
 ) {
     let rpc::Answer { status, fields, body } = match rpc {
         Some(rpc) => rpc.answer(problem),
-        None => {
-            rpc::Answer { status: problem.status, fields: problem_fields(problem), body: problem.body().into_bytes() }
-        }
+        None => rpc::Answer {
+            status: problem.http_status(),
+            fields: problem_fields(problem),
+            body: problem.body().into_bytes(),
+        },
     };
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
@@ -173,7 +175,7 @@ pub fn problem_fields(problem: &Problem) -> Vec<(&'static str, String)> {
         fields.push(("www-authenticate", challenge));
     }
     if problem.status == 405 {
-        fields.push(("allow", "GET, HEAD".to_owned()));
+        fields.push(("allow", problem.allow.unwrap_or("GET, HEAD").to_owned()));
     }
     if problem.status == 503 {
         fields.push(("retry-after", "1".to_owned()));

@@ -54,6 +54,8 @@ pub struct Ticket {
     pub wording: Wording,
     /// The protocol of the call, where refusals are said in one.
     pub rpc: Option<Rpc>,
+    /// Whether the resource is one of the Model Context Protocol, once the capability proved a right to it.
+    pub is_mcp: bool,
     started: Instant,
     own_share: Duration,
     answered: Option<Instant>,
@@ -131,6 +133,7 @@ impl Ticket {
             cross: None,
             wording: Wording::default(),
             rpc: None,
+            is_mcp: false,
             started: Instant::now(),
             own_share: Duration::ZERO,
             answered: None,

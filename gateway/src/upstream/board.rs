@@ -413,6 +413,7 @@ fn leads_alike(one: &Resource, other: &Resource) -> bool {
         response_timeout: one.response_timeout,
         allow_headers: one.allow_headers.clone(),
         filter_tools: one.filter_tools,
+        mcp: one.mcp,
         upgrades: one.upgrades.clone(),
         nested: one.nested,
         ..other.clone()
