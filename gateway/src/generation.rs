@@ -197,6 +197,9 @@ impl Generation {
         if self.config.trusted_proxies != before.config.trusted_proxies {
             changes.push("trusted_proxies".to_owned());
         }
+        if self.config.trusted_fields != before.config.trusted_fields {
+            changes.push("trusted_fields".to_owned());
+        }
         if self.config.proxy_protocol != before.config.proxy_protocol {
             changes.push("proxy_protocol".to_owned());
         }

@@ -31,10 +31,12 @@ use tokio_rustls::server::TlsStream;
 
 pub use self::leaving::{Dismissal, Leaving};
 pub use self::places::{Connections, Place};
+use self::proxy::Introduced;
 pub use self::socket::{ListenError, Listener, bind};
 use crate::budget::Budget;
 use crate::current::Current;
 use crate::limits::{Limits, is_exhaustion};
+use crate::request::client::UNKNOWN;
 use crate::tls::{Handshake, Tls};
 use crate::worker::View;
 
@@ -63,8 +65,10 @@ pub struct Connection {
     pub stream: Stream,
     /// Whether HTTP/2 is spoken on it, else HTTP/1.
     pub is_h2: bool,
-    /// The socket's other end; an IPv4 address is one, however it arrived.
+    /// The socket's other end, or whom a PROXY protocol header names; an IPv4 address is one, however it arrived.
     pub peer: SocketAddr,
+    /// Whether such a header says that this is the client.
+    pub is_introduced: bool,
     /// What the TLS handshake said; `None` on cleartext.
     pub handshake: Option<Handshake>,
     /// When it is to end.
@@ -209,12 +213,12 @@ where
     let mut leaving = settings.leaving.told();
     let view = settings.view.get();
     let opened = async {
-        let (stream, peer, place) = introduce(stream, peer, place, &view, &settings).await?;
+        let (stream, (peer, is_introduced), place) = introduce(stream, peer, place, &view, &settings).await?;
         let (stream, handshake, is_h2) = match &view.tls {
             Some(tls) => shake(stream, tls, &view.limits).await,
             None => sniff(stream, &view.limits).await,
         }?;
-        io::Result::Ok((stream, handshake, is_h2, peer, place))
+        io::Result::Ok((stream, handshake, is_h2, (peer, is_introduced), place))
     };
     // Before its first request a connection is owed nothing: at a shutdown it closes.
     let opened = tokio::select! {
@@ -224,31 +228,35 @@ where
     };
     drop(view);
     match opened {
-        Ok((stream, handshake, is_h2, peer, place)) => {
+        Ok((stream, handshake, is_h2, (peer, is_introduced), place)) => {
             let leaving = settings.leaving.clone();
-            serve(Connection { stream, is_h2, peer, handshake, leaving, place }).await;
+            serve(Connection { stream, is_h2, peer, is_introduced, handshake, leaving, place }).await;
         }
         Err(error) => tracing::debug!(%socket, %error, "a connection ended before its first request"),
     }
 }
 
-/// Who the client is: the peer, or whom it names where it is a proxy that has to say it. Then the client's own cap counts.
+/// Who the client is: the peer, or whom it names where it is a proxy that has to say it, and whether it said so. Then the client's
+/// own cap counts.
 async fn introduce(
     mut stream: TcpStream,
     peer: SocketAddr,
     place: Place,
     view: &View,
     settings: &Settings,
-) -> io::Result<(TcpStream, SocketAddr, Place)> {
+) -> io::Result<(TcpStream, (SocketAddr, bool), Place)> {
     if !view.proxy_protocol || !view.trusted_proxies.contains(peer.ip()) {
-        return Ok((stream, peer, place));
+        return Ok((stream, (peer, false), place));
     }
     let said = timeout(view.limits.first_byte_timeout, proxy::take(&mut stream)).await;
-    let Some(client) = said.map_err(|_| io::ErrorKind::TimedOut)?? else { return Ok((stream, peer, place)) };
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let client = match said.map_err(|_| io::ErrorKind::TimedOut)?? {
+        Introduced::Client(client) => SocketAddr::new(client.ip().to_canonical(), client.port()),
+        Introduced::Itself => return Ok((stream, (peer, true), place)),
+        Introduced::Nobody => return Ok((stream, (SocketAddr::new(UNKNOWN, 0), true), place)),
+    };
     drop(place);
     match admit(&stream, client, settings) {
-        Some(place) => Ok((stream, client, place)),
+        Some(place) => Ok((stream, (client, true), place)),
         None => Err(io::Error::other("there is no room for the client's connection")),
     }
 }

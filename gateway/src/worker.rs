@@ -15,7 +15,7 @@ use postern_capabilities::plans::{PlanCache, RefusalCache};
 use postern_capabilities::revocation::Standing;
 
 use crate::budget::Budget;
-use crate::config::TrustedProxies;
+use crate::config::{TrustedFields, TrustedProxies};
 use crate::current::Current;
 use crate::http1;
 use crate::lease::Leases;
@@ -37,6 +37,8 @@ pub struct View {
     pub limits: Rc<Limits>,
     /// Whose word on earlier hops is believed.
     pub trusted_proxies: TrustedProxies,
+    /// By which fields.
+    pub trusted_fields: TrustedFields,
     /// Whether their connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// Certificate and key of the data listener; `None`: cleartext.
@@ -84,7 +86,14 @@ impl Worker {
     ) -> Self {
         let budget = Budget::new(limits.buffered_bytes_max);
         Self::of(
-            View { routes, limits, trusted_proxies, proxy_protocol: false, tls: None },
+            View {
+                routes,
+                limits,
+                trusted_proxies,
+                trusted_fields: TrustedFields::default(),
+                proxy_protocol: false,
+                tls: None,
+            },
             standing,
             budget,
             telemetry,

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::budget::Budget;
-use crate::config::{self, TrustedProxies};
+use crate::config::{self, TrustedFields, TrustedProxies};
 use crate::generation::Generation;
 use crate::listener::{self, Connection, Connections, Dismissal, Leaving, Listener, Settings, Stream};
 use crate::request::Peer;
@@ -61,6 +61,7 @@ impl Parts {
             routes: Routes::new(Vec::new()),
             limits,
             trusted_proxies: TrustedProxies::default(),
+            trusted_fields: TrustedFields::default(),
             proxy_protocol: false,
             tls: None,
         };
@@ -179,6 +180,7 @@ async fn serve(worker: Rc<Worker>, connection: Connection) {
     let handshake = connection.handshake.as_ref();
     let peer = Peer {
         address: connection.peer.ip(),
+        is_introduced: connection.is_introduced,
         scheme: if handshake.is_some() { Scheme::Https } else { Scheme::Http },
         server_name: handshake.and_then(|h| h.server_name.as_deref()).map(Into::into),
         client_cert: handshake.and_then(|h| h.client_cert.as_deref()).map(Into::into),
@@ -203,6 +205,7 @@ fn view(generation: &Generation, pool: &Pool) -> View {
         routes: Routes::new(resources.collect()),
         limits: Rc::new(generation.config.limits.clone()),
         trusted_proxies: generation.config.trusted_proxies.clone(),
+        trusted_fields: generation.config.trusted_fields.clone(),
         proxy_protocol: generation.config.proxy_protocol,
         tls: generation.tls.clone(),
     }

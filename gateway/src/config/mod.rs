@@ -1,13 +1,14 @@
 //! The configuration: raw TOML in, a checked [`Config`] out, or every mistake at once.
 //!
 //! `raw` reads tables and knows lines; `values` reads addresses, times and sizes, `upstream` where services are; `resource`, `health` and `limits` read
-//! their tables; this file reads the rest. The defaults stand in `gateway/postern.default.toml`, which a test compares
+//! their tables, `proxies` who stands in front; this file reads the rest. The defaults stand in `gateway/postern.default.toml`, which a test compares
 //! with the code. A bad configuration is refused whole; keys that a later version will serve are refused by name.
 
 mod cors;
 mod errors;
 mod health;
 mod limits;
+mod proxies;
 mod raw;
 mod resource;
 mod telemetry;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub use cors::Cors;
 pub use errors::{ConfigErrors, Mistake};
 pub use health::HealthCheck;
+pub use proxies::{TrustedField, TrustedFields, TrustedProxies};
 pub use resource::{AuthorizationUse, ForwardToken, Resource};
 pub use telemetry::{Collector, Telemetry};
 pub use upstream::{Upstream, UpstreamPlace, UpstreamScheme, UpstreamTls};
@@ -44,8 +46,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Worker threads; `None`: one for each core.
     pub workers: Option<usize>,
-    /// Whose `Forwarded` and `X-Forwarded-*` fields are believed.
+    /// Who is believed on where a message comes from.
     pub trusted_proxies: TrustedProxies,
+    /// By which fields they say it.
+    pub trusted_fields: TrustedFields,
     /// Whether their connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// Certificate and key; `None`: cleartext.
@@ -66,17 +70,6 @@ pub struct Config {
     pub resources: Vec<Resource>,
     /// Every limit.
     pub limits: Limits,
-}
-
-/// The proxies in front whose word about the client counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedProxies(pub Vec<AddressBlock>);
-
-impl TrustedProxies {
-    /// Whether a peer is one of them.
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        self.0.iter().any(|block| block.contains(peer))
-    }
 }
 
 /// Files of the TLS listener.
@@ -127,6 +120,7 @@ impl Config {
             listen: vec![loopback(7400)],
             workers: None,
             trusted_proxies: TrustedProxies::default(),
+            trusted_fields: TrustedFields::default(),
             proxy_protocol: false,
             tls: None,
             admin: Admin { listen: loopback(7401) },
@@ -183,7 +177,10 @@ impl Config {
         }
         config.workers = root.value("workers").and_then(|entry| workers(&entry, m));
         if let Some(entry) = root.value("trusted_proxies") {
-            config.trusted_proxies = trusted_proxies(&entry, m);
+            config.trusted_proxies = proxies::read(&entry, m);
+        }
+        if let Some(entry) = root.value("trusted_fields") {
+            config.trusted_fields = proxies::fields(&entry, m);
         }
         if let Some(entry) = root.value("proxy_protocol") {
             config.proxy_protocol = entry.truth(m).unwrap_or(false);
@@ -281,19 +278,6 @@ fn group(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> Option<u32> {
             None
         }
     }
-}
-
-fn trusted_proxies(entry: &Entry<'_>, m: &mut Mistakes<'_>) -> TrustedProxies {
-    const EXAMPLE: &str = "\"10.0.0.0/8\"";
-    let mut blocks = Vec::new();
-    for member in entry.members(m, EXAMPLE).unwrap_or_default() {
-        let Some(text) = member.text(m, EXAMPLE) else { continue };
-        match AddressBlock::parse(text) {
-            Ok(block) => blocks.push(block),
-            Err(sentence) => member.mistake(m, sentence),
-        }
-    }
-    TrustedProxies(blocks)
 }
 
 fn tls(mut section: Section<'_>, dir: &Path, m: &mut Mistakes<'_>) -> Option<TlsFiles> {

@@ -55,6 +55,7 @@ fn a_whole_file_is_read() {
         listen = ["0.0.0.0:8443", "[::]:8444"]
         workers = 2
         trusted_proxies = ["10.0.0.0/8", "::1"]
+        trusted_fields = ["forwarded", "x-forwarded-prefix"]
         state_dir = "state"
         tls = { cert = "tls.pem", key = "tls.key", client_ca = "clients.pem" }
         admin.listen = "127.0.0.1:9000"
@@ -88,6 +89,8 @@ fn a_whole_file_is_read() {
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.workers, Some(2));
     assert!(config.trusted_proxies.contains("10.9.9.9".parse().expect("address")));
+    let named = [TrustedField::Forwarded, TrustedField::XForwardedPrefix];
+    assert_eq!(config.trusted_fields, TrustedFields::of(&named));
     assert_eq!(config.state_dir, Some(dir.path().join("state")));
     assert_eq!(config.tls.expect("tls").client_ca, Some(dir.path().join("clients.pem")));
     assert_eq!(config.access_log, AccessLog::File(dir.path().join("access.log")));
@@ -136,6 +139,18 @@ fn every_mistake_has_its_sentence() {
         (
             "trusted_proxies = [\"10.0.0.1/8\"]\n@",
             "line 1: trusted_proxies: \"10.0.0.1/8\" has bits beyond its prefix length set; write the first address of the block.",
+        ),
+        (
+            "trusted_fields = [\"x-real-ip\"]\n@",
+            "line 1: trusted_fields: \"x-real-ip\" says nothing about a client here; the fields that do are \"forwarded\", \"x-forwarded-for\", \"x-forwarded-proto\", \"x-forwarded-host\", \"x-forwarded-port\", \"x-forwarded-prefix\".",
+        ),
+        (
+            "trusted_fields = [\"forwarded\", \"forwarded\"]\n@",
+            "line 1: trusted_fields: \"forwarded\" stands here twice; write it once.",
+        ),
+        (
+            "trusted_fields = [\"forwarded\", \"X-Forwarded-For\"]\n@",
+            "line 1: trusted_fields: \"forwarded\" and \"x-forwarded-for\" both say the address; name the one that the proxies in front set themselves: they pass the other on as their clients made it up.",
         ),
         ("state_dir = \"\"\n@", "line 1: state_dir: this names no file; write one like \".postern\"."),
         (

@@ -20,6 +20,7 @@ pub mod response;
 pub use error::HeadError;
 pub use field::{Field, Fields, Spans};
 pub use known::Known;
+pub(crate) use request::named_authority;
 pub use request::{Glimpse, Head, Parts};
 pub use response::ResponseHead;
 

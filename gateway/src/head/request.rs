@@ -212,6 +212,12 @@ impl<'b> Glimpse<'b> {
     }
 }
 
+/// Host and port (see [`Head::host`] and [`Head::port`]) of what could stand in `Host`; `None` for everything else.
+pub(crate) fn named_authority(text: &[u8]) -> Option<(&str, &str)> {
+    check_authority(text).ok()?;
+    std::str::from_utf8(text).ok().map(named_host).filter(|(host, _)| !host.is_empty())
+}
+
 /// The host, without the dot that stands for the root of all names, and what follows it.
 fn named_host(authority: &str) -> (&str, &str) {
     let length = match authority.rfind(':') {

@@ -33,12 +33,22 @@ impl From<Malformed> for io::Error {
     }
 }
 
-/// Takes the header off a connection: the client's address, or `None` where the proxy speaks for itself (a health check)
-/// or knows no address.
+/// Whom a header introduces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Introduced {
+    /// A client at this address.
+    Client(SocketAddr),
+    /// The proxy itself, which has no client then: a health check.
+    Itself,
+    /// A client whose address the proxy does not know.
+    Nobody,
+}
+
+/// Takes the header off a connection.
 ///
 /// # Errors
 /// There is none, or it is malformed; or the connection ended.
-pub(super) async fn take(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn take(stream: &mut TcpStream) -> io::Result<Introduced> {
     let mut head = [0; HEAD_BYTES];
     // Both versions are longer than this, and it tells them apart.
     stream.read_exact(&mut head[..SIGNATURE.len()]).await?;
@@ -77,12 +87,12 @@ async fn more_of_line(stream: &mut TcpStream, room: usize) -> io::Result<Vec<u8>
 }
 
 /// Reads `PROXY TCP4 192.0.2.1 198.51.100.1 56324 443` with its CRLF.
-fn v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
+fn v1(line: &[u8]) -> Result<Introduced, Malformed> {
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed("its line does not end in CRLF"))?;
     let text = std::str::from_utf8(line).map_err(|_| Malformed("its line is not ASCII"))?;
     let text = text.strip_prefix("PROXY ").ok_or(Malformed("it does not begin with PROXY"))?;
     if text == "UNKNOWN" || text.starts_with("UNKNOWN ") {
-        return Ok(None);
+        return Ok(Introduced::Nobody);
     }
     let words: Vec<&str> = text.split(' ').collect();
     let [family, source, destination, source_port, destination_port] = words[..] else {
@@ -95,7 +105,7 @@ fn v1(line: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
     };
     let port = port(source_port)?;
     self::port(destination_port)?;
-    Ok(Some(SocketAddr::new(source, port)))
+    Ok(Introduced::Client(SocketAddr::new(source, port)))
 }
 
 fn address<A: FromStr>(text: &str) -> Result<A, Malformed> {
@@ -145,25 +155,26 @@ fn v2_head(head: &[u8; HEAD_BYTES]) -> Result<(usize, About), Malformed> {
     Ok((usize::from(length), about))
 }
 
-/// The client's address, of what follows the head: addresses, then type-length-value entries.
-fn v2_rest(about: About, rest: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
-    let About::Client(family) = about else { return Ok(None) };
+/// Whom it introduces, of what follows the head: addresses, then type-length-value entries.
+fn v2_rest(about: About, rest: &[u8]) -> Result<Introduced, Malformed> {
+    let About::Client(family) = about else { return Ok(Introduced::Itself) };
     let short = Malformed("its addresses are cut short");
     let (client, entries) = match family {
         // Nothing is known of such a header's rest, not even that it has entries.
-        Family::Unknown => return Ok(None),
+        Family::Unknown => return Ok(Introduced::Nobody),
         Family::Ipv4 => {
             let (addresses, entries) = rest.split_first_chunk::<12>().ok_or(short)?;
             let [a, b, c, d, .., high, low, _, _] = *addresses;
-            (Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), u16::from_be_bytes([high, low]))), entries)
+            let client = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), u16::from_be_bytes([high, low]));
+            (Introduced::Client(client), entries)
         }
         Family::Ipv6 => {
             let (addresses, entries) = rest.split_first_chunk::<36>().ok_or(short)?;
             let (source, _) = addresses.split_first_chunk::<16>().ok_or(Malformed("its addresses are cut short"))?;
             let port = u16::from_be_bytes([addresses[32], addresses[33]]);
-            (Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(*source)), port)), entries)
+            (Introduced::Client(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(*source)), port)), entries)
         }
-        Family::Unix => (None, rest.get(216..).ok_or(short)?),
+        Family::Unix => (Introduced::Nobody, rest.get(216..).ok_or(short)?),
     };
     are_entries(entries).then_some(client).ok_or(Malformed("its entries do not fill its length"))
 }
@@ -204,7 +215,7 @@ mod tests {
     }
 
     /// What is made of bytes that come in pieces of this length, and what is left behind them.
-    async fn taken(bytes: &[u8], piece: usize) -> (Result<Option<SocketAddr>, io::ErrorKind>, Vec<u8>) {
+    async fn taken(bytes: &[u8], piece: usize) -> (Result<Introduced, io::ErrorKind>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let mut far = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         far.set_nodelay(true).expect("set");
@@ -232,17 +243,17 @@ mod tests {
     #[tokio::test]
     async fn both_versions_are_read_however_they_arrive_and_nothing_behind_them() {
         let cases = [
-            (b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n".to_vec(), Some(at("192.0.2.1:56324"))),
-            (b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\n".to_vec(), Some(at("[2001:db8::7]:1"))),
-            (b"PROXY UNKNOWN\r\n".to_vec(), None),
-            (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f 65535 65535\r\n".to_vec(), None),
-            (v2(0x21, 0x11, &ipv4()), Some(at("192.0.2.1:56324"))),
-            (v2(0x21, 0x11, &[&ipv4()[..], &[4, 0, 3, 0, 0, 0]].concat()), Some(at("192.0.2.1:56324"))),
-            (v2(0x21, 0x21, &ipv6()), Some(at("[2001:db8::7]:1"))),
-            (v2(0x21, 0x31, &[0; 216]), None),
-            (v2(0x21, 0x00, b"anything"), None),
-            (v2(0x20, 0x00, &[]), None),
-            (v2(0x20, 0x11, b"what a health check says"), None),
+            (b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n".to_vec(), Introduced::Client(at("192.0.2.1:56324"))),
+            (b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\n".to_vec(), Introduced::Client(at("[2001:db8::7]:1"))),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Introduced::Nobody),
+            (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f 65535 65535\r\n".to_vec(), Introduced::Nobody),
+            (v2(0x21, 0x11, &ipv4()), Introduced::Client(at("192.0.2.1:56324"))),
+            (v2(0x21, 0x11, &[&ipv4()[..], &[4, 0, 3, 0, 0, 0]].concat()), Introduced::Client(at("192.0.2.1:56324"))),
+            (v2(0x21, 0x21, &ipv6()), Introduced::Client(at("[2001:db8::7]:1"))),
+            (v2(0x21, 0x31, &[0; 216]), Introduced::Nobody),
+            (v2(0x21, 0x00, b"anything"), Introduced::Nobody),
+            (v2(0x20, 0x00, &[]), Introduced::Itself),
+            (v2(0x20, 0x11, b"what a health check says"), Introduced::Itself),
         ];
         for (header, expected) in cases {
             for piece in [1, 5, 4096] {
@@ -302,7 +313,7 @@ mod tests {
             } else {
                 (IpAddr::from(source), [&source[..], &[0; 16], &port.to_be_bytes(), &[0; 2]].concat(), 0x21, "TCP6")
             };
-            let expected = Some(SocketAddr::new(source, port));
+            let expected = Introduced::Client(SocketAddr::new(source, port));
             let bytes = v2(0x21, transport, &[rest, entry].concat());
             let (length, about) = v2_head(bytes[..16].try_into().expect("a head")).expect("a head");
             prop_assert_eq!(length, bytes.len() - 16);

@@ -31,6 +31,7 @@ where
         routes: Routes::new(Vec::new()),
         limits: limits.into(),
         trusted_proxies: Default::default(),
+        trusted_fields: Default::default(),
         proxy_protocol: false,
         tls,
     };

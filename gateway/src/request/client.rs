@@ -1,127 +1,209 @@
-//! Who the client is: the peer, or what a trusted proxy said.
+//! Where a message comes from: its client, scheme, host, port and prefix, as the connection or a trusted proxy says.
+//!
+//! A proxy is believed by the fields that `trusted_fields` names, and by no other: proxies pass on what their clients made up. Whom
+//! it does not name is nobody, never the proxy itself, since a caveat about the proxy's address would then hold for everybody
+//! behind it. A field that is named and cannot be read is refused: a guess would be a fact.
+
+mod forwarded;
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use postern_capabilities::message::Scheme;
+use postern_capabilities::path::{EncodedSlash, canonical_path};
 
-use crate::config::TrustedProxies;
-use crate::head::{Head, Known};
+use self::forwarded::{Element, Node};
+use super::Peer;
+use super::error::Refused;
+use crate::config::{TrustedField, TrustedFields, TrustedProxies};
+use crate::head::{Head, Known, named_authority};
 
 /// The client whom a trusted proxy does not name: it lies in no network but that of all addresses.
 pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// The address that `client(…)` states: the peer's, unless the peer is a trusted proxy; then the right-most address of
-/// `X-Forwarded-For` that is not a trusted proxy's itself. A trusted proxy that says no address (`unknown`, or a name that it
-/// made up, RFC 7239 section 6.3) has a client whom nobody knows: that is [`UNKNOWN`], and what stands to the left is only
-/// hearsay.
-pub fn decide(head: &Head<'_>, peer: IpAddr, trusted: &TrustedProxies) -> IpAddr {
-    if !head.has(Known::XForwarded) || !trusted.contains(peer) {
-        return peer;
+/// Where a message comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Origin<'h> {
+    /// The peer, or whom a trusted proxy named; [`UNKNOWN`] where it named nobody.
+    pub client: IpAddr,
+    /// What a trusted proxy knows only from hearsay: the addresses before the client, first hop first.
+    pub before: Vec<IpAddr>,
+    /// How the client came, where a trusted proxy says that.
+    pub scheme: Option<Scheme>,
+    /// The host that the client asked for, and its port with the colon, where a trusted proxy says that.
+    pub authority: Option<(&'h str, &'h str)>,
+    /// The port that the client came to, where a trusted proxy says that.
+    pub port: Option<&'h str>,
+    /// What trusted proxies took off the path; empty, or as a mount is written.
+    pub prefix: &'h str,
+}
+
+impl<'h> Origin<'h> {
+    /// The connection's own end.
+    fn peer(address: IpAddr) -> Self {
+        Self { client: address, before: Vec::new(), scheme: None, authority: None, port: None, prefix: "" }
     }
-    let mut client = peer;
-    for hop in hops_from_the_right(head) {
-        if !trusted.contains(client) {
-            break;
+
+    /// What the head of a message says, as far as its peer is believed.
+    ///
+    /// # Errors
+    /// [`Refused::UnreadableOrigin`]: a trusted proxy says it by a field that cannot be read.
+    pub fn of(head: &Head<'h>, peer: &Peer, proxies: &TrustedProxies, fields: &TrustedFields) -> Result<Self, Refused> {
+        // A proxy that knows no address passes on bytes of which it knows nothing either.
+        if !proxies.contains(peer.address) || peer.address == UNKNOWN {
+            return Ok(Self::peer(peer.address));
         }
-        match hop {
-            Some(address) => client = address,
-            None => return UNKNOWN,
+        let mut said = Self::peer(if peer.is_introduced { peer.address } else { UNKNOWN });
+        let (mut depth, mut by_element) = (0, None);
+        if fields.has(TrustedField::Forwarded) && head.has(Known::Forwarded) {
+            let elements = elements(head)?;
+            depth = said.follow(elements.iter().rev().map(Element::address), proxies);
+            by_element = elements.get(elements.len().saturating_sub(depth)).copied();
+        } else if fields.has(TrustedField::XForwardedFor) && has(head, FOR) {
+            depth = said.follow(entries(head, FOR).map(address), proxies);
+        }
+        let listed = |field, name| if fields.has(field) { entry(head, name, depth) } else { None };
+        let element = by_element.unwrap_or_default();
+        let schemes = [element.proto, listed(TrustedField::XForwardedProto, PROTO)];
+        said.scheme = agreed(schemes.map(|said| said.map(scheme)), "the scheme is neither http nor https")?;
+        let authorities = [element.host, listed(TrustedField::XForwardedHost, HOST)];
+        said.authority =
+            agreed(authorities.map(|said| said.map(named_authority)), "the host is none that could stand in `Host`")?;
+        let port = listed(TrustedField::XForwardedPort, PORT).map(port);
+        said.port = agreed([port, None], "`X-Forwarded-Port` is no port")?;
+        if fields.has(TrustedField::XForwardedPrefix) {
+            said.prefix = prefix(head)?;
+        }
+        Ok(said)
+    }
+
+    /// Follows the hops, last first, to the client: the first that is no trusted proxy, or whom the last of them named. Returns how
+    /// many hops that took.
+    fn follow(&mut self, mut hops: impl Iterator<Item = Option<IpAddr>>, proxies: &TrustedProxies) -> usize {
+        let mut depth = 0;
+        for hop in hops.by_ref() {
+            depth += 1;
+            // What stands to the left of a hop that names nobody is only hearsay about nobody.
+            let Some(address) = hop else {
+                self.client = UNKNOWN;
+                return depth;
+            };
+            self.client = address;
+            if !proxies.contains(address) {
+                break;
+            }
+        }
+        self.before = hops.map_while(|hop| hop).collect();
+        self.before.reverse();
+        depth
+    }
+
+    /// The host as the fact `host` has it: without port.
+    pub fn host(&self) -> Option<&'h str> {
+        self.authority.map(|(host, _)| host)
+    }
+}
+
+const FOR: &[u8] = b"x-forwarded-for";
+const PROTO: &[u8] = b"x-forwarded-proto";
+const HOST: &[u8] = b"x-forwarded-host";
+const PORT: &[u8] = b"x-forwarded-port";
+const PREFIX: &[u8] = b"x-forwarded-prefix";
+
+impl Element<'_> {
+    fn address(&self) -> Option<IpAddr> {
+        match self.node {
+            Some(Node::Address(address)) => Some(address.to_canonical()),
+            Some(Node::Unnamed) | None => None,
         }
     }
-    client
 }
 
-/// The addresses that stand before `client` in the chain, in their order, up to the first entry that is no address.
-pub fn chain_before(head: &Head<'_>, client: IpAddr) -> Vec<IpAddr> {
-    let mut chain: Vec<IpAddr> =
-        hops_from_the_right(head).skip_while(|hop| *hop != Some(client)).skip(1).map_while(|hop| hop).collect();
-    chain.reverse();
-    chain
+/// The elements of all `Forwarded` fields, in order.
+fn elements<'h>(head: &Head<'h>) -> Result<Vec<Element<'h>>, Refused> {
+    let mut elements = Vec::new();
+    for field in head.fields().filter(|field| field.known == Known::Forwarded) {
+        forwarded::read(field.value, &mut elements)
+            .map_err(|why| Refused::UnreadableOrigin(format!("`Forwarded` is not as RFC 7239 has it: {why}").into()))?;
+    }
+    Ok(elements)
 }
 
-/// The entries of all `X-Forwarded-For` fields, last first; `None` where an entry is no address.
-fn hops_from_the_right<'h>(head: &'h Head<'_>) -> impl Iterator<Item = Option<IpAddr>> + 'h {
-    head.fields()
-        .rev()
-        .filter(|f| f.known == Known::XForwarded && f.name.eq_ignore_ascii_case(b"x-forwarded-for"))
-        .flat_map(|f| f.value.rsplit(|&b| b == b','))
-        .map(|entry| std::str::from_utf8(entry.trim_ascii()).ok().and_then(address))
+fn values<'h>(head: &Head<'h>, name: &'static [u8]) -> impl DoubleEndedIterator<Item = &'h [u8]> + use<'h> {
+    let fields =
+        head.fields().filter(move |field| field.known == Known::XForwarded && field.name.eq_ignore_ascii_case(name));
+    fields.map(|field| field.value)
 }
 
-/// An address, with the brackets or port that some proxies add.
-fn address(text: &str) -> Option<IpAddr> {
-    text.parse()
+fn has(head: &Head<'_>, name: &'static [u8]) -> bool {
+    head.has(Known::XForwarded) && values(head, name).next().is_some()
+}
+
+/// The entries of all fields of a name, last first: each hop adds its own at the end.
+fn entries<'h>(head: &Head<'h>, name: &'static [u8]) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+    values(head, name).rev().flat_map(|value| value.rsplit(|&b| b == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The entry of the hop at this depth that named the client. Where fewer hops said it, the first of those did: the others passed
+/// its word on.
+fn entry<'h>(head: &Head<'h>, name: &'static [u8], depth: usize) -> Option<&'h [u8]> {
+    if !head.has(Known::XForwarded) {
+        return None;
+    }
+    entries(head, name).take(depth.max(1)).last()
+}
+
+/// An address, with the brackets or port that some proxies add. An IPv4 address is one however it is written.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    let address: Option<IpAddr> = text
+        .parse()
         .ok()
         .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|a| a.ip()))
-        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok().map(IpAddr::V6))
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6));
+    address.map(|address| address.to_canonical())
 }
 
-/// What a trusted proxy says the client's connection was, by its last `X-Forwarded-Proto`.
-pub fn scheme(head: &Head<'_>) -> Option<Scheme> {
-    let field = head
-        .fields()
-        .rev()
-        .find(|f| f.known == Known::XForwarded && f.name.eq_ignore_ascii_case(b"x-forwarded-proto"))?;
-    match field.value.trim_ascii() {
-        b"https" => Some(Scheme::Https),
-        b"http" => Some(Scheme::Http),
-        _ => None,
+/// What two fields say of one thing, where they say the same; `None` among them is a value that cannot be read.
+fn agreed<T: PartialEq>(said: [Option<Option<T>>; 2], unreadable: &'static str) -> Result<Option<T>, Refused> {
+    let wrong = |why: &'static str| Refused::UnreadableOrigin(why.into());
+    let mut agreed = None;
+    for said in said.into_iter().flatten() {
+        let said = said.ok_or_else(|| wrong(unreadable))?;
+        if agreed.replace(said).is_some_and(|before| Some(before) != agreed) {
+            return Err(wrong("`Forwarded` and `X-Forwarded-*` disagree"));
+        }
     }
+    Ok(agreed)
+}
+
+/// A scheme, also by the name that some proxies give it in front of a WebSocket.
+fn scheme(text: &[u8]) -> Option<Scheme> {
+    let is = |name: &str| text.eq_ignore_ascii_case(name.as_bytes());
+    match () {
+        () if is("https") || is("wss") => Some(Scheme::Https),
+        () if is("http") || is("ws") => Some(Scheme::Http),
+        () => None,
+    }
+}
+
+fn port(text: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(text).ok()?;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse::<u16>().ok().filter(|_| is_plain).map(|_| text)
+}
+
+/// What was taken off the path before the message came here: one canonical path. Since some readers take a comma for the end of one
+/// prefix and the beginning of another, it has none.
+fn prefix<'h>(head: &Head<'h>) -> Result<&'h str, Refused> {
+    let wrong = || Refused::UnreadableOrigin("`X-Forwarded-Prefix` is not one canonical path without commas".into());
+    let mut fields = values(head, PREFIX);
+    let (Some(value), None) = (fields.next(), fields.next()) else {
+        return if has(head, PREFIX) { Err(wrong()) } else { Ok("") };
+    };
+    let text = std::str::from_utf8(value).map_err(|_| wrong())?;
+    let canonical = canonical_path(value, EncodedSlash::Refuse).map_err(|_| wrong())?;
+    if canonical != text || text.contains(',') { Err(wrong()) } else { Ok(text.trim_end_matches('/')) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::AddressBlock;
-    use crate::head::Spans;
-    use crate::limits::Limits;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
-
-    fn with<R>(fields: &str, test: impl FnOnce(&Head<'_>) -> R) -> R {
-        let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
-        let mut spans = Spans::new();
-        test(&Head::read(bytes.as_bytes(), &mut spans, &Limits::default()).expect("strict").expect("complete"))
-    }
-
-    fn trusted() -> TrustedProxies {
-        TrustedProxies(vec![AddressBlock::parse("10.0.0.0/8").expect("a block")])
-    }
-
-    #[test]
-    fn nobody_but_a_trusted_proxy_is_believed() {
-        let client = with("X-Forwarded-For: 192.0.2.7\r\n", |head| decide(head, ip("203.0.113.9"), &trusted()));
-        assert_eq!(client, ip("203.0.113.9"));
-    }
-
-    #[test]
-    fn the_right_most_untrusted_hop_is_the_client() {
-        for (fields, client) in [
-            ("X-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7"),
-            ("X-Forwarded-For: 198.51.100.1, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7"),
-            ("X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7"),
-            ("X-Forwarded-For: 10.9.9.9\r\n", "10.9.9.9"),
-            ("X-Forwarded-For: 192.0.2.7, unknown\r\n", "::"),
-            ("X-Forwarded-For: 192.0.2.7, unknown, 10.1.1.1\r\n", "::"),
-            ("X-Forwarded-For: 10.2.2.2, _hidden\r\nX-Forwarded-For: 10.1.1.1\r\n", "::"),
-            ("X-Forwarded-For: unknown, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7"),
-            ("X-Forwarded-For: [2001:db8::7]:4711\r\n", "2001:db8::7"),
-            ("X-Real-IP: 192.0.2.7\r\n", "10.0.0.1"),
-            ("", "10.0.0.1"),
-        ] {
-            assert_eq!(with(fields, |head| decide(head, ip("10.0.0.1"), &trusted())), ip(client), "{fields}");
-        }
-    }
-
-    #[test]
-    fn the_chain_ends_with_the_client() {
-        let chain = with("X-Forwarded-For: bad, 198.51.100.1, 192.0.2.7, 10.1.1.1\r\n", |head| {
-            chain_before(head, ip("192.0.2.7"))
-        });
-        assert_eq!(chain, [ip("198.51.100.1")]);
-        let chain = with("X-Forwarded-For: 198.51.100.1, unknown, 10.1.1.1\r\n", |head| chain_before(head, UNKNOWN));
-        assert!(chain.is_empty(), "who is unknown has no chain before it");
-    }
-}
+mod tests;

@@ -24,6 +24,8 @@ pub enum Refused {
     Head(HeadError),
     /// The body's framing is not strict HTTP. The text says what and where.
     Framing(Cow<'static, str>),
+    /// A trusted proxy says where the message comes from by a field that cannot be read. The text says what is wrong.
+    UnreadableOrigin(Cow<'static, str>),
     /// The path is not in a form that every reader understands alike.
     Path(PathError),
     /// TLS was set up for one host name and the message names another (RFC 9110 section 7.4).
@@ -174,6 +176,13 @@ impl Refused {
             }
             Self::BadHandshake(what) => Problem::new(400, "bad-handshake", "The protocol cannot be switched like this", *what)
                 .advice(MEND_CLIENT),
+            Self::UnreadableOrigin(what) => Problem::new(
+                400,
+                "unreadable-origin",
+                "What the proxy in front says of the client cannot be read",
+                format!("{what}. Nothing was forwarded."),
+            )
+            .advice("Have the proxy in front of the gateway set the field anew, or take it out of `trusted_fields`."),
             Self::Path(error) => error.into(),
             Self::Misdirected => Problem::new(
                 421,

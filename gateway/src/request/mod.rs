@@ -41,6 +41,7 @@ use postern_capabilities::token::{Capability, Unreadable};
 
 use self::bearer::{Carriers, Secret};
 use self::body_rate::BodyRate;
+use self::client::Origin;
 use self::error::Refused;
 use self::forward::{Inputs, UpstreamHead};
 use self::own::Answer;
@@ -58,8 +59,10 @@ use crate::worker::Worker;
 /// Who is at the other end of a client connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The address of the socket's other end.
+    /// The address of the socket's other end, or the one that a PROXY protocol header says.
     pub address: IpAddr,
+    /// Whether such a header says that this is the client; else a trusted proxy at that address speaks for somebody else.
+    pub is_introduced: bool,
     /// `https` where the connection is TLS.
     pub scheme: Scheme,
     /// The name that the TLS handshake asked for.
@@ -158,6 +161,8 @@ fn decide(
     if let Some(answer) = own::answer(&worker.standing, head, &full_path) {
         return answer.map(Received::Answer);
     }
+    let origin = Origin::of(head, peer, &view.trusted_proxies, &view.trusted_fields)?;
+    ticket.client = origin.client;
     let found = routes.find(&host, &full_path);
     if let Some(policy) = found.as_ref().and_then(|found| found.resource.cors.as_ref()) {
         if let Some(answer) = policy.preflight(head) {
@@ -179,15 +184,15 @@ fn decide(
         ticket.resource = Some(Rc::clone(resource));
     }
     ticket.is_mcp = resource.mcp && capability.holds_any_on(resource.name.as_str());
-    ticket.client = client::decide(head, peer.address, &view.trusted_proxies);
     let content_type = head.value(Known::ContentType).filter(|_| head.count(Known::ContentType) == 1);
     let seen_path = if resource.keep_prefix { &*full_path } else { found.path };
     let grpc = content_type.and_then(|content_type| grpc_call(head.method(), content_type, seen_path));
     let body_max = smaller(resource.max_body, view.limits.body_bytes_max);
+    let asked_host = origin.host().map(lower_case);
     let message = Message {
         query_string: &query_string,
-        host: &host,
-        scheme: if trusted { client::scheme(head).unwrap_or(peer.scheme) } else { peer.scheme },
+        host: asked_host.as_deref().unwrap_or(&host),
+        scheme: origin.scheme.unwrap_or(peer.scheme),
         client_cert: peer.client_cert.as_deref(),
         upgrade: head.upgrade(),
         body_size: match head.framing() {
@@ -196,7 +201,7 @@ fn decide(
             Framing::Chunked => None,
         },
         grpc,
-        ..Message::new(resource.name.as_str(), head.method(), found.path, now, ticket.client)
+        ..Message::new(resource.name.as_str(), head.method(), found.path, now, origin.client)
     };
     let said: json_rpc::Body;
     let mut is_said = None;
@@ -258,7 +263,7 @@ fn decide(
         presented,
         carried,
         full_path: &full_path,
-        trusted,
+        origin: &origin,
         tracing,
         framing,
         was_read: body.is_some(),

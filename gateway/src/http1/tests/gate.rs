@@ -45,7 +45,8 @@ impl Gate {
         spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-                let peer = Peer { address, scheme: Scheme::Http, server_name: None, client_cert: None };
+                let peer =
+                    Peer { address, is_introduced: false, scheme: Scheme::Http, server_name: None, client_cert: None };
                 let worker = Rc::clone(&worker);
                 spawn_local(async move { super::super::serve(&worker, stream, peer, Leaving::never()).await });
             }

@@ -150,6 +150,7 @@ impl Gate {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let peer = Peer {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            is_introduced: false,
             scheme: Scheme::Http,
             server_name: self.server_name.clone(),
             client_cert: None,

@@ -14,7 +14,7 @@ use postern_capabilities::message::Message;
 
 use self::token::Carried;
 use super::Presented;
-use super::client::UNKNOWN;
+use super::client::{Origin, UNKNOWN};
 use super::resource::Resource;
 use super::switch::Switch;
 use super::trace::{self, Tracing};
@@ -65,8 +65,8 @@ pub struct Inputs<'a> {
     pub carried: Option<&'a Carried<'a>>,
     /// The canonical path with the mount prefix, for resources that keep it.
     pub full_path: &'a str,
-    /// Whether the sender is a trusted proxy, whose word on earlier hops is passed on.
-    pub trusted: bool,
+    /// Where the message comes from.
+    pub origin: &'a Origin<'a>,
     /// The message's place in a trace.
     pub tracing: Tracing<'a>,
     /// How the body is framed on its way up.
@@ -150,42 +150,47 @@ fn host(out: &mut Vec<u8>, head: &Head<'_>, resource: &Resource) {
         None if head.host().is_empty() => field(out, b"host", resource.service_host.as_bytes()),
         None => {
             out.extend_from_slice(b"host: ");
-            authority(out, head);
+            authority(out, (head.host(), head.port()));
             out.extend_from_slice(b"\r\n");
         }
     }
 }
 
 /// Host and port, without the dot that a name may end with.
-fn authority(out: &mut Vec<u8>, head: &Head<'_>) {
-    out.extend_from_slice(head.host().as_bytes());
-    out.extend_from_slice(head.port().as_bytes());
+fn authority(out: &mut Vec<u8>, (host, port): (&str, &str)) {
+    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(port.as_bytes());
 }
 
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` (RFC 9110 section 7.6.3): where the message came from, said once.
 ///
 /// The last address of the chain is the `client` that the caveats were checked against.
 fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
-    let (client, scheme) = (message.client, message.scheme.as_str());
+    let (client, scheme, origin) = (message.client, message.scheme.as_str(), inputs.origin);
+    let (host, port) = origin.authority.unwrap_or((inputs.head.host(), inputs.head.port()));
     out.extend_from_slice(b"x-forwarded-for: ");
-    if inputs.trusted {
-        for hop in super::client::chain_before(inputs.head, client) {
-            append_address(out, hop);
-            out.extend_from_slice(b", ");
-        }
+    for hop in &origin.before {
+        append_address(out, *hop);
+        out.extend_from_slice(b", ");
     }
     address(out, client);
     out.extend_from_slice(b"\r\n");
     // A service that decides for itself has to know that no host was named, too.
-    if !inputs.head.host().is_empty() || inputs.carried.is_some() {
+    if !host.is_empty() || inputs.carried.is_some() {
         out.extend_from_slice(b"x-forwarded-host: ");
-        authority(out, inputs.head);
+        authority(out, (host, port));
         out.extend_from_slice(b"\r\n");
     }
     field(out, b"x-forwarded-proto", scheme.as_bytes());
-    let prefix = inputs.resource.prefix.trim_end_matches('/');
-    if !inputs.resource.keep_prefix && !prefix.is_empty() {
-        field(out, b"x-forwarded-prefix", prefix.as_bytes());
+    if let Some(port) = origin.port {
+        field(out, b"x-forwarded-port", port.as_bytes());
+    }
+    let own = if inputs.resource.keep_prefix { "" } else { inputs.resource.prefix.trim_end_matches('/') };
+    if !origin.prefix.is_empty() || !own.is_empty() {
+        out.extend_from_slice(b"x-forwarded-prefix: ");
+        out.extend_from_slice(origin.prefix.as_bytes());
+        out.extend_from_slice(own.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     // For a service that decides for itself, and that caveats may ask for the certificate.
     if let (Some(_), Some(hash)) = (inputs.carried, message.client_cert) {
@@ -200,9 +205,9 @@ fn provenance(out: &mut Vec<u8>, inputs: &Inputs<'_>, message: &Message<'_>) {
             out.extend_from_slice(b"]\"");
         }
     }
-    if !inputs.head.host().is_empty() {
+    if !host.is_empty() {
         out.extend_from_slice(b";host=\"");
-        authority(out, inputs.head);
+        authority(out, (host, port));
         out.push(b'"');
     }
     out.extend_from_slice(b";proto=");
