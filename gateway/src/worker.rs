@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::request::error::Refused;
 use crate::request::forward::TraceIds;
 use crate::request::forward::token::Narrowing;
+use crate::request::noticed::Noticed;
 use crate::request::route::Routes;
 use crate::telemetry::WorkerTelemetry;
 use crate::tls::Tls;
@@ -63,6 +64,8 @@ pub struct Worker {
     pub statement_key: Option<Arc<SigningKey>>,
     /// This worker's counters, and its way to the access log.
     pub telemetry: WorkerTelemetry,
+    /// What the log was told of fields and paths that are dropped or refused by default.
+    pub noticed: Noticed,
     /// Ids for traces.
     pub trace_ids: TraceIds,
     /// Connections to upstreams that wait for a message.
@@ -111,6 +114,7 @@ impl Worker {
             narrowing: RefCell::default(),
             statement_key: None,
             telemetry,
+            noticed: Noticed::default(),
             trace_ids: TraceIds::new(rand::random()),
             pool: Pool::new(limits.clone(), rand::random()),
             http1: http1::Shared::new(limits.clone(), Arc::clone(&budget)),

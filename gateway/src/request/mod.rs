@@ -17,6 +17,7 @@ mod events;
 pub mod forward;
 pub mod grpc;
 mod mcp;
+pub mod noticed;
 pub mod own;
 pub mod resource;
 pub mod respond;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use postern_capabilities::authorize::{OfCalls, Refusal};
 use postern_capabilities::json_rpc;
 use postern_capabilities::message::{Message, Scheme, grpc_call};
-use postern_capabilities::path::{EncodedSlash, canonical_path, written_query};
+use postern_capabilities::path::{EncodedSlash, PathError, canonical_path, written_query};
 use postern_capabilities::token::{Capability, Unreadable};
 
 use self::bearer::{Carriers, Secret};
@@ -157,7 +158,7 @@ fn decide(
         return Err(Refused::Misdirected);
     }
     let slash = if routes.passes_encoded_slash() { EncodedSlash::Pass } else { EncodedSlash::Refuse };
-    let full_path = canonical_path(head.path().as_bytes(), slash).map_err(Refused::Path)?;
+    let full_path = canonical_path(head.path().as_bytes(), slash).map_err(|error| refused_path(worker, error))?;
     if let Some(answer) = own::answer(&worker.standing, head, &full_path) {
         return answer.map(Received::Answer);
     }
@@ -240,7 +241,7 @@ fn decide(
         return Err(Refused::TwoTokens);
     }
     if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
-        canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(Refused::Path)?;
+        canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(|error| refused_path(worker, error))?;
     }
     let body_rate = BodyRate::of(head, resource, &view.limits);
     let Some(permit) = permit else {
@@ -264,6 +265,7 @@ fn decide(
         carried,
         full_path: &full_path,
         origin: &origin,
+        noticed: &worker.noticed,
         tracing,
         framing,
         was_read: body.is_some(),
@@ -284,6 +286,12 @@ fn decide(
         filter,
         repeatable: matches!(head.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
     }))
+}
+
+/// A path that is refused leaves a trace, since a key may let it through.
+fn refused_path(worker: &Worker, error: PathError) -> Refused {
+    worker.noticed.refused(error);
+    Refused::Path(error)
 }
 
 /// A token that was presented, and where.

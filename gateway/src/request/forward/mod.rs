@@ -15,6 +15,7 @@ use postern_capabilities::message::Message;
 use self::token::Carried;
 use super::Presented;
 use super::client::{Origin, UNKNOWN};
+use super::noticed::Noticed;
 use super::resource::Resource;
 use super::switch::Switch;
 use super::trace::{self, Tracing};
@@ -67,6 +68,8 @@ pub struct Inputs<'a> {
     pub full_path: &'a str,
     /// Where the message comes from.
     pub origin: &'a Origin<'a>,
+    /// What was told of fields that are dropped.
+    pub noticed: &'a Noticed,
     /// The message's place in a trace.
     pub tracing: Tracing<'a>,
     /// How the body is framed on its way up.
@@ -108,7 +111,7 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
             Known::Expect | Known::Trailer if inputs.was_read => {}
             Known::Other if inputs.is_filtered && f.name.eq_ignore_ascii_case(b"accept-encoding") => {}
             _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
-            _ => {}
+            known => inputs.noticed.dropped(resource.name.as_str(), known, f.name),
         }
     }
     // A state without its trace means nothing.
