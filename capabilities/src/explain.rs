@@ -136,7 +136,7 @@ fn signature_of(unverified: &Unverified, standing: Option<&Standing>) -> Signatu
     let Some(standing) = standing else {
         return Signature::NotChecked;
     };
-    match unverified.verified_key(&standing.keys()) {
+    match unverified.verified_key(standing) {
         Ok(key) => Signature::Verified { key },
         Err(error) => Signature::Refused { problem: error.kind(), reason: error.to_string() },
     }

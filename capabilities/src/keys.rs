@@ -103,12 +103,6 @@ impl PublicKey {
         &self.0
     }
 
-    /// The key as the biscuit library wants it.
-    pub(crate) fn to_biscuit(self) -> biscuit_auth::PublicKey {
-        biscuit_auth::PublicKey::from_bytes(&self.0, Algorithm::Ed25519)
-            .expect("a PublicKey is only made from bytes that are a point on the curve")
-    }
-
     fn of_pair(pair: &biscuit_auth::KeyPair) -> Self {
         Self(pair.public().to_bytes().try_into().expect("an Ed25519 public key has 32 bytes"))
     }

@@ -35,7 +35,7 @@
 //! 2. [`attenuate`]: any holder appends a block of checks, offline; or seals the token.
 //!    A gateway does both for one message at a time with [`narrow`], and says with a [`statement`] who the client is.
 //! 3. [`text`]: the text is bounded, then decoded; `outer` reads the chain of signed blocks.
-//! 4. [`token`]: the chain is verified under a live key ([`keys`]), then every block is admitted
+//! 4. [`token`]: the [`chain`] is verified under a live key ([`keys`]), then every block is admitted
 //!    (`language::block`), priced (`language::price`) and compiled (`language::plan`). An `Unverified` has become a `Capability`.
 //! 5. [`authorize`]: a [`message`] (its path in the one form of [`path`], its body read by [`json_rpc`]) is decided: standing ([`revocation`]), the
 //!    right, then every check (`language::evaluate`). The answer is a permit or a refusal in words.
@@ -48,6 +48,7 @@
 pub mod attenuate;
 pub mod authorize;
 pub mod caveat;
+pub mod chain;
 pub mod explain;
 pub mod json_rpc;
 pub mod keys;
@@ -59,6 +60,7 @@ mod outer;
 pub mod path;
 pub mod plans;
 pub mod problem;
+mod remembered;
 pub mod resource;
 pub mod revocation;
 pub mod statement;

@@ -1,8 +1,8 @@
 //! Verified plans, and refusals that were as dear to come by, remembered by the token's exact bytes.
 //!
 //! What is remembered is that a text verified and what it says, never a verdict: every message is decided afresh, with
-//! its own time, against the revocations and live keys of that moment (law 5, law 6). A refusal is remembered only where the
-//! bytes alone are the reason ([`Inadmissible`]), and only as long as no key and no revocation changes. Two spellings of one token are two
+//! its own time, against the revocations and live keys of that moment (law 5, law 6). A refusal is remembered only where
+//! it cost a signature check ([`RefusalCache`]), and only as long as no key changes. Two spellings of one token are two
 //! entries. There is no lock in here: each worker of the gateway has caches of its own, and a [`Verifier`](crate::Verifier)
 //! puts one around each.
 //!
@@ -14,8 +14,10 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::remembered::Remembered;
 use crate::token::{Capability, NotVerified};
 
 /// A bounded map from token text to what was found out about it.
@@ -40,40 +42,58 @@ struct Slot<V> {
 /// Token text to its verified plan.
 pub type PlanCache = TokenCache<Arc<Capability>>;
 
-/// Token text to the reason why it is not accepted.
-pub type RefusalCache = TokenCache<Inadmissible>;
+/// Refusals that are remembered, some hundred bytes each.
+const REFUSALS_MAX: usize = 2_048;
 
-impl RefusalCache {
-    /// A cache of a fixed size: whoever holds a token can make refused ones of it, and nobody has much use for them.
-    pub fn of_refusals() -> Self {
-        Self::new(256, 1024 * 1024)
+/// Token text, known by its digest, to the reason why it is not accepted. Its bound is its own and fixed: whoever holds a
+/// token can make refused ones of it without end, and nobody has much use for them.
+pub struct RefusalCache(Remembered<Inadmissible>);
+
+impl Default for RefusalCache {
+    fn default() -> Self {
+        Self(Remembered::new(REFUSALS_MAX))
     }
 }
 
-/// A refusal that is about the token's bytes, and the standing under which their signature was verified.
-#[derive(Clone)]
-pub struct Inadmissible {
-    error: NotVerified,
-    version: u64,
-}
+impl RefusalCache {
+    /// Why exactly this text was refused, under the same keys: `version` is that of the keys at this moment.
+    pub fn get(&mut self, text: &str, version: u64) -> Option<NotVerified> {
+        let known = self.0.get(&Sha256::digest(text).into())?;
+        (known.version == version).then(|| known.error.clone())
+    }
 
-impl Inadmissible {
-    /// The refusal, if it is one that these bytes meet each time. What depends on the live keys is none: a key may be
-    /// added at any moment. `version` is the standing's, read before the token was verified.
-    pub fn of(error: &NotVerified, version: u64) -> Option<Self> {
-        match error {
+    /// Remembers a refusal of this text, if it cost a signature check and these bytes meet it each time. `version` is that of
+    /// the keys, read before the token was verified.
+    pub fn insert(&mut self, text: &str, error: &NotVerified, version: u64) {
+        let dear = match error {
             NotVerified::NotAdmitted(_)
             | NotVerified::OverBudget { .. }
             | NotVerified::ReservedMixed { .. }
-            | NotVerified::UnknownStatement => Some(Self { error: error.clone(), version }),
-            NotVerified::UnknownKey(_) | NotVerified::RetiredKey(_) | NotVerified::BadSignature => None,
+            | NotVerified::UnknownStatement
+            | NotVerified::RetiredKey(_)
+            | NotVerified::BadSignature => true,
+            NotVerified::UnknownKey(_) | NotVerified::Container => false,
+        };
+        if dear {
+            self.0.insert(Sha256::digest(text).into(), Inadmissible { error: error.clone(), version });
         }
     }
 
-    /// The refusal, if the standing is still the same: under other keys there might be another one, which comes first.
-    pub fn under(self, version: u64) -> Option<NotVerified> {
-        (self.version == version).then_some(self.error)
+    /// How many texts are remembered.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A refusal that is about the token's bytes, and the keys under which their signatures were looked at.
+struct Inadmissible {
+    error: NotVerified,
+    version: u64,
 }
 
 impl<V: Clone> TokenCache<V> {
@@ -222,14 +242,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_bytes_alone_are_refused_for_is_remembered() {
+    fn what_cost_a_signature_is_remembered_under_its_keys_and_nothing_that_was_cheap() {
+        let mut cache = RefusalCache::default();
         let over = NotVerified::OverBudget { price: 2, budget: 1 };
-        let remembered = Inadmissible::of(&over, 7).expect("the price is the token's own");
-        assert_eq!(remembered.clone().under(7), Some(over));
-        assert_eq!(remembered.under(8), None, "a key may have been retired since");
-        for error in [NotVerified::UnknownKey(KeyId(1)), NotVerified::RetiredKey(KeyId(1)), NotVerified::BadSignature] {
-            assert!(Inadmissible::of(&error, 7).is_none(), "{error}");
+        for dear in [over, NotVerified::BadSignature, NotVerified::RetiredKey(KeyId(1))] {
+            cache.insert("abc", &dear, 7);
+            assert_eq!(cache.get("abc", 7), Some(dear));
+            assert_eq!(cache.get("abc", 8), None, "keys may have been added or retired since");
+            assert_eq!(cache.get("abcd", 7), None);
         }
+        for cheap in [NotVerified::UnknownKey(KeyId(1)), NotVerified::Container] {
+            cache.insert("other", &cheap, 7);
+        }
+        assert_eq!(cache.len(), 1);
     }
 
     #[test]

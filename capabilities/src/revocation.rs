@@ -196,6 +196,12 @@ impl Standing {
         self.version.load(Ordering::Acquire)
     }
 
+    /// The version at which the keys were replaced last. What they decide alone, such as whether a signature is one of
+    /// theirs, holds until it is another one, whatever is revoked in between.
+    pub fn keys_version(&self) -> u64 {
+        self.read().keys_changed
+    }
+
     /// What has changed since a version that this standing once had.
     pub fn changes_since(&self, version: u64) -> Changes {
         let state = self.read();

@@ -1,19 +1,20 @@
 //! From text to [`Capability`]: what a token has to survive before anything of it is believed.
 //!
 //! In this order, each step cheap enough for what was established before it: length, base64, the outer message with its
-//! number of blocks ([`Unverified`]); then the signatures under a live key; then every key's algorithm and every block's
+//! number of blocks ([`Unverified`]); then the container, with every key's algorithm, all of which is one refusal
+//! ([`NotVerified::Container`]); then the signatures under a live key ([`chain`](crate::chain)); then every block's
 //! structure; then rights, price and plan ([`Capability`]). Reasons that speak of a token's content are given
 //! only after its signature was verified.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use biscuit_auth::format::SerializedBiscuit;
 use zeroize::Zeroizing;
 
 use crate::authorize::Refusal;
-use crate::keys::{KeyEntry, KeyId, KeyRing, KeyState, PublicKey};
-use crate::language::{self, ArgumentNames, Plan, Program};
+use crate::chain::{self, Prefixes};
+use crate::keys::{KeyEntry, KeyId, KeyState, PublicKey};
+use crate::language::{self, ArgumentNames, Container, Plan, Program};
 use crate::message::{Message, Needs, QueryError, QueryFacts, query_facts};
 use crate::outer::{self, Proof};
 use crate::resource::Right;
@@ -73,8 +74,23 @@ impl Unverified {
 
     /// Verifies the whole chain under a live key, then reads, prices and compiles what it says.
     pub fn verify(self, standing: &Standing, budget: u64) -> Result<Capability, NotVerified> {
-        let key = self.verified_key(&standing.keys())?;
-        let plan = self.plan(budget)?;
+        self.verify_knowing(standing, budget, &Prefixes::default())
+    }
+
+    /// [`verify`](Self::verify), where beginnings of chains that verified before are remembered, and of a chain that begins
+    /// like one of them only the rest is verified.
+    pub fn verify_knowing(
+        self,
+        standing: &Standing,
+        budget: u64,
+        prefixes: &Prefixes,
+    ) -> Result<Capability, NotVerified> {
+        let (key, program) = {
+            let container = language::container(&self.bytes).map_err(|_| NotVerified::Container)?;
+            let key = self.key_of(&container, standing, prefixes)?;
+            (key, language::admit_contents(&container)?)
+        };
+        let plan = plan(program, budget)?;
         if plan.statement().is_some_and(|statement| !standing.states(&statement.key)) {
             return Err(NotVerified::UnknownStatement);
         }
@@ -98,7 +114,7 @@ impl Unverified {
 
     /// Whether a gateway would admit what the token says, its signatures aside. For holders, who have no root key.
     pub(crate) fn check_admitted(&self, budget: u64) -> Result<(), NotVerified> {
-        self.plan(budget).map(|_| ())
+        plan(self.program()?, budget).map(|_| ())
     }
 
     /// The decoded bytes, for our own writers. The secret is among them.
@@ -106,14 +122,28 @@ impl Unverified {
         &self.bytes
     }
 
+    /// The key that signed the token.
+    pub(crate) fn verified_key(&self, standing: &Standing) -> Result<PublicKey, NotVerified> {
+        let container = language::container(&self.bytes).map_err(|_| NotVerified::Container)?;
+        self.key_of(&container, standing, &Prefixes::default())
+    }
+
     /// The key that signed the token: the one that its number names, or else whichever live key verifies.
-    pub(crate) fn verified_key(&self, keys: &KeyRing) -> Result<PublicKey, NotVerified> {
+    fn key_of(
+        &self,
+        container: &Container<'_>,
+        standing: &Standing,
+        prefixes: &Prefixes,
+    ) -> Result<PublicKey, NotVerified> {
+        // Read before the keys: what is remembered under it is of these keys or of later ones, and forgotten with the next.
+        let version = standing.keys_version();
+        let keys = standing.keys();
+        let signs = |entry: &&KeyEntry| chain::verifies(container, &entry.key, prefixes, version);
         let Some(id) = self.root_key_id.filter(|_| !keys.is_unnumbered()) else {
-            let entry = keys.live().find(|entry| self.is_signed_by(entry));
-            return entry.map(|entry| entry.key).ok_or(NotVerified::BadSignature);
+            return keys.live().find(signs).map(|entry| entry.key).ok_or(NotVerified::BadSignature);
         };
         let entry = keys.get(id).ok_or(NotVerified::UnknownKey(id))?;
-        if !self.is_signed_by(entry) {
+        if !signs(&entry) {
             return Err(NotVerified::BadSignature);
         }
         // After the signature: the number alone is anybody's claim.
@@ -121,10 +151,6 @@ impl Unverified {
             return Err(NotVerified::RetiredKey(id));
         }
         Ok(entry.key)
-    }
-
-    fn is_signed_by(&self, entry: &KeyEntry) -> bool {
-        SerializedBiscuit::from_slice(&self.bytes, entry.key.to_biscuit()).is_ok()
     }
 
     /// What the token says, whoever signed it.
@@ -136,15 +162,15 @@ impl Unverified {
     pub(crate) fn admitted(&self) -> Result<Plan, NotAdmitted> {
         self.program().map(Plan::compile)
     }
+}
 
-    fn plan(&self, budget: u64) -> Result<Plan, NotVerified> {
-        let plan = self.admitted()?;
-        refuse_mixed(plan.rights())?;
-        if plan.price() > budget {
-            return Err(NotVerified::OverBudget { price: plan.price(), budget });
-        }
-        Ok(plan)
+fn plan(program: Program, budget: u64) -> Result<Plan, NotVerified> {
+    let plan = Plan::compile(program);
+    refuse_mixed(plan.rights())?;
+    if plan.price() > budget {
+        return Err(NotVerified::OverBudget { price: plan.price(), budget });
     }
+    Ok(plan)
 }
 
 /// A reserved resource's rights stand alone, so that a token that was handed to a service never administers the gateway.
@@ -371,6 +397,13 @@ pub enum NotVerified {
     /// The key that signed it was retired.
     #[error("the key number {0}, which signed the token, has been retired; ask for a new token")]
     RetiredKey(KeyId),
+    /// What stands around the blocks is in no form that is accepted: a field that nobody knows, a key of another algorithm, a
+    /// signature of another length. One answer for all of it, since nothing was verified that could be spoken of.
+    #[error(
+        "the token's outer form is not accepted: each key in it has to be an Ed25519 key, and each field one that biscuit \
+         tokens have; `postern lint` names what is wrong"
+    )]
+    Container,
     /// The chain of signatures does not lead from a live key to this content.
     #[error("the token's signature is not valid under any key that is accepted here")]
     BadSignature,
@@ -409,7 +442,7 @@ impl NotVerified {
         match self {
             Self::UnknownKey(_) => "unknown-key",
             Self::RetiredKey(_) => "revoked",
-            Self::BadSignature => "invalid-token",
+            Self::Container | Self::BadSignature => "invalid-token",
             Self::NotAdmitted(_) | Self::ReservedMixed { .. } | Self::UnknownStatement => "not-admitted",
             Self::OverBudget { .. } => "over-budget",
         }
@@ -424,7 +457,7 @@ mod tests {
     use super::*;
     use crate::attenuate::attenuate;
     use crate::caveat::Caveat;
-    use crate::keys::SigningKey;
+    use crate::keys::{KeyRing, SigningKey};
     use crate::message::Message;
     use crate::mint::mint;
     use crate::resource::{Operation, ResourceName};

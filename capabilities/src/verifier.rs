@@ -41,10 +41,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::authorize::{Permit, Refusal, authorize};
 use crate::caveat::Cidr;
+use crate::chain::Prefixes;
 use crate::keys::{KeyRing, PublicKey};
 use crate::message::{Message, POST, Scheme};
 use crate::path::{EncodedSlash, PathError, canonical_path};
-use crate::plans::{Inadmissible, PlanCache, RefusalCache};
+use crate::plans::{PlanCache, RefusalCache};
 use crate::resource::ResourceName;
 use crate::revocation::{RevocationId, Standing};
 use crate::token::{Capability, PRICE_BUDGET_DEFAULT, Unverified};
@@ -119,6 +120,7 @@ pub struct Verifier {
     slash: EncodedSlash,
     plans: Mutex<PlanCache>,
     refusals: Mutex<RefusalCache>,
+    prefixes: Prefixes,
 }
 
 impl Verifier {
@@ -134,7 +136,8 @@ impl Verifier {
             authorization: AuthorizationUse::default(),
             slash: EncodedSlash::Refuse,
             plans: Mutex::new(PlanCache::new(PLANS_DEFAULT.0, PLANS_DEFAULT.1)),
-            refusals: Mutex::new(RefusalCache::of_refusals()),
+            refusals: Mutex::default(),
+            prefixes: Prefixes::default(),
         }
     }
 
@@ -258,16 +261,13 @@ impl Verifier {
             return Ok(known);
         }
         // Read before anything is verified: a change in between then leads to another look, never to a missed one.
-        let version = self.standing.version();
-        let known = locked(&self.refusals).get(token);
-        if let Some(error) = known.and_then(|known| known.under(version)) {
+        let version = self.standing.keys_version();
+        if let Some(error) = locked(&self.refusals).get(token, version) {
             return Err(VerifyError::NotVerified(error));
         }
         let unverified = Unverified::parse(token).map_err(VerifyError::Unreadable)?;
-        let capability = unverified.verify(&self.standing, self.budget).map_err(|error| {
-            if let Some(inadmissible) = Inadmissible::of(&error, version) {
-                locked(&self.refusals).insert(token, inadmissible);
-            }
+        let capability = unverified.verify_knowing(&self.standing, self.budget, &self.prefixes).map_err(|error| {
+            locked(&self.refusals).insert(token, &error, version);
             VerifyError::NotVerified(error)
         })?;
         let capability = Arc::new(capability);

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use postern_capabilities::chain::Prefixes;
 use postern_capabilities::keys::SigningKey;
 use postern_capabilities::plans::{PlanCache, RefusalCache};
 use postern_capabilities::revocation::Standing;
@@ -54,8 +55,10 @@ pub struct Worker {
     pub standing: Arc<Standing>,
     /// Verified plans by token text.
     pub plans: RefCell<PlanCache>,
-    /// Tokens that verified and are refused for what they say.
+    /// Tokens that were refused at the cost of a signature check.
     pub refusals: RefCell<RefusalCache>,
+    /// Beginnings of chains that verified.
+    pub prefixes: Prefixes,
     /// The memory that all connections of all workers may take together.
     pub budget: Arc<Budget>,
     /// What narrows tokens for the backends that want them so; made when the first one is.
@@ -110,7 +113,8 @@ impl Worker {
             leases: Leases::new(Arc::clone(&standing)),
             standing,
             plans: plans_within(&view.limits).into(),
-            refusals: RefusalCache::of_refusals().into(),
+            refusals: RefCell::default(),
+            prefixes: Prefixes::default(),
             narrowing: RefCell::default(),
             statement_key: None,
             telemetry,
@@ -165,7 +169,7 @@ impl Worker {
             if caches(&self.limits()) != caches(&view.limits) {
                 // A plan was admitted under a budget, and so was a refusal.
                 self.plans.replace(plans_within(&view.limits));
-                self.refusals.replace(RefusalCache::of_refusals());
+                self.refusals.take();
             }
             self.limits.swap(Rc::clone(&view.limits));
         }

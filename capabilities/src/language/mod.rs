@@ -4,7 +4,8 @@
 //! A gateway that ran all of it would let every holder choose how long a decision takes. So Postern admits a subset
 //! (section 3 of the design), compiles it once for each token, and decides natively. In the order of a token's way:
 //!
-//! 1. `wire` walks the protobuf encoding and refuses whatever the schema does not know, because the library
+//! 1. `wire` walks the protobuf encoding, the container before the signatures are verified and the blocks' contents
+//!    after that, and refuses whatever the schema does not know, because the library
 //!    skips it in silence: what is skipped is not understood, and what is not understood is refused;
 //! 2. `block` and `expression` read the blocks into a `program`: symbols and keys resolved, only admitted
 //!    constructs left;
@@ -61,6 +62,8 @@ pub use view::{BlockView, CheckView};
 // For `explain`, which looks for what can never pass.
 pub(crate) use facts::{MessageFact, RIGHT};
 pub(crate) use program::{Binary, Check, Fact, Op, Predicate, Query, Scope, Term, Value};
+// For `chain`, which verifies what the container holds.
+pub(crate) use wire::{Container, Proof, Signature, SignedBlock, container};
 
 /// Most blocks of a token, the authority among them.
 pub const BLOCKS_MAX: usize = 24;
@@ -74,13 +77,19 @@ pub const FACTS_MAX: usize = 200;
 /// long symbol cannot come near it.
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Reads a token's bytes into a program, or says why it is outside the language.
+/// Reads a token's bytes into a program, or says why it is outside the language, its container included.
 ///
-/// To be called after the signatures were verified: the reasons speak of a token's content. It relies on nothing but
-/// the bytes' length being bounded, and it does not look at the proof at the token's end, which may be a secret.
+/// For holders, whose token nobody else waits for. It relies on nothing but the bytes' length being bounded.
 pub fn admit(token: &[u8]) -> Result<Program, NotAdmitted> {
-    let blocks = wire::read(token)?;
-    block::read(&blocks)
+    admit_contents(&wire::container(token)?)
+}
+
+/// Reads what the blocks of a container say.
+///
+/// To be called after the signatures were verified: the reasons speak of a token's content.
+pub(crate) fn admit_contents(container: &Container<'_>) -> Result<Program, NotAdmitted> {
+    wire::contents(container)?;
+    block::read(&container.blocks)
 }
 
 /// Why a token is outside the language, in terms of its structure.

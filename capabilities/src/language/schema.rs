@@ -29,8 +29,8 @@ pub(super) enum Form {
     /// Bytes or text without further structure, or a structure that is refused by name later.
     Bytes,
     Message(&'static Schema),
-    /// A signed block's content: bytes to the outer message, a message to us.
-    Block,
+    /// A signed block's content: bytes to the container, a message to who reads what it says.
+    Content,
 }
 
 #[derive(PartialEq)]
@@ -69,7 +69,7 @@ pub(super) static SIGNED_BLOCK: Schema = Schema {
     name: "signed block",
     exclusive: false,
     fields: &[
-        field(1, "content", Form::Block, Required),
+        field(1, "content", Form::Content, Required),
         field(2, "next key", Message(&PUBLIC_KEY), Required),
         field(3, "signature", Bytes, Required),
         field(4, "external signature", Message(&EXTERNAL_SIGNATURE), Optional),

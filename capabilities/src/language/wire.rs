@@ -4,22 +4,55 @@
 //! last one wins, numbers are cut to the field's width, and an unknown enum number may be read as some default.
 //! For a token each of these means that a condition which its maker wrote down is not seen by whoever
 //! decides. So the encoding has to be exactly what the [schema](super::schema) describes, at every level.
+//!
+//! It goes in two steps, since only the first may come before the signatures: [`container`] reads the chain of signed blocks
+//! and none of what they say, [`contents`] walks that.
 
 use super::program::Key;
 use super::schema::{BISCUIT, BLOCK, ED25519, Field, Form, Rule, SIGNED_BLOCK, Schema};
 use super::{BLOCKS_MAX, NotAdmitted};
 
-/// What a signature covers, and whose.
-pub(crate) struct SignedBlock<'t> {
-    pub(crate) payload: &'t [u8],
-    pub(crate) external_key: Option<Key>,
+/// The outer container: what can be read before a signature is believed, and needs no belief.
+pub(crate) struct Container<'t> {
+    /// The authority first; at least that one.
+    pub(crate) blocks: Vec<SignedBlock<'t>>,
+    pub(crate) proof: Proof<'t>,
 }
+
+/// One block of the chain, with what its signatures cover.
+pub(crate) struct SignedBlock<'t> {
+    /// The whole of it, as it stands in the token.
+    pub(crate) encoded: &'t [u8],
+    pub(crate) payload: &'t [u8],
+    pub(crate) next_key: Key,
+    pub(crate) signature: &'t Signature,
+    pub(crate) external_key: Option<Key>,
+    pub(crate) external_signature: Option<&'t Signature>,
+    /// Which form of payload the signatures cover.
+    pub(crate) version: u32,
+}
+
+/// How the chain ends.
+pub(crate) enum Proof<'t> {
+    /// With the secret of the last next key.
+    Secret(&'t Key),
+    /// With a signature by the last next key.
+    Seal(&'t Signature),
+}
+
+/// An Ed25519 signature.
+pub(crate) type Signature = [u8; 64];
+
+/// The newest form of signed payload, and the only one in which a third party's signature is bound to its place.
+const SIGNATURE_VERSION_MAX: u64 = 1;
 
 /// Messages within messages; the same number at which the library's decoder gives up.
 const DEPTH_MAX: usize = 100;
+/// The depth of a block's content: token, signed block, content.
+const CONTENT_DEPTH: usize = 2;
 
-/// Walks the whole token and returns its blocks, the authority first.
-pub(crate) fn read(token: &[u8]) -> Result<Vec<SignedBlock<'_>>, NotAdmitted> {
+/// Reads the outer container, every field of it but the blocks' contents.
+pub(crate) fn container(token: &[u8]) -> Result<Container<'_>, NotAdmitted> {
     walk(token, &BISCUIT, 0, &mut Place::default())?;
     let mut blocks: Vec<SignedBlock<'_>> = Vec::new();
     for number in [2, 3] {
@@ -30,31 +63,64 @@ pub(crate) fn read(token: &[u8]) -> Result<Vec<SignedBlock<'_>>, NotAdmitted> {
             blocks.push(signed_block(bytes, blocks.len())?);
         }
     }
-    Ok(blocks)
+    let proof = members(token, 4).next().unwrap_or_default();
+    let secret = members(proof, 1).next().and_then(|secret| secret.try_into().ok()).map(Proof::Secret);
+    let seal = members(proof, 2).next().and_then(|seal| seal.try_into().ok()).map(Proof::Seal);
+    let reason = "it is 32 bytes of a secret, or 64 of a signature";
+    let proof = secret.or(seal).ok_or_else(|| NotAdmitted::new("a proof of another length", None, reason))?;
+    Ok(Container { blocks, proof })
+}
+
+/// Walks what the blocks say, once it may be believed.
+pub(crate) fn contents(container: &Container<'_>) -> Result<(), NotAdmitted> {
+    for (block, signed) in container.blocks.iter().enumerate() {
+        let mut place = Place { block: Some(block), appended: block };
+        walk(signed.payload, &BLOCK, CONTENT_DEPTH, &mut place)?;
+    }
+    Ok(())
 }
 
 /// Takes a signed block apart whose encoding was walked, and insists that every key in it is an Ed25519 key.
-fn signed_block(bytes: &[u8], block: usize) -> Result<SignedBlock<'_>, NotAdmitted> {
-    let external = members(bytes, 4).next();
+fn signed_block(encoded: &[u8], block: usize) -> Result<SignedBlock<'_>, NotAdmitted> {
+    let external = members(encoded, 4).next();
     if external.is_some() && block == 0 {
         return Err(NotAdmitted::new("an external signature", block, "only the root key vouches for this block"));
     }
-    for next_key in members(bytes, 2) {
-        ed25519(next_key, "the next key", block)?;
-    }
+    let next_key = ed25519(members(encoded, 2).next().unwrap_or_default(), "the next key", block)?;
     let external_key = external
         .and_then(|external| members(external, 2).next())
         .map(|key| ed25519(key, "the external key", block))
         .transpose()?;
-    Ok(SignedBlock { payload: members(bytes, 1).next().unwrap_or_default(), external_key })
+    let version = number(encoded, 5).unwrap_or_default();
+    // Forms that nobody knows here; and a third party's signature in the old one could be moved to another token.
+    if version > SIGNATURE_VERSION_MAX || external.is_some() && version != SIGNATURE_VERSION_MAX {
+        let construct = format!("the signature version {version}");
+        return Err(NotAdmitted::new(
+            construct,
+            block,
+            "what such a signature covers is not known here, or too little",
+        ));
+    }
+    Ok(SignedBlock {
+        encoded,
+        payload: members(encoded, 1).next().unwrap_or_default(),
+        next_key,
+        signature: signature(members(encoded, 3).next(), block)?,
+        external_key,
+        external_signature: external.map(|external| signature(members(external, 1).next(), block)).transpose()?,
+        version: u32::try_from(version).unwrap_or(u32::MAX),
+    })
+}
+
+fn signature(bytes: Option<&[u8]>, block: usize) -> Result<&Signature, NotAdmitted> {
+    let signature = bytes.and_then(|bytes| bytes.try_into().ok());
+    signature
+        .ok_or_else(|| NotAdmitted::new("a signature of another length", block, "Ed25519 signatures have 64 bytes"))
 }
 
 /// Other signature schemes can be rewritten into other valid signatures, and a signature is what revocation names.
 fn ed25519(key: &[u8], which: &'static str, block: usize) -> Result<Key, NotAdmitted> {
-    let algorithm = Fields { bytes: key }.flatten().find_map(|(number, value)| match value {
-        Value::Number(algorithm) if number == 1 => Some(algorithm),
-        _ => None,
-    });
+    let algorithm = number(key, 1);
     let bytes = members(key, 2).next().and_then(|bytes| Key::try_from(bytes).ok());
     bytes.filter(|_| algorithm == Some(ED25519)).ok_or_else(|| {
         let reason = "every key that signs a part of a token has to be an Ed25519 key, else its signature \
@@ -67,6 +133,14 @@ fn ed25519(key: &[u8], which: &'static str, block: usize) -> Result<Key, NotAdmi
 fn members(message: &[u8], wanted: u64) -> impl Iterator<Item = &[u8]> {
     Fields { bytes: message }.flatten().filter_map(move |(number, value)| match value {
         Value::Bytes(bytes) if number == wanted => Some(bytes),
+        _ => None,
+    })
+}
+
+/// The number that a walked message has in this field.
+fn number(message: &[u8], wanted: u64) -> Option<u64> {
+    Fields { bytes: message }.flatten().find_map(|(number, value)| match value {
+        Value::Number(value) if number == wanted => Some(value),
         _ => None,
     })
 }
@@ -121,7 +195,8 @@ fn walk_field(
             Err(NotAdmitted::new(construct, place.block, "its meaning is not known here, so it cannot be honoured"))
         }
         (Form::Number(_) | Form::Signed, Value::Number(_)) | (Form::Bytes, Value::Bytes(_)) => Ok(()),
-        (Form::Block, Value::Bytes(bytes)) => walk(bytes, &BLOCK, depth + 1, place),
+        // What a block says is looked at by `contents`, after its signature.
+        (Form::Content, Value::Bytes(_)) => Ok(()),
         (Form::Message(inner), Value::Bytes(bytes)) => {
             let outer = *place;
             if std::ptr::eq(*inner, &SIGNED_BLOCK) {

@@ -115,7 +115,7 @@ fn third_party_blocks_survive_and_the_library_agrees() {
     let party = KeyPair::new();
     let check = format!("check if paid(\"orders\") trusting {}", party.public().print());
     let parent = minted("orders", &[("check", &check)]);
-    let key = root().public().to_biscuit();
+    let key = root().pair().public();
     let parent = Biscuit::from_base64(&parent, key).unwrap();
     let request = parent.third_party_request().unwrap();
     let block = BlockBuilder::new().code("paid(\"orders\"); query_string(\"x\")").unwrap();

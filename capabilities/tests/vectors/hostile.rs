@@ -157,23 +157,24 @@ fn other_algorithms() -> Vec<Case> {
     vec![
         case("p256-root", "Signed by a P-256 key.", text_of(&foreign("p256-root", READ, &p256("p256-root's key"))))
             .refused("invalid-token"),
-        case("p256-next-key", "The authority block names a P-256 key.", text_of(&of_authority)).refused("not-admitted"),
+        case("p256-next-key", "The authority block names a P-256 key.", text_of(&of_authority))
+            .refused("invalid-token"),
         case(
             "p256-next-key-of-a-block",
             "An appended block names a P-256 key.",
             text_of(&of_block(&p256("another next key"))),
         )
-        .refused("not-admitted"),
+        .refused("invalid-token"),
         case(
             "p256-next-key-sealed",
             "Sealing does not help.",
             text_of(&of_block(&p256("a third next key")).seal().unwrap()),
         )
-        .refused("not-admitted"),
+        .refused("invalid-token"),
         case("p256-inner-block", "A later Ed25519 block does not help.", {
             text_of(&appended("p256-inner-block", &of_block(&p256("an inner key")), "check if scheme(\"https\")"))
         })
-        .refused("not-admitted"),
+        .refused("invalid-token"),
         case("p256-third-party", "A third party signs with P-256.", {
             text_of(&third_party(
                 "p256-third-party",
@@ -182,7 +183,7 @@ fn other_algorithms() -> Vec<Case> {
                 "member(\"north\")",
             ))
         })
-        .refused("not-admitted"),
+        .refused("invalid-token"),
     ]
 }
 
@@ -190,7 +191,7 @@ fn other_algorithms() -> Vec<Case> {
 fn oddities() -> Vec<Case> {
     let with = |name: &str, why: &str, tail: &[u8]| {
         let bytes = foreign(name, READ, &pair(1)).to_vec().unwrap();
-        case(name, why, BASE64.encode([bytes, tail.to_vec()].concat())).refused("not-admitted")
+        case(name, why, BASE64.encode([bytes, tail.to_vec()].concat())).refused("invalid-token")
     };
     vec![
         with("unknown-outer-field", "A field that the format does not have.", &[0x78, 1]),

@@ -207,9 +207,19 @@ fn presented(admin: &Admin, head: &Head<'_>) -> Result<Capability, NotDone> {
         (Some(token), None) | (None, Some(token)) => token,
         (None, None) => return Err(Refused::MissingCapability.into()),
     };
+    let standing = admin.ledger.standing();
+    // Read before anything is verified: a change in between then leads to another look, never to a missed one.
+    let version = standing.keys_version();
+    let known = admin.refusals.borrow_mut().get(token.expose(), version);
+    if let Some(error) = known {
+        return Err(Refused::NotVerified(error).into());
+    }
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
-    let verified = unverified.verify(admin.ledger.standing(), admin.limits().price_budget);
-    Ok(verified.map_err(Refused::NotVerified)?)
+    let verified = unverified.verify_knowing(standing, admin.limits().price_budget, &admin.prefixes);
+    Ok(verified.map_err(|error| {
+        admin.refusals.borrow_mut().insert(token.expose(), &error, version);
+        Refused::NotVerified(error)
+    })?)
 }
 
 /// The two paths that need no token: they say only whether the process lives and takes writes.

@@ -30,7 +30,9 @@ use std::time::Instant;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use postern_capabilities::chain::Prefixes;
 use postern_capabilities::keys::SigningKey;
+use postern_capabilities::plans::RefusalCache;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, watch};
 use tokio::task::LocalSet;
@@ -101,6 +103,9 @@ struct Admin {
     worker: WorkerTelemetry,
     /// The time by which messages are decided, as workers have it.
     clock: Arc<WallClock>,
+    /// Presented tokens that were refused at the cost of a signature check, and beginnings of chains that verified.
+    refusals: RefCell<RefusalCache>,
+    prefixes: Prefixes,
     shutdown: Shutdown,
     started: Instant,
 }
@@ -170,6 +175,8 @@ pub fn start(parts: Parts, runtime_folder: Option<&Path>) -> Result<Started, Adm
             worker: telemetry.worker(),
             telemetry,
             clock,
+            refusals: RefCell::default(),
+            prefixes: Prefixes::default(),
             shutdown,
             started: Instant::now(),
         };

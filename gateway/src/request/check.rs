@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use postern_capabilities::authorize::{Permit, Refusal, authorize};
 use postern_capabilities::message::Message;
-use postern_capabilities::plans::Inadmissible;
 use postern_capabilities::revocation::Standing;
 use postern_capabilities::token::{Capability, Unverified};
 
@@ -17,8 +16,8 @@ use super::error::Refused;
 use super::resource::Resource;
 use crate::worker::Worker;
 
-/// Reads and verifies a presented token, or remembers that exactly these bytes verified before, or that they verified and
-/// say what is never accepted.
+/// Reads and verifies a presented token, or remembers that exactly these bytes verified before, or that they did not, or
+/// that they say what is never accepted.
 ///
 /// # Errors
 /// [`Refused::Unreadable`] and [`Refused::NotVerified`]: the 401 family.
@@ -29,16 +28,15 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
     }
     worker.telemetry.plan_cache(false);
     // Read before anything is verified: a change in between then leads to another look, never to a missed one.
-    let version = worker.standing.version();
-    let known = worker.refusals.borrow_mut().get(token.expose());
-    if let Some(error) = known.and_then(|known| known.under(version)) {
+    let version = worker.standing.keys_version();
+    let known = worker.refusals.borrow_mut().get(token.expose(), version);
+    if let Some(error) = known {
         return Err(Refused::NotVerified(error));
     }
     let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
-    let capability = unverified.verify(&worker.standing, worker.limits().price_budget).map_err(|error| {
-        if let Some(inadmissible) = Inadmissible::of(&error, version) {
-            worker.refusals.borrow_mut().insert(token.expose(), inadmissible);
-        }
+    let verified = unverified.verify_knowing(&worker.standing, worker.limits().price_budget, &worker.prefixes);
+    let capability = verified.map_err(|error| {
+        worker.refusals.borrow_mut().insert(token.expose(), &error, version);
         Refused::NotVerified(error)
     })?;
     let capability = Arc::new(capability);
