@@ -8,6 +8,7 @@
 //! is the worst case over all messages within them, and a message beyond them is not decided but refused.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// Most bytes of one text fact of a message: the path, the query string, a host, a value in a body.
@@ -192,6 +193,13 @@ impl KeptMessage {
             items: &self.items,
             backend: self.backend.as_deref(),
         }
+    }
+}
+
+/// By what most often tells two messages apart; equality looks at all of it.
+impl Hash for KeptMessage {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.operation, &self.path, &self.query_string, &self.host, self.client).hash(state);
     }
 }
 

@@ -7,9 +7,13 @@
 //!
 //! There is no gap to slip through. The one thread of the worker decides, enters and looks, so a change that came before the
 //! entry is seen by [`Lease::poll_fallen`], which asks the standing itself, and a later one finds the entry.
+//!
+//! Whoever holds a token chooses how many dates it names and how many streams are open when they come. So what is due is not
+//! decided at the tick but in slices ([`Leases::run`]), between which everything else on the worker has its turn; before
+//! each the revocations of the meantime are settled; and a stream that moves before its slice has come is decided then.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,17 +23,27 @@ use hashbrown::{HashMap, HashSet};
 use postern_capabilities::revocation::{RevocationId, Standing};
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
+use super::terms::Case;
 use super::{Fallen, Terms};
 
 type Random = foldhash::fast::RandomState;
 
+/// The evaluation steps after which a slice of decisions ends: as many as one message may cost.
+const SLICE_STEPS: u64 = 10_000;
+/// What looking at a lease counts for, also where nothing has to be decided.
+const LOOK_STEPS: u64 = 40;
+
 /// All leases of one worker.
 pub struct Leases {
     standing: Arc<Standing>,
-    changed: Arc<Notify>,
+    /// Told of every change of the standing, and of leases that are due.
+    work: Arc<Notify>,
     /// The version of the standing up to which changes have been looked at.
     seen: Cell<u64>,
+    /// The second of the last tick.
+    now: Cell<u64>,
     entries: RefCell<Entries>,
 }
 
@@ -43,6 +57,11 @@ struct Entries {
     by_id: HashMap<u64, HashSet<usize, Random>, Random>,
     /// Grown-up leases by the second at which time may end them.
     due: BTreeSet<(u64, usize)>,
+    /// Those whose second has come, each with its number in the queue: the lease that stands in its slot may be another by then.
+    queue: VecDeque<(usize, u64)>,
+    next_number: u64,
+    /// What is decided once for all of its leases.
+    cases: HashSet<Rc<Case>, Random>,
 }
 
 struct Slot {
@@ -55,31 +74,46 @@ struct Slot {
 enum Age {
     /// At this place of the list; it has seen this many ticks.
     Young { at: usize, ticks: u8 },
-    /// In the indexes, with its place in `due`.
-    Grown { due: Option<u64> },
+    /// In the indexes.
+    Grown(Due),
+}
+
+/// When time may end a lease.
+enum Due {
+    Never,
+    /// At this second, by which it stands in the index.
+    At(u64),
+    /// Its second has come; this is its number in the queue.
+    Now(u64),
 }
 
 impl Leases {
     /// The leases of a worker that just begins.
     pub fn new(standing: Arc<Standing>) -> Rc<Self> {
-        let changed = Arc::new(Notify::new());
-        let notified = Arc::clone(&changed);
+        let work = Arc::new(Notify::new());
+        let notified = Arc::clone(&work);
         standing.on_change(move || notified.notify_one());
         let seen = Cell::new(standing.version());
-        Rc::new(Self { standing, changed, seen, entries: RefCell::default() })
+        Rc::new(Self { standing, work, seen, now: Cell::new(0), entries: RefCell::default() })
     }
 
-    /// Ends what falls whenever keys or revocations change. Runs as long as the worker.
+    /// Ends what falls whenever keys or revocations change, and whatever time ends. Runs as long as the worker.
     pub async fn run(self: Rc<Self>) {
         loop {
-            self.changed.notified().await;
-            self.settle();
+            self.work.notified().await;
+            while self.slice() {
+                yield_now().await;
+            }
         }
     }
 
     /// Takes on a message that was permitted just now.
-    pub fn hold(self: &Rc<Self>, terms: Terms) -> Lease {
+    pub fn hold(self: &Rc<Self>, mut terms: Terms) -> Lease {
         let mut entries = self.entries.borrow_mut();
+        if let Some(case) = terms.case() {
+            let known = entries.cases.get_or_insert_with(case, Rc::clone);
+            *case = Rc::clone(known);
+        }
         let age = Age::Young { at: entries.young.len(), ticks: 0 };
         let slot = entries.slots.insert(Slot { terms, age, fallen: None, waker: None });
         entries.young.push(slot);
@@ -101,22 +135,50 @@ impl Leases {
             Some(ids) if !changes.keys => entries.concerned(ids),
             _ => entries.slots.iter().map(|(slot, _)| slot).collect(),
         };
-        let wakers = entries.look(&concerned, |terms| terms.standing(&self.standing));
+        let wakers: Vec<_> = concerned
+            .into_iter()
+            .filter_map(|slot| entries.fell(slot, |terms| terms.standing(&self.standing)))
+            .collect();
         drop(entries);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// It is `now`: looks at those whose time may have come, and lets the young grow up. To be called at each tick.
+    /// It is `now`: notes whose time may have come, and lets the young grow up. To be called at each tick.
     pub fn tick(&self, now: u64) {
+        self.now.set(now);
         let mut entries = self.entries.borrow_mut();
         entries.grow();
-        let due = entries.take_due(now);
-        let wakers = entries.look(&due, |terms| terms.decide(&self.standing, now));
-        for slot in due {
+        entries.queue_due(now);
+        if !entries.queue.is_empty() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Does what is to be done, revocations first, and of the decisions a few; `true`: there are more.
+    fn slice(&self) -> bool {
+        if self.standing.version() != self.seen.get() {
+            self.settle();
+        }
+        let (now, mut steps, mut wakers) = (self.now.get(), 0, Vec::new());
+        let mut entries = self.entries.borrow_mut();
+        while steps < SLICE_STEPS
+            && let Some((slot, number)) = entries.queue.pop_front()
+        {
+            steps += LOOK_STEPS;
+            if !entries.slots.get(slot).is_some_and(|slot| slot.waits_as(number)) {
+                continue;
+            }
+            wakers.extend(entries.fell(slot, |terms| {
+                let (verdict, taken) = terms.decide(&self.standing, now);
+                steps += taken;
+                verdict
+            }));
             entries.set_due(slot, now);
         }
+        let has_more = !entries.queue.is_empty();
         drop(entries);
         wakers.into_iter().for_each(Waker::wake);
+        has_more
     }
 }
 
@@ -127,19 +189,12 @@ impl Entries {
         found.chain(&self.young).copied().collect()
     }
 
-    /// Looks at some leases; returns whom to wake of those that fell.
-    fn look(&mut self, slots: &[usize], holds: impl Fn(&Terms) -> Result<(), Fallen>) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        for slot in slots {
-            let Some(slot) = self.slots.get_mut(*slot) else { continue };
-            if slot.fallen.is_none()
-                && let Err(fallen) = holds(&slot.terms)
-            {
-                slot.fallen = Some(fallen);
-                wakers.extend(slot.waker.take());
-            }
-        }
-        wakers
+    /// Looks at a lease; returns whom to wake if it fell.
+    fn fell(&mut self, slot: usize, holds: impl FnOnce(&Terms) -> Result<(), Fallen>) -> Option<Waker> {
+        let slot = self.slots.get_mut(slot).filter(|slot| slot.fallen.is_none())?;
+        slot.fallen = holds(&slot.terms).err();
+        // Only who falls gives the waker away.
+        if slot.fallen.is_some() { slot.waker.take() } else { None }
     }
 
     /// Enters into the indexes what has been young for a whole tick.
@@ -168,7 +223,7 @@ impl Entries {
 
     fn enter(&mut self, slot: usize) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        entry.age = Age::Grown { due: None };
+        entry.age = Age::Grown(Due::Never);
         for id in entry.terms.revocation_ids() {
             self.by_id.entry(short(id)).or_default().insert(slot);
         }
@@ -179,32 +234,43 @@ impl Entries {
 
     fn set_due(&mut self, slot: usize, now: u64) {
         let Some(entry) = self.slots.get_mut(slot) else { return };
-        let Age::Grown { due } = &mut entry.age else { return };
-        *due = if entry.fallen.is_none() { entry.terms.next_due(now) } else { None };
-        if let Some(at) = *due {
+        let Age::Grown(due) = &mut entry.age else { return };
+        *due = Due::Never;
+        if entry.fallen.is_none()
+            && let Some(at) = entry.terms.next_due(now)
+        {
+            *due = Due::At(at);
             self.due.insert((at, slot));
         }
     }
 
-    /// Takes those out whose second has come.
-    fn take_due(&mut self, now: u64) -> Vec<usize> {
-        let mut taken = Vec::new();
+    /// Puts those into the queue whose second has come.
+    fn queue_due(&mut self, now: u64) {
         while let Some((at, slot)) = self.due.first().copied()
             && at <= now
         {
             self.due.pop_first();
-            taken.push(slot);
+            if let Some(Slot { age: Age::Grown(due), .. }) = self.slots.get_mut(slot) {
+                *due = Due::Now(self.next_number);
+                self.queue.push_back((slot, self.next_number));
+                self.next_number += 1;
+            }
         }
-        taken
     }
 
     fn remove(&mut self, slot: usize) -> Option<Slot> {
-        let entry = self.slots.try_remove(slot)?;
+        let mut entry = self.slots.try_remove(slot)?;
+        // Only the set itself and this lease have it.
+        if let Some(case) = entry.terms.case()
+            && Rc::strong_count(case) == 2
+        {
+            self.cases.remove(case);
+        }
         match entry.age {
             Age::Young { at, .. } => self.leave_young(at),
-            Age::Grown { due } => {
-                if let Some(at) = due {
-                    self.due.remove(&(at, slot));
+            Age::Grown(ref due) => {
+                if let Due::At(at) = due {
+                    self.due.remove(&(*at, slot));
                 }
                 for id in entry.terms.revocation_ids() {
                     if let Some(found) = self.by_id.get_mut(&short(id)) {
@@ -236,7 +302,7 @@ impl Lease {
     pub fn poll_fallen(&self, cx: &mut Context<'_>) -> Poll<Fallen> {
         let mut entries = self.leases.entries.borrow_mut();
         let Some(slot) = entries.slots.get_mut(self.slot) else { return Poll::Pending };
-        if let Some(fallen) = slot.fallen(&self.leases.standing) {
+        if let Some(fallen) = slot.fallen(&self.leases) {
             return Poll::Ready(fallen);
         }
         match &slot.waker {
@@ -248,7 +314,7 @@ impl Lease {
 
     /// Why it has fallen, if it has.
     pub fn fallen(&self) -> Option<Fallen> {
-        self.leases.entries.borrow_mut().slots.get_mut(self.slot)?.fallen(&self.leases.standing)
+        self.leases.entries.borrow_mut().slots.get_mut(self.slot)?.fallen(&self.leases)
     }
 
     /// Waits until it falls.
@@ -258,12 +324,22 @@ impl Lease {
 }
 
 impl Slot {
-    /// A revocation is felt from its acknowledgement on, also by who moves bytes before the registry has looked.
-    fn fallen(&mut self, standing: &Standing) -> Option<Fallen> {
+    /// A revocation is felt from its acknowledgement on, and a date from its tick on, also by who moves bytes before the
+    /// registry has looked.
+    fn fallen(&mut self, leases: &Leases) -> Option<Fallen> {
         if self.fallen.is_none() {
-            self.fallen = self.terms.standing(standing).err();
+            let holds = match self.age {
+                Age::Grown(Due::Now(_)) => self.terms.decide(&leases.standing, leases.now.get()).0,
+                _ => self.terms.standing(&leases.standing),
+            };
+            self.fallen = holds.err();
         }
         self.fallen.clone()
+    }
+
+    /// Whether it stands in the queue under this number.
+    fn waits_as(&self, number: u64) -> bool {
+        matches!(self.age, Age::Grown(Due::Now(own)) if own == number)
     }
 }
 
@@ -276,180 +352,4 @@ impl Drop for Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
-    use postern_capabilities::keys::KeyRing;
-
-    use super::super::terms::tests::{NOW, Scene, message};
-    use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    struct Held {
-        lease: Lease,
-        wakes: Arc<Wakes>,
-    }
-
-    impl Held {
-        fn poll(&self) -> Option<Fallen> {
-            match self.lease.poll_fallen(&mut Context::from_waker(&Arc::clone(&self.wakes).into())) {
-                Poll::Ready(fallen) => Some(fallen),
-                Poll::Pending => None,
-            }
-        }
-
-        fn wakes(&self) -> usize {
-            self.wakes.0.load(Ordering::Relaxed)
-        }
-    }
-
-    struct World {
-        scene: Scene,
-        leases: Rc<Leases>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let scene = Scene::new();
-            Self { leases: Leases::new(Arc::clone(&scene.standing)), scene }
-        }
-
-        /// A lease of a capability of its own, waited for.
-        fn hold(&self, checks: &[&str]) -> (Held, RevocationId) {
-            let capability = self.scene.capability(checks);
-            let held = Held { lease: self.leases.hold(Terms::of(&capability, &message())), wakes: Arc::default() };
-            assert_eq!(held.poll(), None);
-            (held, capability.revocation_ids()[0])
-        }
-
-        fn grow_up(&self) {
-            (0..3).for_each(|_| self.leases.tick(NOW));
-        }
-
-        fn is_empty(&self) -> bool {
-            let entries = self.leases.entries.borrow();
-            self.leases.count() == 0 && entries.young.is_empty() && entries.by_id.is_empty() && entries.due.is_empty()
-        }
-    }
-
-    /// Law 6.
-    #[test]
-    fn a_revocation_ends_its_leases_and_wakes_no_other_whether_young_or_grown() {
-        for grown in [false, true] {
-            let world = World::new();
-            let held: Vec<_> = (0..5).map(|_| world.hold(&[])).collect();
-            if grown {
-                world.grow_up();
-                assert!(world.leases.entries.borrow().young.is_empty());
-            }
-            world.scene.standing.revoke(&[held[1].1, held[3].1]);
-            world.leases.settle();
-            let wakes: Vec<_> = held.iter().map(|(held, _)| held.wakes()).collect();
-            assert_eq!(wakes, [0, 1, 0, 1, 0]);
-            let fallen: Vec<_> = held.iter().map(|(held, _)| held.poll().is_some()).collect();
-            assert_eq!(fallen, [false, true, false, true, false]);
-            drop(held);
-            assert!(world.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_revocation_is_felt_before_the_registry_has_looked() {
-        let world = World::new();
-        let (held, id) = world.hold(&[]);
-        world.grow_up();
-        world.scene.standing.revoke(&[id]);
-        assert_eq!(held.poll(), Some(Fallen::Revoked { block: 0 }));
-        assert_eq!(held.lease.fallen(), Some(Fallen::Revoked { block: 0 }));
-    }
-
-    #[test]
-    fn a_retired_key_ends_every_lease_under_it() {
-        let world = World::new();
-        let held: Vec<_> = (0..3).map(|_| world.hold(&[]).0).collect();
-        world.grow_up();
-        world.scene.standing.set_keys(world.scene.standing.keys());
-        world.leases.settle();
-        assert!(held.iter().all(|held| held.wakes() == 0 && held.poll().is_none()), "new keys alone end nothing");
-        world.scene.standing.set_keys(KeyRing::new());
-        world.leases.settle();
-        assert!(held.iter().all(|held| held.wakes() == 1 && held.poll() == Some(Fallen::KeyRetired)));
-    }
-
-    #[test]
-    fn time_ends_a_lease_at_its_second() {
-        let world = World::new();
-        let (expiring, _) = world.hold(&["check if time($t), $t <= 2026-01-01T00:00:10Z"]);
-        let (stopped, _) = world.hold(&["check if time($t), $t < 2026-01-01T00:00:10Z"]);
-        let (staying, _) = world.hold(&["check if time($t), $t != 2026-01-01T00:00:05Z"]);
-        world.grow_up();
-        // Nobody looked at the one second that it does not hold in.
-        world.leases.tick(NOW + 9);
-        assert_eq!([&expiring, &stopped, &staying].map(|held| held.poll().is_some()), [false; 3]);
-        world.leases.tick(NOW + 10);
-        assert_eq!([&expiring, &stopped, &staying].map(Held::wakes), [0, 1, 0]);
-        assert_eq!(stopped.poll().map(|fallen| fallen.kind()), Some("not-permitted"));
-        world.leases.tick(NOW + 11);
-        assert_eq!(expiring.poll(), Some(Fallen::Expired { at: NOW + 10 }));
-        assert_eq!((staying.poll(), staying.wakes()), (None, 0));
-        drop((expiring, stopped, staying));
-        assert!(world.is_empty());
-    }
-
-    #[test]
-    fn what_became_due_while_young_is_decided_when_grown() {
-        let world = World::new();
-        let (held, _) = world.hold(&["check if time($t), $t <= 2026-01-01T00:00:00Z"]);
-        (0..3).for_each(|_| world.leases.tick(NOW + 30));
-        assert_eq!(held.poll(), Some(Fallen::Expired { at: NOW }));
-    }
-
-    #[test]
-    fn leases_come_and_go_in_any_order() {
-        let world = World::new();
-        let mut held: Vec<Option<(Held, RevocationId)>> = Vec::new();
-        for round in 0..40_usize {
-            held.push(Some(world.hold(&["check if time($t), $t <= 2027-01-01T00:00:00Z"])));
-            if round % 3 == 0 {
-                world.leases.tick(NOW);
-            }
-            let at = round * 7 % held.len();
-            held[at] = None;
-        }
-        let left: Vec<_> = held.into_iter().flatten().collect();
-        assert_eq!(world.leases.count(), left.len());
-        for (held, id) in &left {
-            world.scene.standing.revoke(&[*id]);
-            world.leases.settle();
-            assert_eq!(held.wakes(), 1);
-        }
-        drop(left);
-        assert!(world.is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_registry_is_told_of_changes_by_other_threads() {
-        let world = World::new();
-        let (held, id) = world.hold(&[]);
-        let standing = Arc::clone(&world.scene.standing);
-        let local = tokio::task::LocalSet::new();
-        local.spawn_local(Rc::clone(&world.leases).run());
-        let fell = local.run_until(async {
-            let revoking = std::thread::spawn(move || standing.revoke(&[id]));
-            let fell = held.lease.fell().await;
-            revoking.join().expect("revoked");
-            fell
-        });
-        let fell = tokio::time::timeout(std::time::Duration::from_secs(10), fell).await.expect("told");
-        assert_eq!(fell, Fallen::Revoked { block: 0 });
-    }
-}
+mod tests;
