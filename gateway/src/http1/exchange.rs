@@ -337,33 +337,34 @@ where
         }
     }
 
-    /// The capability fell. Where no answer has begun the client gets the refusal; a stream of events ends with an event
-    /// that says so; any other body is cut, so that nobody takes it for whole.
+    /// The capability fell, and nothing more goes up. Where no answer has begun the client gets the refusal; a stream of
+    /// events ends with an event that says so; any other body is cut, so that nobody takes it for whole.
     fn fall(&mut self, x: &mut Exchange<W>, fallen: Fallen) -> Option<Outcome> {
         x.fallen = Some(fallen.clone());
         x.after = After::Close;
         match &mut x.down {
             Down::Waiting => return Some(Outcome::Failed(Fault::Fallen(fallen))),
+            // Whoever drives the other protocol sees to its end.
+            Down::Complete if x.has_switched => return None,
             // All of it was permitted when it came; it may reach the client.
-            Down::Complete => return None,
+            Down::Complete => {}
             Down::Body(encoder) => {
                 let out = &mut self.client.output.bytes;
-                if x.events.is_some_and(EventStream::is_between_events)
-                    && encoder.write(self.way.last_event(&x.ticket, &fallen).as_bytes(), out).is_ok()
-                    && encoder.finish(std::iter::empty(), out).is_ok()
+                if !x.events.is_some_and(EventStream::is_between_events)
+                    || encoder.write(self.way.last_event(&x.ticket, &fallen).as_bytes(), out).is_err()
+                    || encoder.finish(std::iter::empty(), out).is_err()
                 {
-                    x.down = Down::Complete;
-                    x.up = Up::Refused;
-                    // The service learns of it now, however slowly the client reads; and one that does not read at all
-                    // does not put its end off.
-                    drop(x.call.end());
-                    x.says_last_word = true;
-                    self.deadline.set(LAST_WORD_TIMEOUT);
-                    return None;
+                    return Some(Outcome::Broken);
                 }
+                x.down = Down::Complete;
             }
         }
-        Some(Outcome::Broken)
+        // The service learns of it now; a client that does not read puts the end off by no more than a last word takes.
+        (x.up, x.held) = (Up::Refused, None);
+        drop(x.call.end());
+        x.says_last_word = true;
+        self.deadline.set(LAST_WORD_TIMEOUT);
+        None
     }
 
     fn set_deadline(&self, x: &Exchange<W>) {

@@ -259,6 +259,7 @@ impl Exchange {
             rate: self.admitted.body_rate,
             resource: &self.admitted.resource,
             wait: &wait,
+            lease: &self.admitted.lease,
             bytes_in: &bytes_in,
             budget: &self.worker.budget,
             limits: &limits,
@@ -301,6 +302,10 @@ impl Exchange {
             end = &mut watch => Err(end),
             () = &mut past => Err(Failed::Deadline),
         };
+        if matches!(ended, Err(Failed::Fallen(_))) {
+            // The service learns of it now, however slowly the client takes its last word.
+            drop(call.borrow_mut().end());
+        }
         self.ticket.bytes_in = bytes_in.get();
         self.ticket.bytes_out = bytes_out.get();
         let last_word = match events.get() {
@@ -377,6 +382,7 @@ impl<F: Future<Output = Result<(), Unsent>>> Beside<'_, F> {
                 sent = &mut self.upload, if !self.is_over => match sent {
                     Ok(()) | Err(Unsent::Upstream) => self.is_over = true,
                     Err(Unsent::Gone) => return Err(Failed::Gone),
+                    Err(Unsent::Fallen(fallen)) => return Err(Failed::Fallen(fallen)),
                     Err(Unsent::Refused(refused)) => return Err(Failed::Refused(refused)),
                 },
             }

@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::head::field::assemble_trailers;
 use crate::head::{Fields, Spans};
 use crate::http1::framing::FramingError;
+use crate::lease::{Fallen, Lease};
 use crate::limits::Limits;
 use crate::request::body_rate::BodyRate;
 use crate::request::error::Refused;
@@ -39,6 +40,8 @@ pub(super) struct Upload<'a> {
     pub(super) rate: BodyRate,
     pub(super) resource: &'a Resource,
     pub(super) wait: &'a Waiting,
+    /// What the message hangs on.
+    pub(super) lease: &'a Lease,
     pub(super) bytes_in: &'a Cell<u64>,
     pub(super) budget: &'a Arc<Budget>,
     pub(super) limits: &'a Limits,
@@ -52,6 +55,8 @@ pub(super) enum Unsent {
     Refused(Refused),
     /// The client reset the stream, or broke HTTP/2's own framing, for which `h2` resets it.
     Gone,
+    /// The capability fell.
+    Fallen(Fallen),
     /// The upstream takes no more. It may have answered already (RFC 9112 section 9.5).
     Upstream,
 }
@@ -106,6 +111,10 @@ impl Upload<'_> {
             // The window opens by what was taken off it; the next stretch is taken only when this one is sent.
             if !is_first {
                 let _ = self.body.flow_control().release_capacity(data.len());
+            }
+            // Asked for each stretch, since a client that sends without a pause leaves this no pause to be ended in.
+            if let Some(fallen) = self.lease.fallen() {
+                return Err(Unsent::Fallen(fallen));
             }
             self.call.borrow_mut().write_body(&data)?;
             self.send().await?;

@@ -3,6 +3,7 @@
 mod clients;
 mod gate;
 mod held;
+mod leases;
 mod upstreams;
 
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ use super::way::{After, Delimiter, Fault, Order, Passage, Way};
 use crate::budget::Budget;
 use crate::current::Current;
 use crate::head::{Field, Framing, Glimpse, Head, Known, ResponseHead};
-use crate::lease::Fallen;
+use crate::lease::{Fallen, Lease};
 use crate::limits::Limits;
 use crate::listener::Leaving;
 use crate::request::body_rate::BodyRate;
@@ -38,6 +39,8 @@ struct TestWay {
     telemetry: Rc<WorkerTelemetry>,
     body_max: Option<u64>,
     body_rate: BodyRate,
+    /// What the next message hangs on.
+    lease: Rc<RefCell<Option<Lease>>>,
     log: Rc<RefCell<Vec<String>>>,
 }
 
@@ -141,7 +144,7 @@ impl Way for TestWay {
             filter: None,
             is_repeatable: head.method() != "POST",
             switch: None,
-            lease: None,
+            lease: self.lease.take(),
         })
     }
 
@@ -224,7 +227,8 @@ impl World {
         let pool = Rc::new(Pool::new(limits.clone(), 7));
         let body_rate = BodyRate::new(limits.get().body_rate_min, limits.get().body_rate_window);
         let upstreams = pool.group_for_tests(&[&address]);
-        let way = TestWay { upstreams, pool, telemetry, body_max, body_rate, log: Rc::default() };
+        let (lease, log) = Default::default();
+        let way = TestWay { upstreams, pool, telemetry, body_max, body_rate, lease, log };
         let budget = Budget::new(limits.get().buffered_bytes_max);
         let shared = Shared::new(limits, budget);
         let (shutdown, watch) = watch::channel(false);
