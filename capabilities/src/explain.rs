@@ -71,6 +71,8 @@ pub enum Content {
         price: u64,
         /// What that consists of.
         prices: Price,
+        /// How many dates it is counted for, all expiries together as one: each is one more decision on an open stream.
+        dates: u64,
     },
     /// It does not, and is refused as a whole.
     NotAdmitted(NotAdmitted),
@@ -148,6 +150,7 @@ fn content_of(plan: &Plan) -> Content {
         expires_at: plan.expires_at(),
         price: plan.price(),
         prices: plan.prices(),
+        dates: plan.dates_counted(),
     }
 }
 

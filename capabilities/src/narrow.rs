@@ -34,7 +34,7 @@ use crate::language::{BYTES_PER_STEP, CONTENT_BYTES_MAX};
 use crate::message::{Message, Needs};
 use crate::statement;
 use crate::text::{self, TokenText};
-use crate::token::{BLOCKS_MAX, Capability, TOKEN_TEXT_BYTES_MAX};
+use crate::token::{BLOCKS_MAX, Capability, TOKEN_TEXT_BYTES_MAX, with_dates};
 
 /// Numbers from here on name a token's own symbols; those below are every token's.
 pub(crate) const FIRST_OWN_SYMBOL: u64 = 1024;
@@ -85,6 +85,7 @@ impl Narrower {
         let texts = [message.resource, message.operation, message.path, message.query_string, message.resource];
         // As `language::price` counts: a literal costs a step for each 64 bytes of it that are compared.
         let price = texts.iter().fold(token.price.saturating_add(PRICE), |sum, text| sum.saturating_add(steps(text)));
+        let price = with_dates(price, token.dates);
         if price > self.budget {
             return Err(NotNarrowable::OverBudget { price, budget: self.budget });
         }
@@ -274,6 +275,8 @@ pub struct Narrowable {
     last_signature: Vec<u8>,
     signature_version: u32,
     price: u64,
+    /// The dates that the result's price is counted for.
+    dates: u64,
     content: usize,
     needs: Needs,
     /// How many blocks it has once it is narrowed, without a statement.
@@ -317,6 +320,8 @@ impl Narrowable {
             // A chain never falls back to an earlier version of its signatures.
             signature_version: chain().filter_map(|block| block.version).max().unwrap_or(0),
             price: capability.price(),
+            // The new block expires, and all expiries are one date.
+            dates: capability.dates_counted() + u64::from(capability.expires_at().is_none()),
             content: capability.plan().content_bytes(),
             needs: capability.needs(),
             chain: token.blocks.len() + 2,

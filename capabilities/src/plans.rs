@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_cost_a_signature_is_remembered_under_its_keys_and_nothing_that_was_cheap() {
         let mut cache = RefusalCache::default();
-        let over = NotVerified::OverBudget { price: 2, budget: 1 };
+        let over = NotVerified::OverBudget { price: 2, dates: 0, budget: 1 };
         for dear in [over, NotVerified::BadSignature, NotVerified::RetiredKey(KeyId(1))] {
             cache.insert("abc", &dear, 7);
             assert_eq!(cache.get("abc", 7), Some(dear));

@@ -167,10 +167,17 @@ impl Unverified {
 fn plan(program: Program, budget: u64) -> Result<Plan, NotVerified> {
     let plan = Plan::compile(program);
     refuse_mixed(plan.rights())?;
-    if plan.price() > budget {
-        return Err(NotVerified::OverBudget { price: plan.price(), budget });
+    let dates = plan.dates_counted();
+    let price = with_dates(plan.price(), dates);
+    if price > budget {
+        return Err(NotVerified::OverBudget { price, dates, budget });
     }
     Ok(plan)
+}
+
+/// What a token is admitted by: a decision, or as many as are taken on one message while it is under way, if they are more.
+pub(crate) fn with_dates(price: u64, dates: u64) -> u64 {
+    price.saturating_mul(dates.max(1))
 }
 
 /// A reserved resource's rights stand alone, so that a token that was handed to a service never administers the gateway.
@@ -286,6 +293,11 @@ impl Capability {
     /// How many calls the body of one message may hold. At least one, and not bounded where no caveat reads a body.
     pub fn items_max(&self) -> usize {
         self.prices().items_max(self.budget)
+    }
+
+    /// How many dates its price is counted for, all expiries together as one.
+    pub fn dates_counted(&self) -> u64 {
+        self.plan.dates_counted()
     }
 
     /// Whether its holder cannot narrow it any further.
@@ -411,10 +423,15 @@ pub enum NotVerified {
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
     /// Deciding with it could take too long.
-    #[error("deciding with this token can take {price} steps, and at most {budget} are spent; simplify its checks")]
+    #[error(
+        "deciding with this token can take {price} steps{}, and at most {budget} are spent; simplify its checks",
+        of_dates(.dates)
+    )]
     OverBudget {
-        /// What it can cost.
+        /// What it can cost, for as many decisions as there are dates.
         price: u64,
+        /// The dates that it is counted for, all expiries together as one.
+        dates: u64,
         /// What is spent.
         budget: u64,
     },
@@ -436,6 +453,13 @@ pub enum NotVerified {
     },
 }
 
+fn of_dates(dates: &u64) -> String {
+    match dates {
+        0 | 1 => String::new(),
+        dates => format!(", since each of its {dates} dates counts as a decision"),
+    }
+}
+
 impl NotVerified {
     /// The stable problem type.
     pub fn kind(&self) -> &'static str {
@@ -450,125 +474,4 @@ impl NotVerified {
 }
 
 #[cfg(test)]
-mod tests {
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-
-    use super::*;
-    use crate::attenuate::attenuate;
-    use crate::caveat::Caveat;
-    use crate::keys::{KeyRing, SigningKey};
-    use crate::message::Message;
-    use crate::mint::mint;
-    use crate::resource::{Operation, ResourceName};
-
-    const NOW: u64 = 1_800_000_000;
-
-    fn right() -> Right {
-        Right { resource: ResourceName::parse("orders").unwrap(), operation: Operation::parse("GET").unwrap() }
-    }
-
-    /// A key, the standing that knows it, and a token of two blocks.
-    fn scene() -> (SigningKey, Standing, String) {
-        let key = SigningKey::generate();
-        let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
-        let token = mint(&key, KeyId(1), &[right()], &[Caveat::expires("1h", NOW).unwrap()]).ok().unwrap();
-        let token = attenuate(token.expose(), &[Caveat::path(&["/a/**"]).unwrap()]).unwrap();
-        (key, standing, token.expose().to_owned())
-    }
-
-    fn verified(token: &str, standing: &Standing) -> Result<Capability, NotVerified> {
-        Unverified::parse(token).unwrap().verify(standing, PRICE_BUDGET_DEFAULT)
-    }
-
-    fn asked() -> Message<'static> {
-        Message::new("orders", "GET", "/a/b", NOW, std::net::IpAddr::from([127, 0, 0, 1]))
-    }
-
-    /// Flips that change nothing but the hint of which key to try are refused too, since no other key is known; so is
-    /// every other bit of every byte, the secret at the end included.
-    #[test]
-    fn every_flipped_bit_of_a_token_is_refused() {
-        let (_, standing, token) = scene();
-        let bytes = BASE64.decode(&token).unwrap();
-        for at in 0..bytes.len() * 8 {
-            let mut bytes = bytes.clone();
-            bytes[at / 8] ^= 1 << (at % 8);
-            let accepted = Unverified::parse(&BASE64.encode(&bytes))
-                .is_ok_and(|unverified| unverified.verify(&standing, PRICE_BUDGET_DEFAULT).is_ok());
-            assert!(!accepted, "bit {at}");
-        }
-    }
-
-    #[test]
-    fn every_truncation_is_refused_as_such() {
-        let (_, _, token) = scene();
-        for end in 8..token.len() {
-            assert_eq!(Unverified::parse(&token[..end]).err(), Some(Unreadable::Truncated), "cut at {end}");
-        }
-    }
-
-    #[test]
-    fn a_revocation_ends_what_was_derived_and_nothing_else() {
-        let (_, standing, token) = scene();
-        let parent = verified(&token, &standing).unwrap();
-        let child = attenuate(&token, &[Caveat::NoUpgrade]).unwrap();
-        let child = verified(child.expose(), &standing).unwrap();
-        assert!(parent.standing(&standing).is_ok() && child.standing(&standing).is_ok());
-        standing.revoke(&child.revocation_ids()[2..]);
-        assert!(parent.standing(&standing).is_ok());
-        assert_eq!(child.standing(&standing), Err(Refusal::Revoked { block: 2 }));
-        standing.revoke(&parent.revocation_ids()[..1]);
-        assert_eq!(parent.standing(&standing), Err(Refusal::Revoked { block: 0 }));
-        assert_eq!(child.standing(&standing), Err(Refusal::Revoked { block: 0 }));
-        assert!(crate::authorize(&parent, asked(), &standing).is_err());
-    }
-
-    #[test]
-    fn retiring_a_key_works_on_capabilities_that_are_known_already() {
-        let (_, standing, token) = scene();
-        let capability = verified(&token, &standing).unwrap();
-        assert!(crate::authorize(&capability, asked(), &standing).is_ok());
-        let mut ring = standing.keys();
-        ring.rotate(KeyId(2), SigningKey::generate().public()).unwrap();
-        standing.set_keys(ring.clone());
-        assert!(crate::authorize(&capability, asked(), &standing).is_ok(), "the earlier key is still live");
-        ring.retire(KeyId(1)).unwrap();
-        standing.set_keys(ring);
-        assert_eq!(crate::authorize(&capability, asked(), &standing).err(), Some(Refusal::KeyRetired));
-        assert_eq!(verified(&token, &standing).err(), Some(NotVerified::RetiredKey(KeyId(1))));
-    }
-
-    #[test]
-    fn a_capability_does_not_take_one_standing_for_another() {
-        let (_, standing, token) = scene();
-        let capability = verified(&token, &standing).unwrap();
-        assert!(capability.standing(&standing).is_ok());
-        let other = Standing::new(KeyRing::of(KeyId(1), SigningKey::generate().public()));
-        assert_eq!(capability.standing(&other), Err(Refusal::KeyRetired));
-    }
-
-    #[test]
-    fn what_a_capability_says_of_itself() {
-        let (key, standing, token) = scene();
-        let capability = verified(&token, &standing).unwrap();
-        assert_eq!((capability.rights(), *capability.root_key()), (&[right()][..], key.public()));
-        assert!(capability.holds("orders", "GET") && !capability.holds("orders", "HEAD"));
-        assert!(capability.holds_any_on("orders") && !capability.holds_any_on("invoices"));
-        assert_eq!((capability.expires_at(), capability.date_constants()), (Some(NOW + 3600), &[NOW + 3600][..]));
-        assert_eq!((capability.expired_at(NOW + 3600), capability.expired_at(NOW + 3601)), (None, Some(NOW + 3600)));
-        assert_eq!(format!("{capability:?}"), format!("Capability({})", capability.revocation_ids()[1].short()));
-        assert!(!capability.is_sealed() && capability.price() > 0);
-        fn shared<T: Send + Sync>(_: &T) {}
-        shared(&capability);
-    }
-
-    #[test]
-    fn reserved_resources_stand_alone() {
-        let key = SigningKey::generate();
-        let reserved = Right { resource: ResourceName::parse("postern").unwrap(), operation: Operation::any() };
-        assert!(mint(&key, KeyId(1), &[right(), reserved.clone()], &[]).is_err());
-        assert!(mint(&key, KeyId(1), &[reserved], &[]).is_ok());
-        assert!(mint(&key, KeyId(1), &[], &[]).is_err());
-    }
-}
+mod tests;

@@ -275,6 +275,14 @@ impl Plan {
         &self.turns
     }
 
+    /// How many dates have a decision taken again on a message that is under way, as its price counts them: each date of a
+    /// check once, and all expiries together once, since the earliest of them is the end.
+    pub fn dates_counted(&self) -> u64 {
+        // A date turns when it begins and when it is over.
+        let dates = self.turns.len().div_ceil(2) + usize::from(self.expires_at().is_some());
+        u64::try_from(dates).unwrap_or(u64::MAX)
+    }
+
     /// The last second at which no check of the form `check if time($t), $t <= D` fails, if there are such checks.
     pub fn expires_at(&self) -> Option<u64> {
         self.checks().filter_map(|check| check.expires_at()).min()

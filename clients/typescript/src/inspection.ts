@@ -20,7 +20,7 @@ export type SignatureState =
 
 /** What a gateway makes of a token's content. */
 export type Content =
-  | { state: "admitted"; rights: Array<{ resource: string; operation: string }>; expires_at?: number; price: number; prices: { once: number; each: number } }
+  | { state: "admitted"; rights: Array<{ resource: string; operation: string }>; expires_at?: number; price: number; prices: { once: number; each: number }; dates: number }
   | { state: "not-admitted"; [detail: string]: unknown };
 
 /** What one block says. */

@@ -41,9 +41,11 @@ impl Case {
         if holds_still {
             return (decided.1.clone(), 0);
         }
-        let verdict = authorize(&self.capability, self.message.at(now), standing).map(drop).map_err(Fallen::from);
+        let message = self.message.at(now);
+        let steps = self.capability.prices().of_message(message.items.len());
+        let verdict = authorize(&self.capability, message, standing).map(drop).map_err(Fallen::from);
         *decided = (now, verdict.clone());
-        (verdict, self.capability.price())
+        (verdict, steps)
     }
 }
 

@@ -24,7 +24,7 @@ Examples:
 It shows the blocks, their facts and checks, and the id by which each can be revoked; never the token
 itself. The exit code is 0 for every token that can be read; `postern check` says what would pass.
 JSON: {\"root_key_id\", \"sealed\", \"signature\": {\"state\": …},
-       \"content\": {\"state\", \"rights\", \"price\", \"prices\": {\"once\", \"each\"}, …},
+       \"content\": {\"state\", \"rights\", \"price\", \"prices\": {\"once\", \"each\"}, \"dates\", …},
        \"blocks\": [{\"block\", \"revocation_id\", \"facts\", \"checks\": [{\"check\", \"text\", …}]}]}")]
 pub(crate) struct InspectArgs {
     #[command(flatten)]
@@ -55,7 +55,7 @@ fn written(inspection: &Inspection, paint: Paint, now: u64) -> String {
         lines.push(paint.red(&format!("Revoked, at block {block}.")));
     }
     match &inspection.content {
-        Content::Admitted { rights, expires_at, price, prices } => {
+        Content::Admitted { rights, expires_at, price, prices, dates } => {
             let rights: Vec<String> = rights.iter().map(|r| format!("{} {}", r.operation, r.resource)).collect();
             let what = if rights.is_empty() { "nothing".to_owned() } else { rights.join(", ") };
             lines.push(format!("Rights:    {}", paint.bold(&what)));
@@ -63,7 +63,11 @@ fn written(inspection: &Inspection, paint: Paint, now: u64) -> String {
                 let past = if *at < now { paint.red(" (expired)") } else { String::new() };
                 lines.push(format!("Expires:   {}{past}", printed_time(*at)));
             }
-            lines.push(format!("Price:     {price} steps at most for one decision{}", of_body(*prices)));
+            lines.push(format!(
+                "Price:     {price} steps at most for one decision{}{}",
+                of_body(*prices),
+                of_dates(*dates)
+            ));
         }
         Content::NotAdmitted(reason) => lines.push(paint.red(&format!("Not admitted: {}", plain(&reason.to_string())))),
     }
@@ -82,6 +86,14 @@ fn of_body(Price { once, each }: Price) -> String {
     match each {
         0 => String::new(),
         each => format!(": {once}, and {each} for each call in its body"),
+    }
+}
+
+/// How often that is paid on a message that stays open.
+fn of_dates(dates: u64) -> String {
+    match dates {
+        0 | 1 => String::new(),
+        dates => format!("; counted {dates} times, once for each date"),
     }
 }
 
