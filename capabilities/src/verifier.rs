@@ -260,12 +260,13 @@ impl Verifier {
         if let Some(known) = locked(&self.plans).get(token) {
             return Ok(known);
         }
+        // The form comes first: what is no token is not worth a digest.
+        let unverified = Unverified::parse(token).map_err(VerifyError::Unreadable)?;
         // Read before anything is verified: a change in between then leads to another look, never to a missed one.
         let version = self.standing.keys_version();
         if let Some(error) = locked(&self.refusals).get(token, version) {
             return Err(VerifyError::NotVerified(error));
         }
-        let unverified = Unverified::parse(token).map_err(VerifyError::Unreadable)?;
         let capability = unverified.verify_knowing(&self.standing, self.budget, &self.prefixes).map_err(|error| {
             locked(&self.refusals).insert(token, &error, version);
             VerifyError::NotVerified(error)

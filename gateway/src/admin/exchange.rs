@@ -208,13 +208,14 @@ fn presented(admin: &Admin, head: &Head<'_>) -> Result<Capability, NotDone> {
         (None, None) => return Err(Refused::MissingCapability.into()),
     };
     let standing = admin.ledger.standing();
+    // The form comes first: what is no token is not worth a digest.
+    let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
     // Read before anything is verified: a change in between then leads to another look, never to a missed one.
     let version = standing.keys_version();
     let known = admin.refusals.borrow_mut().get(token.expose(), version);
     if let Some(error) = known {
         return Err(Refused::NotVerified(error).into());
     }
-    let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
     let verified = unverified.verify_knowing(standing, admin.limits().price_budget, &admin.prefixes);
     Ok(verified.map_err(|error| {
         admin.refusals.borrow_mut().insert(token.expose(), &error, version);

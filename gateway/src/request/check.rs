@@ -27,13 +27,14 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
         return Ok(known);
     }
     worker.telemetry.plan_cache(false);
+    // The form comes first: what is no token is not worth a digest.
+    let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
     // Read before anything is verified: a change in between then leads to another look, never to a missed one.
     let version = worker.standing.keys_version();
     let known = worker.refusals.borrow_mut().get(token.expose(), version);
     if let Some(error) = known {
         return Err(Refused::NotVerified(error));
     }
-    let unverified = Unverified::parse(token.expose()).map_err(Refused::Unreadable)?;
     let verified = unverified.verify_knowing(&worker.standing, worker.limits().price_budget, &worker.prefixes);
     let capability = verified.map_err(|error| {
         worker.refusals.borrow_mut().insert(token.expose(), &error, version);
