@@ -177,8 +177,8 @@ impl Place {
 
     /// Whether one is the other, or holds it. What an empty bracket stands for depends on what was said before.
     fn meets(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Box<str>, &Box<str>)| a == b || a.is_empty() || b.is_empty();
-        self.base == other.base && self.inside.iter().zip(&other.inside).all(same)
+        let mut pairs = self.inside.iter().zip(&other.inside);
+        self.base == other.base && pairs.all(|(a, b)| a == b || a.is_empty() || b.is_empty())
     }
 }
 
