@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn a_batch_spends_the_budget_of_one_message() {
         // 74 searches of a path for each call: what 64 calls cost was 64 times what the token was admitted by.
-        let check = "check if path($p), tool($t), ".to_owned() + &vec!["!$p.contains(\"b\")"; 12].join(" && ");
+        let check = "check if path($p), tool($t), ".to_owned() + &["!$p.contains(\"b\")"; 12].join(" && ");
         let scene = scene(&[("check", &check)]);
         let (prices, max) = (scene.0.prices(), scene.0.items_max());
         assert_eq!(max as u64, (PRICE_BUDGET_DEFAULT - prices.once) / prices.each);

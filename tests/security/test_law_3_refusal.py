@@ -146,9 +146,9 @@ def test_law_3_a_query_that_cannot_be_read_is_refused_where_it_is_asked_about(ga
     asks = gate.attenuate(token, "--query", "page=2")
     assert gate.get("/orders/x?page=2", asks).status == 200
     assert gate.get("/orders/x?page=2&page=2", asks).status == 200
-    for query in ("page=3", "page=2&page=3", "", "Page=2"):
+    for query in ("page=3", "page=2&page=3", "", "Pages=2"):
         assert gate.get(f"/orders/x?{query}", asks).status == 403, query
-    for query in ("page=2;page=3", "page=2&a=%ff", "page=2&a=%zz", "page=2&" + "&".join(f"a{i}=1" for i in range(70)),
+    for query in ("Page=2", "page=2;page=3", "page=2&a=%ff", "page=2&a=%zz", "page=2&" + "&".join(f"a{i}=1" for i in range(70)),
                   "page=2&a=" + "b" * 2000):
         answer = gate.get(f"/orders/x?{query}", asks)
         assert (answer.status, answer.kind) == (400, "bad-query"), query

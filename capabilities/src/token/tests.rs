@@ -134,11 +134,11 @@ fn law_5_dates_multiply_the_price_and_expiries_count_as_one() {
     };
     let contains = r#".contains("a") || $p"#.repeat(9);
     let dear = format!(r#"check if path($p), $p{contains}.contains("a")"#);
-    let (price, dates) = verdict(&[dear.clone()]).unwrap();
+    let (price, dates) = verdict(std::slice::from_ref(&dear)).unwrap();
     assert_eq!(dates, 0);
     let expiries: Vec<_> =
         (10..70).map(|n| format!("check if time($t), $t <= 2030-01-01T00:00:{:02}Z", n - 10)).collect();
-    let (with_expiries, dates) = verdict(&[&[dear.clone()], &expiries[..]].concat()).unwrap();
+    let (with_expiries, dates) = verdict(&[std::slice::from_ref(&dear), &expiries[..]].concat()).unwrap();
     assert!(dates == 1 && with_expiries > price, "expiries are one date");
     let turning: Vec<_> = (0..60).map(|n| format!("check if time($t), $t < 2030-01-01T00:{n:02}:00Z")).collect();
     assert!(verdict(&turning[..8]).is_ok_and(|(_, dates)| dates == 8));

@@ -143,7 +143,7 @@ fn receive(
     body: Option<&[u8]>,
     opened: Option<Ticket>,
     (out, cross): (&mut UpstreamHead, &mut Option<Rc<Cross>>),
-) -> Result<(Received, Ticket), Problem> {
+) -> Result<(Received, Ticket), Box<Problem>> {
     let (mut buffer, mut spans) = (Vec::new(), Spans::new());
     let mut ticket;
     let received = match assemble(peer, parts, is_ended, &mut buffer, &mut spans, &worker.limits()) {
@@ -169,8 +169,8 @@ fn receive(
 }
 
 /// Counts and logs a refusal.
-fn refuse(refused: Refused, mut ticket: Ticket, worker: &Worker) -> Problem {
-    let problem = ticket.wording.of_problem(refused.problem());
+fn refuse(refused: Refused, mut ticket: Ticket, worker: &Worker) -> Box<Problem> {
+    let problem = Box::new(ticket.wording.of_problem(refused.problem()));
     ticket.refused(problem.kind);
     finish(ticket, worker, problem.status);
     problem

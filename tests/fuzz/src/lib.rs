@@ -7,7 +7,7 @@ pub mod driver;
 mod json;
 
 pub use json::json_rpc;
-use postern_gateway::head::{Field, Framing, Head, ResponseHead, Spans};
+use postern_gateway::head::{Field, Framing, Head, ResponseHead, Spans, Version};
 use postern_gateway::http1::framing::{Decoder, Encoder, FramingError, Piece};
 use postern_gateway::limits::Limits;
 
@@ -38,7 +38,8 @@ pub fn head(bytes: &[u8]) {
     let mut spans = Spans::new();
     let Ok(Some(head)) = Head::read(bytes, &mut spans, &limits) else { return };
     assert!(head.length() <= bytes.len() && bytes[..head.length()].ends_with(b"\r\n\r\n"));
-    assert!(!head.method().is_empty() && !head.host().is_empty());
+    // HTTP/1.0 knows requests without a host (RFC 9112 section 3.2).
+    assert!(!head.method().is_empty() && (!head.host().is_empty() || head.version() == Version::Http10));
     assert!(head.path().starts_with('/') || head.path() == "*");
     head.fields().for_each(|field| clean(&field));
 
