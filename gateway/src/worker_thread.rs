@@ -234,6 +234,7 @@ fn resource(
         cors: checked.cors.as_ref().map(Policy::new),
         upgrades: checked.upgrades.iter().map(|name| name.as_str().into()).collect(),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
+        strip_headers: checked.strip_headers.iter().map(|name| name.as_str().into()).collect(),
         filter_tools: checked.filter_tools,
         mcp: checked.mcp,
         upstreams: pool.group(roster, roster.endpoints()),

@@ -8,6 +8,7 @@ import pytest
 from harness.backend import Recorder, Scripted, answer
 from harness.gate import Gate
 from harness.h2wire import H2Wire, pseudo
+from harness.versions import Http1, Http2
 from harness.wire import Closed, Wire, request
 
 
@@ -93,7 +94,11 @@ X-Cluster-Client-IP Client-IP Client_IP WL-Proxy-Client-IP WL-Proxy-SSL Proxy-Cl
 X-Envoy-External-Address CF-Connecting-IP CF-Connecting-IPv6 True-Client-IP X-Originating-IP X-Sucuri-ClientIP
 X-Appengine-User-Ip Akamai-Client-Ip Ssl-Client-Cert Ssl-Client-Verify Ssl-Client-Subject-Dn SSL_CLIENT_S_DN X-SSL-Cert
 X-Client-Cert X-Client-Verify X-ARR-ClientCert Client-Cert Remote-User REMOTE_USER X-Remote-User X-Remote-Group
-X-Amzn-Oidc-Identity X-Auth-Request-User X-Ms-Client-Principal Postern-X Postern_X X_Tenant x.tenant""".split()
+X-Amzn-Oidc-Identity X-Auth-Request-User X-Ms-Client-Principal Postern-X Postern_X X_Tenant x.tenant
+Cf-Access-Authenticated-User-Email X-Consumer-Username X-Consumer-ID X-Credential-Identifier X-Anonymous-Consumer X-Vouch-User
+X-Pomerium-Claim-Email X-Ms-Token-Aad-Id-Token X-Tls-Client-Cert X-Tls-Client-Cert-Infos X-Client-Certificate
+X-HTTP-Host-Override X-Sendfile-Type X-Accel-Mapping Http-Host Http-X-Real-Ip X-Authenticated-Userid X-Authentik-Username
+OIDC-Claim-Sub OIDC_CLAIM_email Shib-Identity-Provider Iv-User iv-groups iv-creds Sm-User SM_USER""".split()
 
 
 @pytest.mark.parametrize("protocol", ["1.1", "1.1 trailers", "2"])
@@ -123,6 +128,22 @@ def test_law_4_a_resource_gets_by_name_what_it_can_live_with():
         assert gate.get("/orders/x", gate.mint("orders"), fields=fields).status == 200
         sent = service.bytes.lower()
         assert [sent.count(b"\r\n%s: %s\r\n" % (n.lower().encode(), v.encode())) for n, v in fields] == [1, 1, 1, 0, 0]
+
+
+STRIPPED = ["X-Staff-Id", "x_staff_id", "X-Team-Name", "x-team-", "X.Team.Lead"]
+
+
+@pytest.mark.parametrize("version", [Http1, Http2])
+@pytest.mark.parametrize("trailing", [False, True])
+def test_law_4_what_a_resource_strips_reaches_it_in_no_spelling(version, trailing):
+    """The service believes names that are in no list but its own: in heads and in trailers, exact and by their beginning."""
+    table = {"strip_headers": ["X-Staff-Id", "X-Team-*"], "allow_headers": ["x_tenant"]}
+    with Recorder() as service, Gate({"orders": {"upstream": service.url, **table}}) as gate:
+        fields = [(name.lower(), "SPOOFED") for name in STRIPPED] + [("x-staff", "real"), ("x_tenant", "real")]
+        way, token = version(gate, "/orders/x"), gate.mint("orders")
+        status = way.send("POST", token, trailers=fields)[0] if trailing else way.send("GET", token, fields)[0]
+        sent = service.bytes.lower()
+        assert status == 200 and b"spoofed" not in sent and sent.count(b": real\r\n") == 2, sent
 
 
 BROKEN_RESPONSES = {

@@ -6,6 +6,7 @@
 
 mod cors;
 mod errors;
+mod headers;
 mod health;
 mod limits;
 mod proxies;

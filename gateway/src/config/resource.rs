@@ -10,13 +10,12 @@ use postern_capabilities::resource::ResourceName;
 
 use super::cors::{self, Cors};
 use super::errors::Mistakes;
+use super::headers::{allow_headers, strip_headers};
 use super::health::{self, HealthCheck};
 use super::limits;
 use super::raw::{Entry, Section};
 use super::upstream::{self, Upstream, UpstreamScheme, UpstreamTls};
 use super::values;
-use crate::head::Known;
-use crate::head::known::{classify, is_token_byte};
 
 /// The gateway's own paths on the data listener; no resource may be mounted on or below them.
 const OWN_PATHS: [&str; 2] = ["/.well-known/postern", "/.well-known/biscuit-web-keys"];
@@ -80,6 +79,8 @@ pub struct Resource {
     pub cors: Option<Cors>,
     /// Fields that are otherwise removed, lower case.
     pub allow_headers: Vec<String>,
+    /// Fields that are removed as well, lower case with `-`; one that ends in `*` stands for all that begin so.
+    pub strip_headers: Vec<String>,
     /// Whether tools that a capability cannot call are taken out of the lists that a Model Context Protocol server answers with.
     pub filter_tools: bool,
     /// Whether its callers are clients of the Model Context Protocol, whatever their messages look like.
@@ -111,6 +112,7 @@ impl Resource {
             health: None,
             cors: None,
             allow_headers: Vec::new(),
+            strip_headers: Vec::new(),
             filter_tools: false,
             mcp: false,
             upgrades: vec!["websocket".into()],
@@ -209,6 +211,7 @@ fn read(
     let cors = t.section("cors", mistakes).and_then(|section| cors::read(section, mistakes));
     let health = t.section("health", mistakes).and_then(|section| health::read(section, mistakes));
     let allow_headers = allow_headers(&mut t, mistakes);
+    let strip_headers = strip_headers(&mut t, &allow_headers, mistakes);
     let upgrades = upgrades(&mut t, mistakes);
     t.finish(mistakes);
     let name = name?;
@@ -230,6 +233,7 @@ fn read(
         health,
         cors,
         allow_headers,
+        strip_headers,
         filter_tools,
         mcp,
         upgrades,
@@ -311,26 +315,6 @@ fn prefix(entry: &Entry<'_>, mistakes: &mut Mistakes<'_>) -> Option<String> {
     None
 }
 
-fn allow_headers(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Vec<String> {
-    let Some(entry) = t.value("allow_headers") else { return Vec::new() };
-    let mut allowed = Vec::new();
-    for member in entry.members(mistakes, "\"X-Original-URL\"").unwrap_or_default() {
-        let known = |text: &str| {
-            let lower = text.to_ascii_lowercase();
-            match classify(lower.as_bytes()) {
-                Known::MethodOverride | Known::TargetOverride | Known::Claim => Ok(lower),
-                Known::Punctuated if lower.bytes().all(is_token_byte) => Ok(lower),
-                Known::Other => Err(format!("{text:?} passes anyway; only what would be removed is named here.")),
-                _ => Err(format!(
-                    "{text:?} cannot be allowed here: it is the gateway's own to read, to set or to remove."
-                )),
-            }
-        };
-        allowed.extend(checked(&member, "\"X-Original-URL\"", mistakes, known));
-    }
-    allowed
-}
-
 /// Protocols by their names in `Upgrade`. Another version of HTTP is none of them: it would be a tunnel past every check.
 fn upgrades(t: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Vec<String> {
     let Some(entry) = t.value("upgrades") else { return vec!["websocket".into()] };
@@ -376,7 +360,7 @@ fn choice<'t>(
     Some((entry, word?))
 }
 
-fn checked<T>(
+pub(super) fn checked<T>(
     entry: &Entry<'_>,
     example: &str,
     mistakes: &mut Mistakes<'_>,

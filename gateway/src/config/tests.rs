@@ -79,6 +79,7 @@ fn a_whole_file_is_read() {
         response_timeout = "5m"
         health = { path = "/health?deep=1", interval = "1s", healthy_after = 1, status = [204, "300-399"] }
         allow_headers = ["X-Original-URL"]
+        strip_headers = ["X-Staff-Id", "X_Team-*"]
         [resource.admin]
         upstream = "http://10.0.0.1:3000"
         prefix = "/admin"
@@ -109,6 +110,7 @@ fn a_whole_file_is_read() {
     let passing: Vec<u16> = [200, 204, 299, 300, 399, 400].into_iter().filter(|s| health.passes(*s)).collect();
     assert_eq!(passing, [204, 300, 399]);
     assert_eq!(api.allow_headers, ["x-original-url"]);
+    assert_eq!(api.strip_headers, ["x-staff-id", "x-team-*"]);
     assert_eq!(config.resources[1].name.as_str(), "admin");
 }
 
@@ -341,6 +343,30 @@ fn every_mistake_has_its_sentence() {
         (
             "@allow_headers = [\"Host\"]",
             "line 3: resource.orders.allow_headers: \"Host\" cannot be allowed here: it is the gateway's own to read, to set or to remove.",
+        ),
+        (
+            "@strip_headers = [\"Content_Type\"]",
+            "line 3: resource.orders.strip_headers: \"Content_Type\" cannot be stripped: it would take \"content-type\" away, which frames or routes the message or carries its token.",
+        ),
+        (
+            "@strip_headers = [\"Sec-WebSocket-Key\"]",
+            "line 3: resource.orders.strip_headers: \"Sec-WebSocket-Key\" cannot be stripped: it would take \"sec-websocket-*\" away, which frames or routes the message or carries its token.",
+        ),
+        (
+            "@strip_headers = [\"a*\"]",
+            "line 3: resource.orders.strip_headers: \"a*\" cannot be stripped: it would take \"authorization\" away, which frames or routes the message or carries its token.",
+        ),
+        (
+            "@strip_headers = [\"Postern-Capability\"]",
+            "line 3: resource.orders.strip_headers: \"Postern-Capability\" cannot be stripped: it is the gateway's own to read, to set or to remove.",
+        ),
+        (
+            "@strip_headers = [\"X-*-Id\"]",
+            "line 3: resource.orders.strip_headers: \"X-*-Id\" is no name of a field; write one like \"X-Staff-Id\", or \"X-Staff-*\".",
+        ),
+        (
+            "@allow_headers = [\"x_tenant\"]\nstrip_headers = [\"X-*\"]",
+            "line 4: resource.orders.strip_headers: \"X-*\" strips what allow_headers lets through, \"x_tenant\"; name it in one of them.",
         ),
         (
             "@upstream_host = \"a b\"",

@@ -130,7 +130,7 @@ impl Known {
 /// Token characters in their compared form (lower case, punctuation as `-`); 0 for bytes that no token has. CGI and some
 /// of its heirs turn every character that is no letter and no digit into `_`, so `X.Original.URL` is `X-Original-URL` to
 /// them.
-pub(super) static NORMAL: [u8; 256] = {
+pub(crate) static NORMAL: [u8; 256] = {
     let mut table = [0u8; 256];
     let tokens = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz";
     let mut i = 0;
@@ -171,7 +171,7 @@ pub fn classify(name: &[u8]) -> Known {
 /// Names by which a backend learns from the server in front of it who the client is and how it came, by their first
 /// letters; one that ends in `-` stands for all that begin so. Some backends believe them from whoever connects, and all of
 /// them once the gateway is that: so nobody behind it sees one, unless its resource allows it by name.
-static CLAIMS: [(u8, &[&str]); 8] = [
+static CLAIMS: [(u8, &[&str]); 11] = [
     (b'a', &["akamai-client-ip"]),
     (
         b'c',
@@ -184,13 +184,19 @@ static CLAIMS: [(u8, &[&str]); 8] = [
             // What a TLS terminator says of the client's certificate (RFC 9440): the gateway is one, and says it by a fact.
             "client-cert",
             "client-cert-chain",
+            "cf-access-authenticated-user-email",
         ],
     ),
     (b'f', &["fastly-client-ip", "fly-client-ip", "forwarded-for", "front-end-https"]),
+    // Begun as CGI begins its variables: whoever does not prefix such a name again reads it as that other field.
+    (b'h', &["http-"]),
+    // What access managers in front write: WebSEAL, mod_auth_openidc, Shibboleth, SiteMinder.
+    (b'i', &["iv-user", "iv-user-l", "iv-groups", "iv-creds"]),
+    (b'o', &["oidc-claim-"]),
     // CGI's own, and what proxies that sign people in (Authelia, for one) make of it.
     (b'r', &["remote-user", "remote-name", "remote-email", "remote-groups", "remote-addr", "remote-host"]),
     // Ingress controllers' and Apache's names for the client's certificate.
-    (b's', &["ssl-client-"]),
+    (b's', &["ssl-client-", "shib-", "sm-user"]),
     (b't', &["true-client-ip", "tailscale-user-"]),
     // WebLogic believes an address, a certificate and the scheme by these.
     (b'w', &["wl-proxy-"]),
@@ -215,7 +221,14 @@ static CLAIMS: [(u8, &[&str]); 8] = [
             "x-remote-",
             "x-auth-request-",
             "x-webauth-",
-            "x-authenticated-user",
+            "x-authenticated-",
+            "x-authentik-",
+            "x-consumer-",
+            "x-credential-",
+            "x-anonymous-consumer",
+            "x-vouch-",
+            "x-pomerium-claim-",
+            "x-ms-token-",
             "x-amzn-oidc-",
             "x-ms-client-principal",
             "x-ms-client-principal-",
@@ -224,6 +237,9 @@ static CLAIMS: [(u8, &[&str]); 8] = [
             "x-ssl-",
             "x-client-cert",
             "x-client-cert-",
+            "x-client-certificate",
+            "x-client-certificate-",
+            "x-tls-client-",
             "x-client-verify",
             "x-client-dn",
             "x-arr-clientcert",
@@ -255,9 +271,18 @@ static TARGETS: [(u8, &[&str]); 4] = [
             "x-path-info",
             "x-ingress-path",
             "x-waws-unencoded-url",
+            "x-http-host-override",
+            // Which file is sent in place of an answer.
+            "x-sendfile-type",
+            "x-accel-mapping",
         ],
     ),
 ];
+
+/// Whether `name`, in any spelling, is what `listed` names: lower case, with `-`; with `*` at its end all that begin so.
+pub(crate) fn is_named_by(listed: &str, name: &[u8]) -> bool {
+    listed.strip_suffix('*').map_or_else(|| is(name, listed), |beginning| begins(name, beginning))
+}
 
 fn is_listed(table: &[(u8, &[&str])], name: &[u8], first: u8) -> bool {
     let fits = |listed: &&str| if listed.ends_with('-') { begins(name, listed) } else { is(name, listed) };

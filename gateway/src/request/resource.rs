@@ -41,6 +41,8 @@ pub struct Resource {
     pub body_rate_min: Option<Option<u64>>,
     /// Fields that are otherwise removed and that this resource asked for, lower case.
     pub allow_headers: Vec<Box<str>>,
+    /// Fields that are removed because this resource asked for it, lower case with `-`; `*` at the end stands for any.
+    pub strip_headers: Vec<Box<str>>,
     /// Whether lists of tools are filtered.
     pub filter_tools: bool,
     /// Whether its callers are clients of the Model Context Protocol.
@@ -75,6 +77,7 @@ impl Resource {
             body_rate_min: None,
             cors: None,
             allow_headers: Vec::new(),
+            strip_headers: Vec::new(),
             filter_tools: false,
             mcp: false,
             upgrades: vec!["websocket".into()],

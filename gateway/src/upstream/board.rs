@@ -412,6 +412,7 @@ fn leads_alike(one: &Resource, other: &Resource) -> bool {
         body_rate_min: one.body_rate_min,
         response_timeout: one.response_timeout,
         allow_headers: one.allow_headers.clone(),
+        strip_headers: one.strip_headers.clone(),
         filter_tools: one.filter_tools,
         mcp: one.mcp,
         upgrades: one.upgrades.clone(),

@@ -4,13 +4,13 @@
 //! sender can make a hop-by-hop rule take the gateway's fields away. The reader has already classified each name with `_`
 //! read as `-`, since backends that follow CGI's conventions cannot tell the two apart, and has marked what `Connection`
 //! nominates. For their sake a name of any other punctuation than `-` goes up only where a resource names it.
-//! Trailers are judged as fields are and lose more: whatever frames, routes, authenticates or describes the content
+//! What a resource names in `strip_headers` goes up in no spelling. Trailers are judged as fields are and lose more: whatever frames, routes, authenticates or describes the content
 //! came too late to be checked.
 
 use std::borrow::Cow;
 
 use crate::config::AuthorizationUse;
-use crate::head::known::may_trail;
+use crate::head::known::{is_named_by, may_trail};
 use crate::head::{Field, Known};
 use crate::request::connection_auth;
 use crate::request::resource::Resource;
@@ -27,6 +27,15 @@ pub fn trails_down(field: &Field<'_>) -> bool {
 
 /// Whether a request's field is copied to the upstream.
 pub fn passes_up(field: &Field<'_>, resource: &Resource) -> bool {
+    !is_stripped(field, resource) && passes_by_default(field, resource)
+}
+
+/// Whether the resource names a field as one that its service believes, and that nobody may send it.
+pub fn is_stripped(field: &Field<'_>, resource: &Resource) -> bool {
+    resource.strip_headers.iter().any(|listed| is_named_by(listed, field.name))
+}
+
+fn passes_by_default(field: &Field<'_>, resource: &Resource) -> bool {
     match field.known {
         Known::Other
         | Known::Via

@@ -111,6 +111,8 @@ pub fn compose(out: &mut UpstreamHead, permit: Permit<'_>, inputs: &Inputs<'_>, 
             Known::Expect | Known::Trailer if inputs.was_read => {}
             Known::Other if inputs.is_filtered && f.name.eq_ignore_ascii_case(b"accept-encoding") => {}
             _ if hygiene::passes_up(&f, resource) => field(out, f.name, f.value),
+            // No key lets through what another one takes out.
+            _ if hygiene::is_stripped(&f, resource) => {}
             known => inputs.noticed.dropped(resource.name.as_str(), known, f.name),
         }
     }
