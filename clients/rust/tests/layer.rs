@@ -14,8 +14,8 @@ use axum::http::HeaderMap;
 use axum::routing::{any, get};
 use postern_capabilities::web_keys::{KEY_DOCUMENT_PATH, key_document};
 use postern_client::{
-    Capability, CapabilityLayer, Caveat, Client, KeyId, KeyRing, Refresh, Retry, Right, SendError, SetupError,
-    SigningKey, Verifier, mint,
+    Believed, Capability, CapabilityLayer, Caveat, Client, KeyId, KeyRing, Refresh, Retry, Right, SendError,
+    SetupError, SigningKey, Verifier, mint,
 };
 use tokio::net::TcpListener;
 
@@ -51,7 +51,9 @@ fn kind<T: std::fmt::Debug>(answer: Result<T, SendError>) -> String {
 #[tokio::test]
 async fn a_handler_is_given_the_capability_of_an_authorised_message() {
     let key = SigningKey::generate();
-    let verifier = Verifier::of("orders").unwrap().key(&key.public().to_string()).unwrap();
+    // No gateway is in between, so the connection says who asks.
+    let setup = Verifier::of("orders").unwrap().believe(Believed::Connection);
+    let verifier = setup.key(&key.public().to_string()).unwrap();
     let at = service(verifier.clone()).await;
     let url = |path: &str| format!("http://{at}{path}");
     let client = Client::new(&token(&key, 9, &[Caveat::path(&["/v1/**", "/deep/nested/7"]).unwrap()]));

@@ -15,8 +15,8 @@ use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::routing::any;
 use postern_client::{
-    Capability, CapabilityLayer, Client, KeyId, Retry, Right, SendError, SigningKey, Transport, Unreachable, Verifier,
-    mint,
+    Believed, Capability, CapabilityLayer, Client, KeyId, Retry, Right, SendError, SigningKey, Transport, Unreachable,
+    Verifier, mint,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -84,7 +84,12 @@ async fn serve(service: Router, identity: &Identity, protocols: &[&str]) -> (u16
 
 /// A service that decides for itself and says by which HTTP, for which path, and by what token it was asked.
 fn service(key: &SigningKey) -> Router {
-    let verifier = Verifier::of("orders").unwrap().mount("/orders").key(&key.public().to_string()).unwrap();
+    let verifier = Verifier::of("orders")
+        .unwrap()
+        .believe(Believed::Connection)
+        .mount("/orders")
+        .key(&key.public().to_string())
+        .unwrap();
     let handler = |capability: Capability| async move { format!("{} {}", capability.host(), capability.path()) };
     let shown = from_fn(|request: Request, next: axum::middleware::Next| async move {
         let (version, token) = (request.version(), request.headers()["authorization"].clone());

@@ -39,7 +39,8 @@ test("fields come in every form that servers have", async () => {
     assert.ok(await verifier.verify({ method: "GET", target: "/", headers }));
   assert.equal(await kind(verifier.verify({ method: "GET", target: "/", headers: ["authorization", value, "authorization", value] })), "two-tokens");
   const there = `Bearer ${attenuate(token, { host: "api.example.com" })}`;
-  const over2 = (...more) => verifier.verify({ method: "GET", target: "/", isHttp2: true, headers: [":method", "GET", ...more, "authorization", there] });
+  const direct = new Verifier({ 1: key.publicKey }, { resource: "orders", believed: "connection" });
+  const over2 = (...more) => direct.verify({ method: "GET", target: "/", isHttp2: true, headers: [":method", "GET", ...more, "authorization", there] });
   assert.ok((await over2(":authority", "api.example.com")) && (await over2(":authority", "api.example.com", "host", "api.example.com")));
   assert.equal(await kind(over2(":authority", "other.example.com")), "not-permitted");
 });
