@@ -235,6 +235,7 @@ fn resource(
         upgrades: checked.upgrades.iter().map(|name| name.as_str().into()).collect(),
         allow_headers: checked.allow_headers.iter().map(|name| name.as_str().into()).collect(),
         strip_headers: checked.strip_headers.iter().map(|name| name.as_str().into()).collect(),
+        shared_cache: checked.shared_cache,
         filter_tools: checked.filter_tools,
         mcp: checked.mcp,
         upstreams: pool.group(roster, roster.endpoints()),

@@ -16,6 +16,7 @@ class Reply:
 
     def __init__(self):
         self.interim, self.status, self.fields, self.trailers = [], None, {}, {}
+        self.lines = []
         self.body, self.ended, self.reset = bytearray(), False, None
 
     @property
@@ -107,7 +108,7 @@ class H2Client:
             case h2.events.InformationalResponseReceived():
                 reply.interim.append(dict(event.headers))
             case h2.events.ResponseReceived():
-                reply.fields = dict(event.headers)
+                reply.lines, reply.fields = list(event.headers), dict(event.headers)
                 reply.status = int(reply.fields[":status"])
             case h2.events.DataReceived():
                 reply.body += event.data

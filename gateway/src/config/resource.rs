@@ -81,6 +81,8 @@ pub struct Resource {
     pub allow_headers: Vec<String>,
     /// Fields that are removed as well, lower case with `-`; one that ends in `*` stands for all that begin so.
     pub strip_headers: Vec<String>,
+    /// Whether shared caches may keep what a token got where the service says `public` or `s-maxage`.
+    pub shared_cache: bool,
     /// Whether tools that a capability cannot call are taken out of the lists that a Model Context Protocol server answers with.
     pub filter_tools: bool,
     /// Whether its callers are clients of the Model Context Protocol, whatever their messages look like.
@@ -113,6 +115,7 @@ impl Resource {
             cors: None,
             allow_headers: Vec::new(),
             strip_headers: Vec::new(),
+            shared_cache: false,
             filter_tools: false,
             mcp: false,
             upgrades: vec!["websocket".into()],
@@ -185,6 +188,7 @@ fn read(
     let upstream_tls = upstream_tls(&mut t, upstream.as_deref(), dir, mistakes);
     let prefix = t.value("prefix").and_then(|entry| prefix(&entry, mistakes));
     let keep_prefix = truth(&mut t, "keep_prefix", mistakes);
+    let shared_cache = truth(&mut t, "shared_cache", mistakes);
     let filter_tools = truth(&mut t, "filter_tools", mistakes);
     // Only such clients ask for lists of tools.
     let mcp = truth(&mut t, "mcp", mistakes) || filter_tools;
@@ -234,6 +238,7 @@ fn read(
         cors,
         allow_headers,
         strip_headers,
+        shared_cache,
         filter_tools,
         mcp,
         upgrades,

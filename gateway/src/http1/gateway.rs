@@ -128,7 +128,7 @@ impl Way for Gateway {
     }
 
     fn inform(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
-        respond::compose_head(out, head, (Delimiter::Absent, After::KeepAlive), false, None);
+        respond::compose_head(out, head, (Delimiter::Absent, After::KeepAlive), false, (None, None));
     }
 
     fn respond(
@@ -140,7 +140,7 @@ impl Way for Gateway {
         out: &mut Vec<u8>,
     ) {
         ticket.answered();
-        respond::compose_head(out, head, framing, http_1_0, ticket.cross.as_deref());
+        respond::compose_head(out, head, framing, http_1_0, (ticket.cross.as_deref(), Some(ticket.keeping)));
         ticket.responded(&self.worker, head.status());
     }
 

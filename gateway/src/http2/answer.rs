@@ -3,12 +3,13 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, VIA};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, VARY, VIA};
 use http::{HeaderMap, Response, StatusCode};
 use postern_capabilities::problem::Problem;
 
 use crate::head::{Field, ResponseHead};
 use crate::request::forward::hygiene::{passes_down, passing_value, trails_down};
+use crate::request::keeping::VARIES_BY;
 use crate::request::respond::{problem_fields, via};
 use crate::request::rpc::Rpc;
 use crate::request::{grpc, own};
@@ -73,6 +74,7 @@ pub(super) fn refusal(problem: &Problem, caller: &Caller) -> Response<Bytes> {
         let mut response = Response::new(Bytes::new());
         *response.headers_mut() = grpc_status(problem);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response.headers_mut().insert(VARY, HeaderValue::from_static(VARIES_BY));
         return response;
     }
     let (status, fields, body) = match caller {
@@ -91,6 +93,7 @@ pub(super) fn refusal(problem: &Problem, caller: &Caller) -> Response<Bytes> {
         }
     }
     response.headers_mut().insert(CONTENT_LENGTH, length);
+    response.headers_mut().insert(VARY, HeaderValue::from_static(VARIES_BY));
     response
 }
 

@@ -280,6 +280,7 @@ impl Exchange {
         if let Some(cross) = &self.ticket.cross {
             cross.apply(begun.head.headers_mut());
         }
+        self.ticket.keeping.apply(begun.head.headers_mut());
         self.ticket.answered();
         self.ticket.responded(&self.worker, begun.head.status().as_u16());
 

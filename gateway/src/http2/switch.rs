@@ -50,6 +50,7 @@ impl Exchange {
         if let Some(cross) = &self.ticket.cross {
             cross.apply(begun.head.headers_mut());
         }
+        self.ticket.keeping.apply(begun.head.headers_mut());
         self.ticket.answered();
         let Some(reply) = reply.take() else { return Err(Failed::Gone) };
         if has_switched {

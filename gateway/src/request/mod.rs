@@ -16,6 +16,7 @@ pub mod error;
 mod events;
 pub mod forward;
 pub mod grpc;
+pub mod keeping;
 mod mcp;
 pub mod noticed;
 pub mod own;
@@ -45,6 +46,7 @@ use self::body_rate::BodyRate;
 use self::client::Origin;
 use self::error::Refused;
 use self::forward::{Inputs, UpstreamHead};
+use self::keeping::Keeping;
 use self::own::Answer;
 use self::resource::Resource;
 use self::switch::Switch;
@@ -178,6 +180,8 @@ fn decide(
 
     let (capability, presented) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
     ticket.capability = Some(Arc::clone(&capability));
+    let shares = found.as_ref().is_some_and(|found| found.resource.shared_cache);
+    ticket.keeping = Keeping::of(presented.is_some(), shares);
     let Some(found) = found else { return Err(check::nowhere(&capability, &worker.standing, now)) };
     let resource = found.resource;
 

@@ -43,6 +43,8 @@ pub struct Resource {
     pub allow_headers: Vec<Box<str>>,
     /// Fields that are removed because this resource asked for it, lower case with `-`; `*` at the end stands for any.
     pub strip_headers: Vec<Box<str>>,
+    /// Whether the service's word counts that an answer which a token got is for all.
+    pub shared_cache: bool,
     /// Whether lists of tools are filtered.
     pub filter_tools: bool,
     /// Whether its callers are clients of the Model Context Protocol.
@@ -78,6 +80,7 @@ impl Resource {
             cors: None,
             allow_headers: Vec::new(),
             strip_headers: Vec::new(),
+            shared_cache: false,
             filter_tools: false,
             mcp: false,
             upgrades: vec!["websocket".into()],

@@ -9,6 +9,7 @@ use postern_capabilities::problem::Problem;
 
 use super::cors::Cross;
 use super::forward::hygiene::{passes_down, passing_value};
+use super::keeping::{self, Keeping, VARIES_BY};
 use super::own::Answer;
 use super::rpc::{self, Rpc};
 use super::switch::Switch;
@@ -37,14 +38,15 @@ pub enum After {
     Close,
 }
 
-/// Writes a status line and the fields that may pass, for an HTTP/1 client. 1xx heads go the same way.
+/// Writes a status line and the fields that may pass, for an HTTP/1 client. 1xx heads go the same way, and nobody keeps them.
 pub fn compose_head(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     (delimiter, after): (Delimiter, After),
     http_1_0: bool,
-    cross: Option<&Cross>,
+    (cross, keeping): (Option<&Cross>, Option<Keeping>),
 ) {
+    let is_private = keeping.is_some_and(|keeping| keeping.is_private(head));
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(head.status()).as_bytes());
     out.push(b' ');
@@ -52,12 +54,21 @@ pub fn compose_head(
     out.extend_from_slice(b"\r\n");
     for field in head.fields().filter(passes_down) {
         if (cross.is_none() || Cross::passes(&field))
+            && !(is_private && keeping::says_who(&field))
             && let Some(value) = passing_value(&field)
         {
             line(out, field.name, &value);
         }
     }
     cross_lines(out, cross);
+    if keeping.is_some() {
+        line(out, b"vary", VARIES_BY.as_bytes());
+    }
+    if is_private {
+        out.extend_from_slice(b"cache-control: ");
+        keeping::write_private(out, head);
+        out.extend_from_slice(b"\r\n");
+    }
     out.extend_from_slice(b"via: ");
     out.extend_from_slice(via(head).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -91,6 +102,7 @@ pub fn compose_switch(out: &mut Vec<u8>, head: &ResponseHead<'_>, switch: &Switc
         }
     }
     cross_lines(out, cross);
+    line(out, b"vary", VARIES_BY.as_bytes());
     line(out, b"via", via(head).as_bytes());
     switch.agree(|name, value| line(out, name, value));
     out.extend_from_slice(b"\r\n");
@@ -130,6 +142,7 @@ pub fn compose_refusal(
     for (name, value) in fields {
         line(out, name.as_bytes(), value.as_bytes());
     }
+    line(out, b"vary", VARIES_BY.as_bytes());
     cross_lines(out, cross);
     line(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
     if after == After::Close {

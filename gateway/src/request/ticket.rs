@@ -15,6 +15,7 @@ use postern_capabilities::token::Capability;
 
 use super::cors::Cross;
 use super::forward::UpstreamHead;
+use super::keeping::Keeping;
 use super::resource::Resource;
 use super::rpc::Rpc;
 use super::trace::{self, Recording, TRACE_ID_DIGITS};
@@ -50,6 +51,8 @@ pub struct Ticket {
     pub bytes_out: u64,
     /// What the answer says to a browser, where the resource configures that.
     pub cross: Option<Rc<Cross>>,
+    /// Who may keep the service's answer.
+    pub keeping: Keeping,
     /// In which form the caller reads a refusal.
     pub wording: Wording,
     /// The protocol of the call, where refusals are said in one.
@@ -131,6 +134,7 @@ impl Ticket {
             bytes_in: 0,
             bytes_out: 0,
             cross: None,
+            keeping: Keeping::default(),
             wording: Wording::default(),
             rpc: None,
             is_mcp: false,

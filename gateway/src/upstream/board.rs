@@ -413,6 +413,7 @@ fn leads_alike(one: &Resource, other: &Resource) -> bool {
         response_timeout: one.response_timeout,
         allow_headers: one.allow_headers.clone(),
         strip_headers: one.strip_headers.clone(),
+        shared_cache: one.shared_cache,
         filter_tools: one.filter_tools,
         mcp: one.mcp,
         upgrades: one.upgrades.clone(),

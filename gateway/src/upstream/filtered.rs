@@ -12,6 +12,7 @@ use crate::budget::{Budget, Share};
 use crate::head::response::ResponseRead;
 use crate::head::{Known, ResponseFraming, ResponseHead, Spans};
 use crate::limits::Limits;
+use crate::request::keeping::kept_directives;
 use crate::request::tools::{Filtering, ToolFilter};
 
 /// One answer behind a filter.
@@ -181,23 +182,6 @@ const UNTRUE_OF_A_PART: [&[u8]; 11] = [
     b"surrogate-control",
     b"surrogate-key",
 ];
-
-/// The directives of a `Cache-Control` that do not say who may keep the answer (RFC 9111 section 5.2.2). A quoted comma would
-/// only be in one of those, and in `no-cache`, which is then not limited to the fields it names.
-fn kept_directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    directives.filter_map(|directive| {
-        let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default();
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        let is_name = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-        let says_who = is(b"public") || is(b"private") || is(b"s-maxage") || is(b"proxy-revalidate");
-        match (is_name && !says_who, is(b"no-cache")) {
-            (true, true) => Some(name),
-            (true, false) if !directive.contains(&b'"') => Some(directive),
-            _ => None,
-        }
-    })
-}
 
 #[cfg(test)]
 mod tests {
