@@ -6,20 +6,23 @@
 //! # The order of refusals
 //!
 //! 1. What the token is worth in itself: [`Refusal::Revoked`], [`Refusal::KeyRetired`].
-//! 2. No right to this operation on this resource: [`Refusal::NoRight`]; but [`Refusal::Expired`] where an expiry has
+//! 2. No right at all on this resource: [`Refusal::NoRight`]; but [`Refusal::Expired`] where an expiry has
 //!    passed, so that a holder learns the reason that new rights would not cure.
-//! 3. The right is held and a fact that a caveat asks for cannot be derived: [`Refusal::UnreadableQuery`],
+//! 3. A right is held there and a fact that a caveat asks for cannot be derived: [`Refusal::UnreadableQuery`],
 //!    [`Refusal::LengthRequired`]; or the body has more calls than this token may have decided at once,
 //!    [`Refusal::BatchTooLarge`]; again `Expired` goes before.
-//! 4. Caveats. All that failed are reported. Where every one of them is an expiry the answer is `Expired`.
+//! 4. The rights that are held there are to other operations: [`Refusal::OtherOperation`]; again `Expired` goes before.
+//! 5. Caveats. All that failed are reported. Where every one of them is an expiry the answer is `Expired`.
 //!
 //! An *expiry* is a check of exactly the form `check if time($t), $t <= D`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::explain::words;
 use crate::language::{FailedCheck, Verdict};
 use crate::message::{Message, QueryError};
+use crate::resource::Operation;
 use crate::revocation::Standing;
 use crate::token::Capability;
 
@@ -49,7 +52,7 @@ pub fn authorize<'m>(
     standing: &Standing,
 ) -> Result<Permit<'m>, Refusal> {
     capability.standing(standing)?;
-    if !capability.holds(message.resource, message.operation) {
+    if !capability.holds_any_on(message.resource) {
         return Err(expired_or(capability, message.time, Refusal::NoRight));
     }
     let needs = capability.needs();
@@ -61,6 +64,10 @@ pub fn authorize<'m>(
     let (items, max) = (message.calls().len(), capability.items_max());
     if items > max {
         return Err(expired_or(capability, message.time, Refusal::BatchTooLarge { items, max }));
+    }
+    if !capability.holds(message.resource, message.operation) {
+        let other = Refusal::OtherOperation(OtherOperation::of(capability, &message));
+        return Err(expired_or(capability, message.time, other));
     }
     match capability.plan().evaluate(&message, &query) {
         Verdict::Passed => Ok(Permit { message }),
@@ -126,8 +133,10 @@ pub enum Refusal {
         /// The last second at which it had not.
         at: u64,
     },
-    /// No right to this operation on this resource.
+    /// No right at all on this resource.
     NoRight,
+    /// Rights on this resource, but none to this operation.
+    OtherOperation(OtherOperation),
     /// A caveat reads the query, which two readers could read differently.
     UnreadableQuery(QueryError),
     /// A caveat reads the body's length, and none was declared.
@@ -177,6 +186,7 @@ impl Refusal {
             | Self::KeyRetired
             | Self::Expired { .. }
             | Self::NoRight
+            | Self::OtherOperation(_)
             | Self::UnreadableQuery(_)
             | Self::LengthRequired
             | Self::BatchTooLarge { .. }
@@ -193,7 +203,9 @@ impl Refusal {
             Self::UnreadableQuery(_) => "bad-query",
             Self::LengthRequired => "length-required",
             Self::BatchTooLarge { .. } => "batch-too-large",
-            Self::BodyFactsRequired | Self::Caveat(_) | Self::Undecidable { .. } => "not-permitted",
+            Self::OtherOperation(_) | Self::BodyFactsRequired | Self::Caveat(_) | Self::Undecidable { .. } => {
+                "not-permitted"
+            }
         }
     }
 }
@@ -205,7 +217,8 @@ impl fmt::Display for Refusal {
             Self::Revoked { block } => write!(f, "the token has been revoked, at its block {block}"),
             Self::KeyRetired => f.write_str("the key that signed the token has been retired; ask for a new token"),
             Self::Expired { at } => write!(f, "the token expired at {}", crate::caveat::printed_time(*at)),
-            Self::NoRight => f.write_str("the token holds no right to this operation on this resource"),
+            Self::NoRight => f.write_str("the token holds no right on this resource"),
+            Self::OtherOperation(other) => other.fmt(f),
             Self::UnreadableQuery(error) => write!(f, "a caveat reads the query, and {error}"),
             Self::LengthRequired => f.write_str("a caveat limits the body, so its length must be declared"),
             Self::BatchTooLarge { items, max } => write!(
@@ -220,6 +233,49 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Most operations that a refusal lists: a token may hold two hundred rights.
+pub const HELD_OPERATIONS_MAX: usize = 16;
+
+/// What a message asks of a resource on which its token holds other rights: its holder can read them in the token anyway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherOperation {
+    asked: Box<str>,
+    resource: Box<str>,
+    held: Box<[Operation]>,
+    unlisted: usize,
+}
+
+impl OtherOperation {
+    fn of(capability: &Capability, message: &Message<'_>) -> Self {
+        let here = capability.rights().iter().filter(|right| right.resource.as_str() == message.resource);
+        let held: BTreeSet<&Operation> = here.map(|right| &right.operation).collect();
+        Self {
+            asked: message.operation.into(),
+            resource: message.resource.into(),
+            unlisted: held.len().saturating_sub(HELD_OPERATIONS_MAX),
+            held: held.into_iter().take(HELD_OPERATIONS_MAX).cloned().collect(),
+        }
+    }
+
+    /// The operations that are held on the resource: the first [`HELD_OPERATIONS_MAX`] of them, by the alphabet.
+    pub fn held(&self) -> &[Operation] {
+        &self.held
+    }
+}
+
+impl fmt::Display for OtherOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the token holds no right to {} on {}, but to ", self.asked, self.resource)?;
+        for (at, operation) in self.held.iter().enumerate() {
+            write!(f, "{}{operation}", if at > 0 { ", " } else { "" })?;
+        }
+        if self.unlisted > 0 {
+            write!(f, " and {} more", self.unlisted)?;
+        }
+        Ok(())
+    }
+}
 
 /// Most caveats that a refusal lists: a holder may append hundreds, and a refusal is sent and logged for every message.
 pub const FAILED_CAVEATS_MAX: usize = 16;
@@ -368,6 +424,41 @@ mod tests {
         assert_eq!(failed, [(0, 0, Some(at)), (0, 2, None), (0, 3, None)], "all that failed, the expiry among them");
         scene.1.revoke(&scene.0.revocation_ids()[..1]);
         assert_eq!(refusal(&scene, asked("stock", LATER)), Refusal::Revoked { block: 0 });
+    }
+
+    #[test]
+    fn a_right_to_another_operation_is_told_apart_from_none() {
+        let scene = scene(&[("expires", "10m"), ("query", "a=b"), ("path", "/b")]);
+        let put = |time| Message { operation: "PUT", query_string: "a=b", ..asked("orders", time) };
+        let other = refusal(&scene, put(NOW));
+        assert_eq!(other.kind(), "not-permitted");
+        assert_eq!(other.to_string(), "the token holds no right to PUT on orders, but to POST");
+        let problem = crate::problem::Problem::from(&other);
+        assert_eq!((problem.status, problem.kind), (403, "not-permitted"));
+        assert!(problem.www_authenticate().unwrap().contains("error=\"insufficient_scope\""));
+        // What the resource asks of the message comes before, an expiry always.
+        let unreadable = Message { query_string: "a;b", ..put(NOW) };
+        assert!(matches!(refusal(&scene, unreadable), Refusal::UnreadableQuery(_)));
+        assert_eq!(refusal(&scene, put(LATER)), Refusal::Expired { at: NOW + 600 });
+        assert_eq!(refusal(&scene, Message { resource: "stock", ..put(NOW) }), Refusal::NoRight);
+    }
+
+    #[test]
+    fn of_many_operations_that_are_held_some_are_named() {
+        let key = SigningKey::generate();
+        let standing = Standing::new(KeyRing::of(KeyId(1), key.public()));
+        let right = |n: usize| Right {
+            resource: ResourceName::parse("orders").unwrap(),
+            operation: Operation::parse(&format!("M{n:02}")).unwrap(),
+        };
+        let rights: Vec<Right> = (0..20).map(right).collect();
+        let token = mint(&key, KeyId(1), &rights, &[]).unwrap();
+        let capability = Unverified::parse(token.expose()).unwrap().verify(&standing, PRICE_BUDGET_DEFAULT).unwrap();
+        let Refusal::OtherOperation(other) = refusal(&(capability, standing), asked("orders", NOW)) else {
+            panic!("another operation")
+        };
+        assert_eq!((other.held().len(), other.held()[0].as_str()), (HELD_OPERATIONS_MAX, "M00"));
+        assert!(other.to_string().ends_with(", M15 and 4 more"), "{other}");
     }
 
     #[test]

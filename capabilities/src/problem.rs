@@ -20,6 +20,10 @@ use crate::token::{NotVerified, Unreadable};
 /// body has the reason in full.
 const DESCRIPTION_BYTES_MAX: usize = 256;
 
+/// The scheme with its realm: a challenge has a parameter at least (RFC 6750 section 3), and that there is one gateway here
+/// is all that this one says.
+const BEARER: &str = "Bearer realm=\"postern\"";
+
 /// One refusal as the caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -253,12 +257,12 @@ impl Problem {
             return None;
         }
         let error = match self.challenge? {
-            Challenge::Bare => return Some("Bearer".to_owned()),
+            Challenge::Bare => return Some(BEARER.to_owned()),
             Challenge::InvalidRequest => "invalid_request",
             Challenge::InvalidToken => "invalid_token",
             Challenge::InsufficientScope => "insufficient_scope",
         };
-        Some(format!("Bearer error=\"{error}\", error_description=\"{}\"", quotable(&self.detail)))
+        Some(format!("{BEARER}, error=\"{error}\", error_description=\"{}\"", quotable(&self.detail)))
     }
 }
 
@@ -270,7 +274,7 @@ impl Problem {
             404,
             "not-found",
             "There is nothing here for this capability",
-            "No such resource, or the presented capability holds no right to this operation on it. Check the path's first \
+            "No such resource, or the presented capability holds no right on it at all. Check the path's first \
              segment, and `postern inspect` the token for its rights.",
         )
     }
@@ -394,6 +398,9 @@ impl From<&Refusal> for Problem {
                 .advice("Ask whoever handed it out for a new one.")
                 .challenge(Challenge::InvalidToken),
             Refusal::NoRight => Self::not_found(),
+            Refusal::OtherOperation(_) => of(403, "The right that is held is to another operation")
+                .advice("Use one of those methods, or ask for a token minted with a right to this one: no attenuation adds a right.")
+                .challenge(Challenge::InsufficientScope),
             Refusal::UnreadableQuery(_) => {
                 of(400, "The query cannot be decided on").advice("Send a query that can be read in one way only.")
             }

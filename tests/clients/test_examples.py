@@ -57,7 +57,7 @@ def test_a_token_that_another_service_was_given_is_worth_nothing(examples, name)
 def test_the_stock_is_counted_by_whoever_may(examples):
     stock, reading = f"{examples.url}/stock/items/quince", examples.mint("stock", "--allow", "GET")
     assert ask(stock, reading).json() == {"left": 0}
-    assert refusal(ask(stock, reading, "PUT", json={"left": 9}))[0] == 404, "no right to PUT"
+    assert refusal(ask(stock, reading, "PUT", json={"left": 9})) == (403, "not-permitted"), "no right to PUT"
     assert ask(stock, examples.mint("stock"), "PUT", json={"left": 7}).status_code == 200
     assert ask(stock, reading).json() == {"left": 7}
 

@@ -60,7 +60,8 @@ def test_a_refusal_reads_word_for_word_as_the_gateways(front):
         ("truncated-token", "GET", "/42", bearer(full[:-20])),
         ("unknown-key", "GET", "/42", bearer(postern.mint(postern.SigningKey.generate(), "orders"))),
         ("expired", "GET", "/42", bearer(narrow(full, expires=datetime(2020, 1, 1, tzinfo=timezone.utc)))),
-        ("not-found", "PUT", "/42", bearer(mint("orders", "--allow", "GET"))),
+        ("not-found", "GET", "/42", bearer(mint("elsewhere"))),
+        ("not-permitted", "PUT", "/42", bearer(mint("orders", "--allow", "GET"))),
         ("not-permitted", "GET", "/42?page=3", bearer(mint("orders", "--path", "/1", "--query", "page=2"))),
         ("bad-query", "GET", "/42?a;b", bearer(mint("orders", "--query", "page=2"))),
         ("bad-body", "POST", "/mcp", bearer(search) + text_body),
@@ -78,7 +79,9 @@ def test_a_refusal_reads_word_for_word_as_the_gateways(front):
             assert ours.value(name) == theirs.value(name), (kind, name)
         read = postern.Problem.of_response({"content-type": ours.value("content-type")}, ours.body)
         assert (read.type, read.retry) == (kind, "no")
-        if kind == "not-permitted":
+        if kind == "not-permitted" and method == "PUT":
+            assert read.detail.startswith("The token holds no right to PUT on orders, but to GET. ") and read.caveats == ()
+        elif kind == "not-permitted":
             assert [caveat.check for caveat in read.caveats] == [0, 1] and "/1" in read.caveats[0].words
 
 

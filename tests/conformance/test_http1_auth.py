@@ -62,7 +62,7 @@ def test_what_is_not_one_readable_token_is_unauthorized(site, auth):
     answer = site.gate.once(site.fill(raw))
     assert answer.problem["status"] == answer.status
     if answer.status == 401:
-        assert answer.value("www-authenticate").startswith("Bearer")
+        assert answer.value("www-authenticate").startswith('Bearer realm="postern"')
 
 
 @pytest.mark.parametrize("auth", [a for _, a in TWO], ids=[n for n, _ in TWO])

@@ -73,7 +73,8 @@ def test_a_bad_token_is_a_401_in_words(gate, service, bad, name):
     assert answer.status == 401 and answer.kind in kinds.split("|"), (answer.status, answer.body)
     sentence(answer.problem["detail"])
     challenge = answer.value("www-authenticate")
-    assert challenge.startswith("Bearer") and ("invalid_token" in challenge) == (name != "missing")
+    # RFC 6750 section 3: at least one parameter, and section 3.1: no error where no authentication came.
+    assert challenge == 'Bearer realm="postern"' if name == "missing" else challenge.startswith('Bearer realm="postern", error="invalid_token", ')
     assert service.requests == []
 
 

@@ -82,7 +82,7 @@ def test_mint_through_the_admin_api_with_an_admin_capability(gate, tmp_path):
                    state=tmp_path / "empty")
     assert done.code == 0, done.err
     assert gate.get("/orders/x", done.out.strip()).status == 200
-    assert gate.get("/orders/x", done.out.strip(), method="POST", body=b"").status == 404
+    assert gate.get("/orders/x", done.out.strip(), method="POST", body=b"").status == 403
 
 
 CAVEATS = [

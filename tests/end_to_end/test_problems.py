@@ -130,6 +130,23 @@ def test_unknown_and_forbidden_resources_have_the_same_bytes(scene):
     assert unknown.status == 404 and unknown.body == forbidden.body
 
 
+def test_a_right_to_another_operation_is_403_and_names_those_that_are_held(scene):
+    """Once a 404, and its holder looked for a wrong address. A resource of which nothing is held stays a 404."""
+    token = scene.mint("orders", "--allow", "GET,HEAD")
+    answer = scene.get("/orders/a", token, method="DELETE")
+    problem = checked(answer, "no")
+    assert (answer.status, problem["type"]) == (403, "not-permitted")
+    assert problem["detail"].startswith("The token holds no right to DELETE on orders, but to GET, HEAD.")
+    assert 'error="insufficient_scope"' in answer.value("www-authenticate")
+    # What the resource asks of a message goes before, and no body is taken for an operation that is not held.
+    large = scene.get("/orders/a", token, method="POST", body=b"x" * 2000)
+    assert checked(large, "no")["type"] == "body-too-large"
+    assert scene.get("/closing/a", token, method="DELETE").status == 404
+    with httpx.Client(http1=False, http2=True) as client:
+        over_http2 = client.delete(f"{scene.url}/orders/a", headers={"authorization": f"Bearer {token}"})
+    assert (over_http2.status_code, over_http2.json()) == (403, problem)
+
+
 def test_http2_says_the_same(scene):
     token = scene.attenuate(scene.mint("orders"), "--path", "/b")
     with httpx.Client(http1=False, http2=True) as client:
@@ -165,9 +182,10 @@ def test_check_explains_what_stops_a_message(scene):
     shown = json.loads(check(scene, token, "--resource", "orders", "--path", "/v1/stock", "--json").out)
     assert shown["type"] == "not-permitted" and shown["advice"] and shown["caveats"][0]["words"] in shown["reason"]
     answer = check(scene, token, "--resource", "orders", "--method", "DELETE")
-    assert answer.code == 1 and "on orders it holds GET" in answer.out and "No attenuation adds a right" in answer.out
+    assert answer.code == 1 and "no right to DELETE on orders, but to GET" in answer.out and "No attenuation adds a right" in answer.out
+    assert "denied (not-permitted)" in answer.out
     answer = check(scene, token, "--resource", "stock")
-    assert answer.code == 1 and "it holds none on stock at all" in answer.out
+    assert answer.code == 1 and "no right on stock, but on orders" in answer.out and "denied (not-found)" in answer.out
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])

@@ -270,10 +270,16 @@ fn a_problem_is_what_the_gateway_would_answer() {
     assert_eq!(body["caveats"][0]["caveat"], "check if path(\"/x\")");
     assert_eq!((body["type"].as_str(), body["status"].as_u64()), (Some("not-permitted"), Some(403)));
     let challenge = problem.www_authenticate().unwrap();
-    assert!(challenge.starts_with("Bearer error=\"insufficient_scope\", error_description=\""), "{challenge}");
-    assert_eq!(challenge.matches('"').count(), 4, "{challenge}");
+    assert!(
+        challenge.starts_with("Bearer realm=\"postern\", error=\"insufficient_scope\", error_description=\""),
+        "{challenge}"
+    );
+    assert_eq!(challenge.matches('"').count(), 6, "{challenge}");
     assert_eq!(of("xyz").www_authenticate().map(|text| text.contains("invalid_token")), Some(true));
-    assert_eq!(VerifyError::MissingCapability.problem().www_authenticate().as_deref(), Some("Bearer"));
+    assert_eq!(
+        VerifyError::MissingCapability.problem().www_authenticate().as_deref(),
+        Some("Bearer realm=\"postern\"")
+    );
 }
 
 fn statement_key() -> SigningKey {

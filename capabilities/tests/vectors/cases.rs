@@ -86,7 +86,7 @@ fn rights() -> Vec<Case> {
     vec![
         plain("one-right", "A right covers its own operation on its own resource.", &[("orders", "GET")]).decide(
             &[message(), at("/"), query("page=2")],
-            &[("not-found", does("POST")), ("not-found", does("HEAD")), ("not-found", to("invoices"))],
+            &[("not-permitted", does("POST")), ("not-permitted", does("HEAD")), ("not-found", to("invoices"))],
         ),
         plain("star-is-every-operation", "The operation `*` covers all, on that resource only.", ALL)
             .decide(&[message(), does("DELETE"), does("PROPFIND")], &[("not-found", to("invoices"))]),
@@ -97,7 +97,10 @@ fn rights() -> Vec<Case> {
         )
         .decide(
             &[message(), does("POST"), to("invoices")],
-            &[("not-found", MessageText { operation: "POST".into(), ..to("invoices") })],
+            &[
+                ("not-permitted", MessageText { operation: "POST".into(), ..to("invoices") }),
+                ("not-found", MessageText { operation: "POST".into(), ..to("stock") }),
+            ],
         ),
         plain("administration-alone", "A reserved resource stands alone in its token.", &[("postern", "*")]).decide(
             &[MessageText { path: "/revocations".into(), operation: "POST".into(), ..to("postern") }],

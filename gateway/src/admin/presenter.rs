@@ -51,7 +51,7 @@ impl Presenter {
     }
 }
 
-/// A right that is not held reads like a path that is not there, as everywhere.
+/// No right at all reads like a path that is not there, as everywhere.
 fn refused(refusal: Refusal) -> NotDone {
     NotDone::Refused(match refusal {
         Refusal::NoRight => Refused::NotFound,

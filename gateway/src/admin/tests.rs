@@ -155,7 +155,7 @@ fn only_health_is_answered_without_a_token() {
     for path in ["/", "/keys", "/revocations", "/ledger", "/resources", "/nowhere", "/capabilities/orders"] {
         let reply = gateway.send(&request(None, "GET", path, None));
         assert_eq!((reply.status, reply.kind()), (401, "missing-capability"), "{path}");
-        assert_eq!(reply.field("www-authenticate"), Some("Bearer"));
+        assert_eq!(reply.field("www-authenticate"), Some("Bearer realm=\"postern\""));
     }
     let reply = gateway.send(&request(None, "POST", "/health/live", None));
     assert_eq!((reply.status, reply.field("allow")), (405, Some("GET, HEAD")));

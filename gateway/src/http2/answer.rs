@@ -134,7 +134,7 @@ mod tests {
     fn a_refusal_speaks_the_callers_language() {
         let http = refusal(&Refused::MissingCapability.problem(), &Caller::Http);
         assert_eq!(http.status(), 401);
-        assert_eq!(http.headers()["www-authenticate"], "Bearer");
+        assert_eq!(http.headers()["www-authenticate"], "Bearer realm=\"postern\"");
         assert_eq!(http.headers()[CONTENT_TYPE], "application/problem+json");
         let head = refusal(&Refused::NotFound.problem(), &Caller::HttpHead);
         assert_eq!(head.status(), 404);

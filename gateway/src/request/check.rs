@@ -1,8 +1,9 @@
 //! The fourth step: message and capability become a permit, or a reason.
 //!
 //! The order of refusals is part of the contract: what the token is worth in itself comes first (401), then whether it
-//! holds a right here at all (404, with the same bytes for a resource that does not exist), then what this resource asks
-//! of the message (400, 411, 413), and last what a caveat says (403). Nobody learns of a resource without a right to it.
+//! holds any right here (404, with the same bytes for a resource that does not exist), then what this resource asks
+//! of the message (400, 411, 413), and last whether a right is to this operation and what caveats say (403). Nobody learns
+//! of a resource without a right to it; who holds one is told which operations it is for.
 
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ pub fn verify(worker: &Worker, token: Secret<'_>) -> Result<Arc<Capability>, Ref
     Ok(capability)
 }
 
-/// What a capability is worth where no resource is found: the same answer as where it holds no right.
+/// What a capability is worth where no resource is found: the same answer as where it holds no right at all.
 pub fn nowhere(capability: &Capability, standing: &Standing, now: u64) -> Refused {
     if let Err(refusal) = capability.standing(standing) {
         return Refused::Refusal(refusal);
@@ -57,13 +58,39 @@ pub fn nowhere(capability: &Capability, standing: &Standing, now: u64) -> Refuse
     }
 }
 
-/// Whether this message is decided with what its body says. What is refused whatever the body says is not.
+/// Whether this message is decided with what its body says. What is refused whatever the body says is not, an operation
+/// that is not held among it: no body is read for that, so nothing that it says (400, 413) could go before.
 pub fn reads_body(capability: &Capability, standing: &Standing, message: &Message<'_>) -> bool {
     capability.needs().body
         && message.can_call()
         && capability.standing(standing).is_ok()
         && capability.expired_at(message.time).is_none()
         && capability.holds(message.resource, message.operation)
+}
+
+/// A refusal as whoever presented nothing reads it: what the anonymous capability does not cover needs a token, and nothing
+/// is said of what that capability holds. What any capability would meet as well stays what it is.
+pub fn of_anonymous(refused: Refused, is_anonymous: bool) -> Refused {
+    match refused {
+        Refused::NotFound
+        | Refused::Refusal(
+            Refusal::Revoked { .. }
+            | Refusal::KeyRetired
+            | Refusal::Expired { .. }
+            | Refusal::NoRight
+            | Refusal::OtherOperation(_)
+            | Refusal::Caveat(_)
+            | Refusal::Undecidable { .. },
+        ) if is_anonymous => Refused::MissingCapability,
+        refused => refused,
+    }
+}
+
+/// Whether the caller may be told what this resource asks of messages: its capability is good now, and holds a right there.
+pub fn may_learn_of(capability: &Capability, standing: &Standing, resource: &Resource, now: u64) -> bool {
+    capability.holds_any_on(resource.name.as_str())
+        && capability.expired_at(now).is_none()
+        && capability.standing(standing).is_ok()
 }
 
 /// Decides.
@@ -79,9 +106,7 @@ pub fn check<'m>(
 ) -> Result<Permit<'m>, Refused> {
     if let (Some(max), Some(size)) = (body_max, message.body_size)
         && size > max
-        && capability.standing(standing).is_ok()
-        && capability.expired_at(message.time).is_none()
-        && capability.holds(resource.name.as_str(), message.operation)
+        && may_learn_of(capability, standing, resource, message.time)
     {
         return Err(Refused::BodyTooLarge { max });
     }

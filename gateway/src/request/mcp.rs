@@ -5,7 +5,7 @@
 //! clients of the protocol ask for with GET, and the DELETE by which they end a session, are optional; a client that gets
 //! a 405 does without, and one that gets a 403 takes its session for lost.
 
-use postern_capabilities::authorize::OfCalls;
+use postern_capabilities::authorize::{OfCalls, Refusal};
 use postern_capabilities::token::Capability;
 
 use super::body;
@@ -50,7 +50,9 @@ pub(super) fn not_offered(refused: Refused, resource: &Resource, capability: &Ca
     }
     match refused {
         Refused::Refusal(refusal) if refusal.of_calls() == OfCalls::All => Refused::OnlyPosts(Some(Box::new(refusal))),
-        Refused::NotFound if resource.mcp && only_posts(capability, resource) => Refused::OnlyPosts(None),
+        Refused::Refusal(Refusal::OtherOperation(_)) if resource.mcp && only_posts(capability, resource) => {
+            Refused::OnlyPosts(None)
+        }
         refused => refused,
     }
 }
@@ -65,7 +67,6 @@ fn only_posts(capability: &Capability, resource: &Resource) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use postern_capabilities::authorize::Refusal;
     use postern_capabilities::caveat::Caveat;
     use postern_capabilities::keys::{KeyId, KeyRing, SigningKey};
     use postern_capabilities::message::Message;

@@ -1,5 +1,7 @@
 //! `postern check`: would this message pass, and if not, what stops it? The same code decides as in the gateway.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use postern_capabilities::authorize::{FailedCaveat, Refusal, authorize};
 use postern_capabilities::message::Message;
@@ -151,17 +153,12 @@ impl Verdict {
         };
         let mut reason = refusal.to_string();
         if matches!(refusal, Refusal::NoRight) {
-            let here: Vec<String> = capability
-                .rights()
-                .iter()
-                .filter(|right| right.resource.as_str() == resource)
-                .map(|right| right.operation.to_string())
-                .collect();
-            let held = match here.as_slice() {
-                [] => format!("; it holds none on {resource} at all"),
-                here => format!("; on {resource} it holds {}", here.join(", ")),
+            let elsewhere: BTreeSet<&str> = capability.rights().iter().map(|right| right.resource.as_str()).collect();
+            let elsewhere: Vec<&str> = elsewhere.into_iter().collect();
+            reason = match elsewhere.as_slice() {
+                [] => format!("the token holds no right on {resource}, nor on anything else"),
+                elsewhere => format!("the token holds no right on {resource}, but on {}", elsewhere.join(", ")),
             };
-            reason.push_str(&held);
         }
         Self { caveats, more, advice: Some(advice(refusal)), ..Self::refused(refusal.kind(), reason) }
     }
@@ -208,7 +205,10 @@ fn advice(refusal: &Refusal) -> &'static str {
             "Ask whoever handed the token out for a new one."
         }
         Refusal::NoRight => {
-            "No attenuation adds a right: ask for a token minted with it, or check the resource's name and the method."
+            "No attenuation adds a right: ask for a token minted with one on it, or check the resource's name."
+        }
+        Refusal::OtherOperation(_) => {
+            "No attenuation adds a right: use one of those methods, or ask for a token minted with a right to this one."
         }
         Refusal::UnreadableQuery(_) => "Write the query so that it can be read in one way only.",
         Refusal::LengthRequired => "Say how long the body is, with --body-size.",

@@ -75,7 +75,10 @@ fn only_what_was_permitted_goes_up() {
         upstream.send(OK).await;
         assert!(client.until("ok").await.starts_with("HTTP/1.1 200"));
         let refused = client.head().await;
-        assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("www-authenticate: Bearer\r\n"), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 401") && refused.contains("www-authenticate: Bearer realm=\"postern\"\r\n"),
+            "{refused}"
+        );
     });
 }
 
@@ -86,7 +89,7 @@ fn refusals_keep_the_connection_where_the_next_request_is_certain() {
         let mut client = gate.client().await;
         let bearer = format!("Authorization: Bearer {}\r\n", gate.token);
         for (request, status) in [
-            (format!("POST /orders/42 HTTP/1.1\r\nHost: h\r\n{bearer}Content-Length: 3\r\n\r\nabc"), "404"),
+            (format!("POST /orders/42 HTTP/1.1\r\nHost: h\r\n{bearer}Content-Length: 3\r\n\r\nabc"), "403"),
             (format!("GET /orders/../x HTTP/1.1\r\nHost: h\r\n{bearer}\r\n"), "400"),
             (format!("GET /nothing HTTP/1.1\r\nHost: h\r\n{bearer}\r\n"), "404"),
             ("GET /.well-known/biscuit-web-keys HTTP/1.1\r\nHost: h\r\n\r\n".into(), "200"),

@@ -63,7 +63,7 @@ async fn nothing_is_remembered_between_streams() {
         let bare = Request::builder().uri("http://gate.example/orders/1").body(nothing()).expect("a request");
         let (parts, body) = whole(client.send(bare).await).await;
         assert_eq!(parts.status, 401);
-        assert_eq!(parts.headers["www-authenticate"], "Bearer");
+        assert_eq!(parts.headers["www-authenticate"], "Bearer realm=\"postern\"");
         assert!(body.contains("missing-capability"), "{body}");
         assert_eq!(client.get("/orders/1").await.0.status, 200);
         assert_eq!(service.seen.borrow().len(), 2);
