@@ -43,6 +43,7 @@ mod checks;
 mod cidr;
 mod parse;
 mod pattern;
+mod value;
 mod when;
 
 use std::fmt;
@@ -54,6 +55,7 @@ pub(crate) use checks::checks_of;
 pub use cidr::{Cidr, CidrError};
 pub use parse::CaveatError;
 pub use pattern::{PathPattern, PathPatternError};
+pub use value::FlagValue;
 pub(crate) use when::printed as printed_time;
 
 /// The JSON-RPC methods that `--tool` lets pass beside the tool's own calls: without them no session of the Model

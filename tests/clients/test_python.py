@@ -30,6 +30,41 @@ def presented(token):
     return {"authorization": f"Bearer {token}"}
 
 
+NAMES = ["expires", "not_before", "method", "path", "query", "host", "client", "client_cert", "no_upgrade", "max_body", "rpc", "tool",
+         "arg", "grpc", "check"]
+NOTHING = [[], (), set(), {}, None, float("nan"), b"/a", object(), "", [""], [None], [[]], {"a": "b"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_says_nothing_is_no_value_of_any_caveat(key, name):
+    """A caveat that is named and says nothing was once no caveat at all, and the token wider than asked."""
+    token = postern.mint(key, "orders")
+    for value in NOTHING:
+        for ask in (lambda: postern.attenuate(token, **{name: value}), lambda: postern.mint(key, "orders", **{name: value})):
+            with pytest.raises(postern.PosternError) as caught:
+                ask()
+            assert caught.value.kind == "invalid-caveat", value
+            assert str(caught.value).startswith(f"--{name.replace('_', '-')} "), caught.value
+
+
+def test_booleans_are_booleans_and_absence_is_absence(key):
+    token = postern.mint(key, "orders")
+    for value in (0, 1, "true", "false", [True]):
+        with pytest.raises(postern.PosternError, match="--no-upgrade .*boolean"):
+            postern.attenuate(token, no_upgrade=value)
+    for value in (7, datetime.timedelta(hours=1)):
+        with pytest.raises(postern.PosternError, match="--host"):
+            postern.attenuate(token, host=value)
+    for value in (None, [], {}, ()):
+        with pytest.raises(postern.PosternError, match="allow: name at least one"):
+            postern.mint(key, "orders", allow=value)
+    with pytest.raises(postern.PosternError, match="--expires"):
+        postern.attenuate(token, expires=datetime.timedelta(hours=-1))
+    for none in ({}, {"no_upgrade": False}):
+        assert postern.inspect(postern.mint(key, "orders", **none))["blocks"][0]["checks"] == []
+    assert len(postern.inspect(postern.attenuate(token, path=("/a", "/b"), max_body=5))["blocks"][-1]["checks"]) == 2
+
+
 def test_every_vector_gets_the_same_verdict_and_reason(vectors):
     decided = 0
     for file, case in vectors:

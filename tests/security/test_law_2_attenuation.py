@@ -126,5 +126,30 @@ def test_law_2_minting_over_the_api_hands_out_no_more_than_asked(gate):
     assert answer.status in (200, 201), answer.body
     token = json.loads(answer.body)["token"]
     assert gate.get("/orders/x", token).status == 200
-    assert gate.get("/orders/x", token, method="POST", body=b"").status == 404
+    assert gate.get("/orders/x", token, method="POST", body=b"").status == 403
     assert gate.admin("GET", "/revocations", token=token).status == 404
+
+
+def test_law_2_a_caveat_that_is_named_and_says_nothing_is_not_its_absence(gate):
+    """`{"path": []}` was once a token without a path, and `"operations": null` one for every method: wider than asked."""
+    import json
+
+    nothing = ["[]", "{}", "null", "1.5", "-1", "[[]]", "[null]", '{"a": "b"}', '""', '[""]']
+    flags = ["expires", "not-before", "method", "path", "query", "host", "client", "client-cert", "no-upgrade", "max-body", "rpc",
+             "tool", "arg", "grpc", "check"]
+    bodies = [(flag, f'{{"caveats": {{"{flag}": {value}}}}}') for flag in flags for value in nothing]
+    bodies += [("no-upgrade", f'{{"caveats": {{"no-upgrade": {value}}}}}') for value in ("0", "1", '"true"', '"false"', '[""]')]
+    bodies += [("operations", '{"operations": []}'), ("", '{"operations": null}'), ("", '{"caveats": null}'), ("", '{"caveats": []}')]
+
+    def minted(body):
+        return gate.admin("POST", "/capabilities/orders", token=gate.admin_token, body=body.encode(),
+                          fields=[("Content-Type", "application/json")])
+
+    for flag, body in bodies:
+        answer = minted(body)
+        assert answer.status == 400 and flag in answer.problem["detail"], (body, answer.body)
+    # No caveat was named, or one was set to false.
+    for body in ("{}", '{"caveats": {}}', '{"caveats": {"no-upgrade": false}}'):
+        answer = minted(body)
+        assert answer.status == 201, (body, answer.body)
+        assert gate.get("/orders/x", json.loads(answer.body)["token"], method="POST", body=b"").status == 200

@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(flag("query", &["page=2"]), "check all query(\"page\", $value), $value === \"2\"");
         assert_eq!(flag("host", &["API.example.com"]), "check if host(\"api.example.com\")");
         assert_eq!(flag("client", &["10.1.2.3/8,::1"]), "check if client_in(\"10.0.0.0/8\") or client_in(\"::1/128\")");
-        assert_eq!(flag("no-upgrade", &["true"]), "check if upgrade(\"\")");
+        assert_eq!(flag("no-upgrade", &[""]), "check if upgrade(\"\")");
         assert_eq!(flag("max-body", &["1MiB"]), "check if body_size($body_size), $body_size <= 1048576");
         assert_eq!(flag("rpc", &["tools/list,ping"]), "check if rpc(\"tools/list\") or rpc(\"ping\")");
         assert_eq!(

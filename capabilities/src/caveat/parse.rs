@@ -7,18 +7,18 @@ use crate::resource::Operation;
 
 /// Why a flag's value is not a caveat.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--{flag} {given:?}: {advice}")]
+#[error("--{flag} {given}: {advice}")]
 pub struct CaveatError {
     /// The flag, without its dashes.
     pub flag: &'static str,
-    /// What stood behind it.
+    /// What stood behind it, a text in quotes.
     pub given: String,
     /// What to write instead.
     pub advice: String,
 }
 
 fn refuse(flag: &'static str, given: &str, advice: impl ToString) -> CaveatError {
-    CaveatError { flag, given: given.to_owned(), advice: advice.to_string() }
+    CaveatError { flag, given: format!("{given:?}"), advice: advice.to_string() }
 }
 
 impl Caveat {
@@ -41,13 +41,14 @@ impl Caveat {
         "check",
     ];
 
-    /// The caveats of one flag, given all its values. Flags whose values are alternatives (`--path`, `--method`, …) make one
-    /// caveat; the others make one for each value.
+    /// The caveats of one flag, given all its texts, of which there is one at least: a flag that is named restricts. Flags whose
+    /// values are alternatives (`--path`, `--method`, …) make one caveat; the others make one for each value. What programs set
+    /// a flag to, which may be more than text, is for [`Caveat::of_value`].
     pub fn of_flag<S: AsRef<str>>(flag: &str, values: &[S], now: u64) -> Result<Vec<Self>, CaveatError> {
         let texts: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
         let each = |read: &dyn Fn(&str) -> Result<Self, CaveatError>| texts.iter().map(|text| read(text)).collect();
-        if texts.is_empty() {
-            return Ok(Vec::new());
+        if let Some(known) = Self::FLAGS.into_iter().find(|known| *known == flag && texts.is_empty()) {
+            return Err(refuse(known, "", "a value is needed"));
         }
         match flag {
             "expires" => each(&|text| Self::expires(text, now)),
@@ -58,7 +59,11 @@ impl Caveat {
             "host" => each(&Self::host),
             "client" => Ok(vec![Self::client(&texts)?]),
             "client-cert" => each(&Self::client_cert),
-            "no-upgrade" => Ok(vec![Self::NoUpgrade]),
+            "no-upgrade" => match texts.as_slice() {
+                [""] => Ok(vec![Self::NoUpgrade]),
+                [given, ..] => Err(refuse("no-upgrade", given, "this flag stands alone, without a value")),
+                [] => Err(refuse("no-upgrade", "", "a value is needed")),
+            },
             "max-body" => each(&Self::max_body),
             "rpc" => Ok(vec![Self::rpc(&texts)?]),
             "tool" => Ok(vec![Self::tool(&texts)?]),
@@ -67,7 +72,7 @@ impl Caveat {
             "check" => each(&Self::check),
             other => Err(CaveatError {
                 flag: "caveat",
-                given: other.to_owned(),
+                given: format!("{other:?}"),
                 advice: format!("there is no such caveat; there are {}", Self::FLAGS.join(", ")),
             }),
         }
@@ -297,12 +302,13 @@ mod tests {
             "max-body" => "1MiB",
             "grpc" => "shop.Orders/Get",
             "check" => "check if path(\"/a\")",
+            "no-upgrade" => "",
             _ => "x",
         };
         for flag in Caveat::FLAGS {
             let caveats = Caveat::of_flag(flag, &[value(flag)], 0).unwrap();
             assert_eq!(caveats.len(), 1, "{flag}");
-            assert!(Caveat::of_flag::<&str>(flag, &[], 0).unwrap().is_empty());
+            assert!(Caveat::of_flag::<&str>(flag, &[], 0).is_err(), "{flag}");
         }
         assert!(Caveat::of_flag("role", &["admin"], 0).unwrap_err().to_string().contains("there is no such caveat"));
     }

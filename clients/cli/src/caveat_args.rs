@@ -10,10 +10,10 @@ use crate::stop::Stop;
 #[command(next_help_heading = "Caveats (each takes something away)")]
 pub(crate) struct CaveatArgs {
     /// Until then: a duration such as 90s, 10m, 8h, 30d, or a time such as 2030-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     expires: Vec<String>,
     /// Not before then
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     not_before: Vec<String>,
     /// Only these methods: GET,HEAD
     #[arg(long, value_name = "METHODS")]
@@ -81,24 +81,32 @@ impl CaveatArgs {
         ]
     }
 
+    /// Those of them that were given.
+    fn given(&self) -> impl Iterator<Item = (&'static str, Vec<&str>)> {
+        self.flags().into_iter().filter(|(_, values)| !values.is_empty())
+    }
+
     /// Whether no caveat was given.
     pub(crate) fn is_empty(&self) -> bool {
-        self.flags().iter().all(|(_, values)| values.is_empty())
+        self.given().next().is_none()
     }
 
     /// The caveats, in the order in which the help lists them.
     pub(crate) fn caveats(&self, now: u64) -> Result<Vec<Caveat>, Stop> {
         let mut caveats = Vec::new();
-        for (flag, values) in self.flags() {
+        for (flag, values) in self.given() {
             caveats.extend(Caveat::of_flag(flag, &values, now).map_err(Stop::usage)?);
         }
         Ok(caveats)
     }
 
-    /// The flags as administration takes them: a list of texts for each.
+    /// The flags as administration takes them: a list of texts for each, and `true` for the one without a value.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        let given = self.flags().into_iter().filter(|(_, values)| !values.is_empty());
-        given.map(|(flag, values)| (flag.to_owned(), serde_json::Value::from(values))).collect()
+        let value = |flag, values: Vec<&str>| if flag == "no-upgrade" { true.into() } else { values.into() };
+        self.given()
+            .map(|(flag, values)| (flag.to_owned(), value(flag, values)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 }
 
@@ -117,7 +125,7 @@ mod tests {
     fn flags_become_caveats_and_mistakes_name_their_flag() {
         let flags = CaveatArgs { method: vec!["GET,HEAD".into()], no_upgrade: true, ..CaveatArgs::default() };
         assert_eq!(flags.caveats(0).unwrap().len(), 2);
-        assert_eq!(flags.to_json().to_string(), r#"{"method":["GET,HEAD"],"no-upgrade":[""]}"#);
+        assert_eq!(flags.to_json().to_string(), r#"{"method":["GET,HEAD"],"no-upgrade":true}"#);
         let wrong = CaveatArgs { expires: vec!["tomorrow".into()], ..CaveatArgs::default() };
         assert!(wrong.caveats(0).unwrap_err().sentence.contains("--expires"));
     }

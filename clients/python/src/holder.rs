@@ -2,14 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postern_capabilities::caveat::Caveat;
+use postern_capabilities::caveat::{Caveat, FlagValue};
 use postern_capabilities::keys::{KeyId, KeyRing};
 use postern_capabilities::resource::{Operation, ResourceName, Right};
 use postern_capabilities::revocation::Standing;
 use postern_capabilities::{attenuate as attenuating, explain, mint as minting};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt};
 
 use crate::error::refused;
 use crate::keys::{PublicKey, SigningKey};
@@ -21,16 +21,16 @@ pub(crate) fn now() -> u64 {
 
 /// Mints a capability: a right to each of `resources` (for the methods in `allow`, or all), under caveats given by name.
 #[pyfunction]
-#[pyo3(signature = (key, resources, *, allow=None, key_id=1, **caveats))]
+#[pyo3(signature = (key, resources, *, key_id=1, **named))]
 pub(crate) fn mint(
     py: Python<'_>,
     key: &SigningKey,
     resources: Texts,
-    allow: Option<Texts>,
     key_id: u32,
-    caveats: Option<&Bound<'_, PyDict>>,
+    named: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<String> {
-    let caveats = caveats_of(caveats)?;
+    // `allow` is read from what was named: only so can `allow=None` be told from its absence, which allows everything.
+    let (allow, caveats) = named_of(named)?;
     let operations = match allow {
         None => vec![Operation::any()],
         Some(methods) => methods
@@ -117,52 +117,81 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Texts {
         if let Ok(one) = value.extract::<String>() {
             return Ok(Self(vec![one]));
         }
+        if value.is_instance_of::<PyDict>() {
+            return Err(PyTypeError::new_err("write a text or a list of texts, not a dict"));
+        }
         value.try_iter()?.map(|item| item?.extract()).collect::<PyResult<_>>().map(Self)
     }
+}
+
+/// What was named beside the fixed parameters: methods that `allow` names, where it is named, and caveats.
+fn named_of(named: Option<&Bound<'_, PyDict>>) -> PyResult<(Option<Texts>, Vec<Caveat>)> {
+    let Some(named) = named else { return Ok((None, Vec::new())) };
+    let named = named.copy()?;
+    let allow = named.get_item("allow")?;
+    if allow.is_some() {
+        named.del_item("allow")?;
+    }
+    let allow = allow.map(|value| {
+        let none = || refused("invalid-method", &"allow: name at least one method, or leave it out for all of them");
+        let texts: Texts = value.extract().map_err(|_: PyErr| none())?;
+        if texts.0.is_empty() { Err(none()) } else { Ok(texts) }
+    });
+    Ok((allow.transpose()?, caveats_of(Some(&named))?))
 }
 
 /// Caveats by name, as the command line's flags with `_` for `-`: `expires="10m"`, `path=["/a", "/b/**"]`, `no_upgrade=True`.
 pub(crate) fn caveats_of(named: Option<&Bound<'_, PyDict>>) -> PyResult<Vec<Caveat>> {
     let (mut caveats, now) = (Vec::new(), now());
     for (name, value) in named.into_iter().flat_map(|named| named.iter()) {
-        let name: String = name.extract()?;
-        let Some(texts) = texts_of(&name, &value)? else { continue };
-        let flag = name.replace('_', "-");
-        caveats.extend(Caveat::of_flag(&flag, &texts, now).map_err(|error| refused("invalid-caveat", &error))?);
+        let flag = name.extract::<String>()?.replace('_', "-");
+        let value = value_of(&flag, &value)?;
+        caveats.extend(Caveat::of_value(&flag, &value, now).map_err(|error| refused("invalid-caveat", &error))?);
     }
     Ok(caveats)
 }
 
-/// The texts behind one caveat. `None` and `False` are its absence, `True` is a flag without a value; a date becomes the
-/// moment, a time span or number what the command line would read.
-fn texts_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+/// A Python value as what every language reads: a date becomes the moment, a time span what the command line would read.
+fn value_of(flag: &str, value: &Bound<'_, PyAny>) -> PyResult<FlagValue> {
     if value.is_none() {
-        return Ok(None);
+        return Ok(FlagValue::Other("None".into()));
     }
     if value.is_instance_of::<PyBool>() {
-        return Ok(value.is_truthy()?.then(|| vec![String::new()]));
+        return Ok(FlagValue::Truth(value.is_truthy()?));
     }
-    if let Ok(texts) = value.extract::<Texts>() {
-        return Ok(Some(texts.0));
+    if let Ok(text) = value.extract::<String>() {
+        return Ok(FlagValue::Text(text));
     }
-    if let Ok(number) = value.extract::<u64>() {
-        return Ok(Some(vec![number.to_string()]));
+    if value.is_instance_of::<PyInt>() {
+        let shown = || value.to_string().into();
+        return Ok(value.extract().map_or_else(|_| FlagValue::Other(shown()), FlagValue::Number));
     }
+    if matches!(flag, "expires" | "not-before")
+        && let Some(text) = moment_of(flag, value)?
+    {
+        return Ok(FlagValue::Text(text));
+    }
+    let is_list = !value.is_instance_of::<PyDict>() && !value.is_instance_of::<PyBytes>();
+    match value.try_iter() {
+        Ok(items) if is_list => items.map(|item| value_of(flag, &item?)).collect::<PyResult<_>>().map(FlagValue::List),
+        _ => Ok(FlagValue::Other(format!("a value of type {}", value.get_type().name()?).into())),
+    }
+}
+
+/// A `timedelta` or a `datetime` as the command line would have it.
+fn moment_of(flag: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     if value.hasattr("total_seconds")? {
         let seconds: f64 = value.call_method0("total_seconds")?.extract()?;
-        return Ok(Some(vec![format!("{}s", seconds.max(0.0) as u64)]));
+        return Ok(Some(format!("{}s", seconds.floor() as i64)));
     }
-    if value.hasattr("timestamp")? {
-        if value.getattr("tzinfo")?.is_none() {
-            let message = format!("{name}: a date needs a time zone; write datetime.now(timezone.utc) + …");
-            return Err(PyTypeError::new_err(message));
-        }
-        let utc = value.py().import("datetime")?.getattr("timezone")?.getattr("utc")?;
-        let text: String =
-            value.call_method1("astimezone", (utc,))?.call_method1("strftime", ("%Y-%m-%dT%H:%M:%SZ",))?.extract()?;
-        return Ok(Some(vec![text]));
+    if !value.hasattr("timestamp")? {
+        return Ok(None);
     }
-    Err(PyTypeError::new_err(format!(
-        "{name}: write a text, a list of texts, a number, True, a timedelta or a datetime"
-    )))
+    if value.getattr("tzinfo")?.is_none() {
+        let message = format!("--{flag}: a date needs a time zone; write datetime.now(timezone.utc) + …");
+        return Err(PyTypeError::new_err(message));
+    }
+    let utc = value.py().import("datetime")?.getattr("timezone")?.getattr("utc")?;
+    let text = value.call_method1("astimezone", (utc,))?.call_method1("strftime", ("%Y-%m-%dT%H:%M:%SZ",))?;
+    Ok(Some(text.extract()?))
 }

@@ -43,47 +43,102 @@ export interface Flag {
   values: string[];
 }
 
-const list = (value: string | string[]): string[] => (Array.isArray(value) ? value : [value]);
+type Reader = (flag: string, value: unknown) => Flag | undefined;
+
+const ABSENT = "or leave the caveat out where it shall not restrict";
+
+/** How an error repeats a value. */
+const shown = (value: unknown): string => {
+  if (Array.isArray(value)) return `[${value.map(shown).join(", ")}]`;
+  if (typeof value === "string") return JSON.stringify(value);
+  return typeof value === "object" && value !== null ? "an object" : typeof value === "function" ? "a function" : String(value);
+};
+
+function refuse(flag: string, value: unknown, advice: string): never {
+  throw new PosternError("invalid-caveat", `${flag} ${shown(value)}: ${advice}`);
+}
+
+/** An object as it is written down, and neither a list, a map nor a promise: what is in those would be overlooked. */
+const isPlain = (value: unknown): value is Record<string, unknown> => {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+};
+
+const text: Reader = (flag, value) =>
+  typeof value === "string" ? { flag, values: [value] } : refuse(flag, value, `write a text, ${ABSENT}`);
+
+const texts: Reader = (flag, value) => {
+  if (!Array.isArray(value)) return typeof value === "string" ? { flag, values: [value] } : refuse(flag, value, `write a text or a list of texts, ${ABSENT}`);
+  // Array.from, since a hole in a list is no element for `every`.
+  const values = Array.from(value as unknown[]);
+  if (values.length === 0) refuse(flag, value, `an empty list restricts nothing: name at least one value, ${ABSENT}`);
+  return values.every((one) => typeof one === "string") ? { flag, values } : refuse(flag, value, "a list holds texts alone");
+};
 
 // Without a fraction of a second, as the token's own dates; the stricter reading on either side.
-const moment = (value: string | Date, up = false): string => {
-  if (typeof value === "string") return value;
-  const seconds = (up ? Math.ceil : Math.floor)(value.getTime() / 1000);
-  return new Date(seconds * 1000).toISOString().replace(".000Z", "Z");
+const moment = (round: (seconds: number) => number): Reader => (flag, value) => {
+  if (!(value instanceof Date)) return text(flag, value);
+  const at = new Date(round(value.getTime() / 1000) * 1000);
+  if (Number.isNaN(at.getTime())) refuse(flag, value, "this date is none");
+  return { flag, values: [at.toISOString().replace(".000Z", "Z")] };
 };
 
-const argument = (value: string | number | boolean): string => {
+const truth: Reader = (flag, value) =>
+  typeof value === "boolean" ? (value ? { flag, values: [""] } : undefined) : refuse(flag, value, "write true or false, the boolean and not a text or a number");
+
+const size: Reader = (flag, value) => {
+  if (typeof value === "string") return { flag, values: [value] };
+  const isSize = typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+  return isSize ? { flag, values: [String(value)] } : refuse(flag, value, `write a number of bytes or a size such as "1MiB", ${ABSENT}`);
+};
+
+const record = (written: (flag: string, value: unknown) => string): Reader => (flag, value) => {
+  const entries = isPlain(value) ? Object.entries(value) : [];
+  if (entries.length === 0) refuse(flag, value, `name at least one, as in { name: value }, ${ABSENT}`);
+  return { flag, values: entries.map(([name, wanted]) => {
+    if (name === "" || name.includes("=")) refuse(flag, name, "a name is not empty and has no `=` in it");
+    return `${name}=${written(flag, wanted)}`;
+  }) };
+};
+
+const parameter = (flag: string, value: unknown): string => (typeof value === "string" ? value : refuse(flag, value, "write the parameter's value as a text"));
+
+const argument = (flag: string, value: unknown): string => {
   if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value === "number" && !Number.isSafeInteger(value))
-    throw new PosternError("invalid-caveat", `arg: ${value} is not a whole number that JavaScript holds exactly`);
-  return String(value);
+  if (typeof value === "boolean" || (typeof value === "number" && Number.isSafeInteger(value))) return String(value);
+  return refuse(flag, value, "write a text, a boolean, or a whole number that JavaScript holds exactly");
 };
 
-const readers: { [K in keyof Required<Caveats>]: (value: NonNullable<Caveats[K]>) => Flag | undefined } = {
-  expires: (value) => ({ flag: "expires", values: [moment(value)] }),
-  notBefore: (value) => ({ flag: "not-before", values: [moment(value, true)] }),
-  method: (value) => ({ flag: "method", values: list(value) }),
-  path: (value) => ({ flag: "path", values: list(value) }),
-  query: (value) => ({ flag: "query", values: Object.entries(value).map(([name, wanted]) => `${name}=${wanted}`) }),
-  host: (value) => ({ flag: "host", values: [value] }),
-  client: (value) => ({ flag: "client", values: list(value) }),
-  clientCert: (value) => ({ flag: "client-cert", values: [value] }),
-  noUpgrade: (value) => (value ? { flag: "no-upgrade", values: [""] } : undefined),
-  maxBody: (value) => ({ flag: "max-body", values: [String(value)] }),
-  rpc: (value) => ({ flag: "rpc", values: list(value) }),
-  tool: (value) => ({ flag: "tool", values: list(value) }),
-  arg: (value) => ({ flag: "arg", values: Object.entries(value).map(([name, wanted]) => `${name}=${argument(wanted)}`) }),
-  grpc: (value) => ({ flag: "grpc", values: list(value) }),
-  check: (value) => ({ flag: "check", values: list(value) }),
+/** Every caveat with its flag and what reads its value: the one place that does, for Node and for pages. */
+const READERS: { [K in keyof Required<Caveats>]: [flag: string, read: Reader] } = {
+  expires: ["expires", moment(Math.floor)],
+  notBefore: ["not-before", moment(Math.ceil)],
+  method: ["method", texts],
+  path: ["path", texts],
+  query: ["query", record(parameter)],
+  host: ["host", text],
+  client: ["client", texts],
+  clientCert: ["client-cert", text],
+  noUpgrade: ["no-upgrade", truth],
+  maxBody: ["max-body", size],
+  rpc: ["rpc", texts],
+  tool: ["tool", texts],
+  arg: ["arg", record(argument)],
+  grpc: ["grpc", texts],
+  check: ["check", texts],
 };
 
-/** The flags of these caveats. An unknown name is an error, never skipped: it would be a restriction that is not there. */
+/**
+ * The flags of these caveats. An unknown name is an error, never skipped: it would be a restriction that is not there. So is a
+ * name whose value says nothing (`undefined`, `null`, an empty list): the token would be wider than its maker believes.
+ */
 export function flags(caveats: Caveats): Flag[] {
+  if (!isPlain(caveats)) throw new PosternError("invalid-caveat", `caveats are an object such as { expires: "10m" }, and not ${shown(caveats)}`);
   return Object.entries(caveats).flatMap(([name, value]) => {
-    const read = readers[name as keyof Caveats] as ((value: unknown) => Flag | undefined) | undefined;
-    if (!Object.hasOwn(readers, name) || !read)
-      throw new PosternError("invalid-caveat", `there is no caveat ${JSON.stringify(name)}; there are ${Object.keys(readers).join(", ")}`);
-    const flag = value === undefined || value === null ? undefined : read(value);
-    return flag ? [flag] : [];
+    if (!Object.hasOwn(READERS, name))
+      throw new PosternError("invalid-caveat", `there is no caveat ${JSON.stringify(name)}; there are ${Object.keys(READERS).join(", ")}`);
+    const [flag, read] = READERS[name as keyof Caveats];
+    return read(flag, value) ?? [];
   });
 }

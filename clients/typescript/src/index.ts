@@ -8,6 +8,7 @@
 
 import { call, native } from "./addon.js";
 import { flags, type Caveats } from "./caveats.js";
+import { PosternError } from "./errors.js";
 import type { Finding, Inspection } from "./inspection.js";
 import { NUMBER_MAX, known, whole } from "./options.js";
 
@@ -56,7 +57,9 @@ export interface Mint {
 export function mint(key: SigningKey, resources: string | readonly string[], options: Mint = {}, caveats: Caveats = {}): string {
   known(options, { allow: true, keyId: true });
   whole("keyId", options.keyId, NUMBER_MAX);
-  const operations = options.allow === undefined ? ["*"] : [options.allow].flat();
+  const operations = "allow" in options ? [options.allow ?? []].flat() : ["*"];
+  // Absence is every method; what is named and empty is a mistake, not every method.
+  if (operations.length === 0) throw new PosternError("invalid-method", "allow: name at least one method, or leave it out for all of them");
   const rights = [resources].flat().flatMap((resource) => operations.map((operation) => ({ resource, operation })));
   return call(() => native.mint(key.toSecretText(), options.keyId ?? 1, rights, flags(caveats)));
 }

@@ -7,6 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use postern_capabilities::caveat::FlagValue;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -57,15 +58,21 @@ pub(super) async fn json<T: DeserializeOwned>(
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MintRequest {
-    /// The operations to allow; all of them if absent.
+    /// The operations to allow; all of them if absent, and `null` is not absence.
+    #[serde(deserialize_with = "named")]
     pub(super) operations: Option<Vec<String>>,
     /// Caveats by the names of the command line's flags, without dashes.
     pub(super) caveats: Caveats,
 }
 
+/// What is named has a value: `null` would be read as if nothing had been asked for.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
+}
+
 /// Caveats by name, each at most once: of two with one name, two readers could believe another one.
 #[derive(Debug, Default)]
-pub(super) struct Caveats(pub(super) BTreeMap<String, CaveatValues>);
+pub(super) struct Caveats(pub(super) BTreeMap<String, FlagValue>);
 
 impl<'de> Deserialize<'de> for Caveats {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -80,7 +87,7 @@ impl<'de> Deserialize<'de> for Caveats {
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Caveats, A::Error> {
                 let mut caveats = BTreeMap::new();
-                while let Some((name, values)) = members.next_entry::<String, CaveatValues>()? {
+                while let Some((name, values)) = members.next_entry::<String, FlagValue>()? {
                     if caveats.insert(name, values).is_some() {
                         return Err(A::Error::custom("a caveat is named twice; give it a list instead"));
                     }
@@ -90,33 +97,6 @@ impl<'de> Deserialize<'de> for Caveats {
         }
 
         deserializer.deserialize_map(ByName)
-    }
-}
-
-/// What may stand behind a caveat's name: what the flag takes, or a list of it.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a caveat is a string, a number, `true`, or a list of strings")]
-pub(super) enum CaveatValues {
-    /// One value.
-    One(String),
-    /// One number, as for `max-body`.
-    Number(u64),
-    /// A flag without a value, as for `no-upgrade`.
-    Present(bool),
-    /// Several values.
-    Many(Vec<String>),
-}
-
-impl CaveatValues {
-    /// As the command line would have them. `None`: the flag is not set.
-    pub(super) fn into_flag_values(self) -> Option<Vec<String>> {
-        match self {
-            Self::One(value) => Some(vec![value]),
-            Self::Number(number) => Some(vec![number.to_string()]),
-            Self::Present(true) => Some(vec!["true".into()]),
-            Self::Present(false) => None,
-            Self::Many(values) => Some(values),
-        }
     }
 }
 

@@ -59,9 +59,8 @@ pub(super) async fn mint(
     let now = admin.clock.now();
     let rights = rights(&resource, asked.operations)?;
     let mut caveats = Vec::new();
-    for (flag, values) in asked.caveats.0 {
-        let Some(values) = values.into_flag_values() else { continue };
-        let read = Caveat::of_flag(&flag, &values, now);
+    for (flag, value) in asked.caveats.0 {
+        let read = Caveat::of_value(&flag, &value, now);
         caveats.extend(read.map_err(|error| {
             let instead = format!("The value of the caveat `{}` is none: {}.", error.flag, error.advice);
             let what = without_echo(format!("{error}."), &without_echo(instead, "One of the caveats is none."));

@@ -71,6 +71,27 @@ test("what cannot be used is a typed error", async () => {
   assert.ok(!show(key, { depth: 9, showHidden: true }).includes(key.toSecretText()) && !JSON.stringify(key).includes("private"));
 });
 
+/** A caveat that is named and says nothing was once no caveat at all, and the token wider than asked. */
+test("what says nothing is no value of any caveat", () => {
+  const token = mint(key, "orders");
+  const names = ["expires", "notBefore", "method", "path", "query", "host", "client", "clientCert", "noUpgrade", "maxBody", "rpc", "tool", "arg", "grpc", "check"];
+  const nothing = [[], [,], [undefined], {}, null, undefined, NaN, new Date(NaN), "", [""], new Map([["a", "b"]]), () => "10m", Symbol("x")];
+  for (const name of names)
+    for (const value of nothing) {
+      const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+      const says = { kind: "invalid-caveat", message: new RegExp(`^(--)?${flag} `) };
+      assert.throws(() => attenuate(token, { [name]: value }), says, `${name}: ${show(value)}`);
+      assert.throws(() => mint(key, "orders", {}, { [name]: value }), says, `${name}: ${show(value)}`);
+    }
+  for (const value of [0, 1, "true", "false", [true]]) assert.throws(() => attenuate(token, { noUpgrade: value }), { kind: "invalid-caveat" }, show(value));
+  for (const value of [{ toString: () => "x" }, 7, true]) assert.throws(() => attenuate(token, { host: value }), { kind: "invalid-caveat" }, show(value));
+  for (const value of [{ page: null }, { page: {} }, { "a=b": "c" }, { "": "c" }]) assert.throws(() => attenuate(token, { query: value }), { kind: "invalid-caveat" });
+  for (const all of [[], null, "path", new Map([["path", "/a"]]), ["/a"]]) assert.throws(() => attenuate(token, all), { kind: "invalid-caveat" }, show(all));
+  for (const allow of [[], undefined, null]) assert.throws(() => mint(key, "orders", { allow }), { kind: "invalid-method" }, show(allow));
+  // No caveat was named, or one was set to false.
+  for (const none of [undefined, {}, { noUpgrade: false }]) assert.equal(inspect(mint(key, "orders", {}, none)).blocks[0].checks.length, 0, show(none));
+});
+
 test("reasons, and clocks that differ", async () => {
   const now = 1_800_000_000;
   const token = mint(key, "orders", {}, { expires: new Date(now * 1000) });

@@ -10,3 +10,5 @@ verifier.verify(method="GET", headers={})  # expect: call-arg
 verifier.verify(method="GET", target="/", headers={}, scheme=7)  # expect: arg-type
 postern.Verifier.of_gateway("http://gateway", resource="orders", fetching={"max_age": 1})  # expect: arg-type
 verifier.verify(method="GET", target="/", headers={}).token  # expect: attr-defined
+postern.attenuate("token", path=None)  # expect: arg-type
+postern.mint(key, "orders", allow=None)  # expect: arg-type

@@ -93,26 +93,27 @@ Texts = Union[str, Sequence[str]]
 Moment = Union[str, timedelta, datetime]
 
 class Caveats(TypedDict, total=False):
-    """Restrictions by name, as the command line's flags: several values are a list, `None` is the absence of one."""
+    """Restrictions by name, as the command line's flags: several values are a list. Leave one out where it shall not restrict:
+    `None` and an empty list are errors."""
 
-    expires: Optional[Moment]
-    not_before: Optional[Moment]
-    method: Optional[Texts]
-    path: Optional[Texts]
-    query: Optional[Texts]
-    host: Optional[Texts]
-    client: Optional[Texts]
-    client_cert: Optional[Texts]
-    no_upgrade: Optional[bool]
-    max_body: Union[str, int, None]
-    rpc: Optional[Texts]
-    tool: Optional[Texts]
-    arg: Optional[Texts]
-    grpc: Optional[Texts]
-    check: Optional[Texts]
+    expires: Moment
+    not_before: Moment
+    method: Texts
+    path: Texts
+    query: Texts
+    host: Texts
+    client: Texts
+    client_cert: Texts
+    no_upgrade: bool
+    max_body: Union[str, int]
+    rpc: Texts
+    tool: Texts
+    arg: Texts
+    grpc: Texts
+    check: Texts
 
 def mint(
-    key: SigningKey, resources: Texts, *, allow: Optional[Texts] = None, key_id: int = 1, **caveats: Unpack[Caveats]
+    key: SigningKey, resources: Texts, *, allow: Texts = ..., key_id: int = 1, **caveats: Unpack[Caveats]
 ) -> str: ...
 def attenuate(token: str, **caveats: Unpack[Caveats]) -> str: ...
 def narrow(token: str, *, method: str, path: str, query: str = "", seconds: int = 60) -> str: ...
