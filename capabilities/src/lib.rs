@@ -50,6 +50,7 @@ pub mod authorize;
 pub mod caveat;
 pub mod chain;
 pub mod explain;
+mod issued;
 pub mod json_rpc;
 pub mod keys;
 pub mod language;

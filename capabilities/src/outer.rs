@@ -44,8 +44,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Outer<'_>, Unreadable> {
     let (mut root_key_id, mut authority, mut proof) = (None, None, None);
     let mut appended = SmallVec::<[&[u8]; BLOCKS_INLINE]>::new();
     let mut reader = Reader { bytes };
+    let is_cut = begins_like_a_token(bytes);
+    // What does not begin as every writer begins a token was not cut off from one.
+    let cut = |error| if error == Unreadable::Truncated && !is_cut { Unreadable::NotAToken } else { error };
     // Behind the proof, which every writer puts last, nothing is missing: what is there does not belong there.
-    while let Some(field) = reader.field().map_err(|error| if proof.is_some() { inside(error) } else { error })? {
+    while let Some(field) = reader.field().map_err(|error| if proof.is_some() { inside(error) } else { cut(error) })? {
         match field {
             (1, Value::Number(number)) => root_key_id = Some(number),
             (2, Value::Bytes(bytes)) => authority = Some(signature_of(bytes).map_err(inside)?),
@@ -65,6 +68,29 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Outer<'_>, Unreadable> {
     let signatures = std::iter::once(authority).chain(appended).collect();
     let root_key_id = root_key_id.map(u32::try_from).transpose().map_err(|_| Unreadable::NotAToken)?;
     Ok(Outer { root_key_id, signatures, proof })
+}
+
+/// Whether the bytes begin with the number of a key, or without one, and then an authority block, as far as they go.
+fn begins_like_a_token(bytes: &[u8]) -> bool {
+    const KEY_ID: u8 = 0x08;
+    const AUTHORITY: u8 = 0x12;
+    const PAYLOAD: u8 = 0x0A;
+    let mut reader = Reader { bytes };
+    if bytes.first() == Some(&KEY_ID) {
+        reader.bytes = &bytes[1..];
+        match reader.varint() {
+            Ok(number) if u32::try_from(number).is_ok() => {}
+            Ok(_) => return false,
+            Err(error) => return error == Unreadable::Truncated,
+        }
+    }
+    let Some((first, block)) = reader.bytes.split_first() else { return true };
+    reader.bytes = block;
+    *first == AUTHORITY
+        && match reader.varint() {
+            Ok(_) => reader.bytes.first().is_none_or(|first| *first == PAYLOAD),
+            Err(error) => error == Unreadable::Truncated,
+        }
 }
 
 fn signature_of(block: &[u8]) -> Result<&[u8], Unreadable> {
@@ -99,19 +125,20 @@ fn inside(error: Unreadable) -> Unreadable {
     }
 }
 
-enum Value<'t> {
+pub(crate) enum Value<'t> {
     Number(u64),
     Bytes(&'t [u8]),
     Other,
 }
 
-struct Reader<'t> {
-    bytes: &'t [u8],
+/// Reads one message of the wire format, field by field.
+pub(crate) struct Reader<'t> {
+    pub(crate) bytes: &'t [u8],
 }
 
 impl<'t> Reader<'t> {
     /// The next field's number and value, or `None` at the end.
-    fn field(&mut self) -> Result<Option<(u64, Value<'t>)>, Unreadable> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u64, Value<'t>)>, Unreadable> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -187,6 +214,9 @@ mod tests {
         let bytes = token();
         for end in 3..bytes.len() {
             assert_eq!(read(&bytes[..end]).err(), Some(Unreadable::Truncated), "cut at {end}");
+        }
+        for other in [&b"\x1a\x7f"[..], b"\x82\x18\xa9", b"\x12\x05\x99", b"\x08\x01\x1a\x20", b"\x09ab"] {
+            assert_eq!(read(other).err(), Some(Unreadable::NotAToken), "{other:?} begins no token");
         }
         assert_eq!(read(b"").err(), Some(Unreadable::NotAToken));
         assert_eq!(read(b"{\"alg\":\"HS256\"}").err(), Some(Unreadable::NotAToken));

@@ -152,6 +152,11 @@ impl Standing {
         self.read().keys.clone()
     }
 
+    /// Whether a text holds a token that one of the keys signed, live or retired, whole or cut off behind its first block.
+    pub fn issued(&self, text: &[u8]) -> bool {
+        self.read().keys.issued(text)
+    }
+
     /// Replaces the keys. Whatever a key signed that is no longer live is refused from now on.
     pub fn set_keys(&self, keys: KeyRing) {
         self.change(|state, version| {

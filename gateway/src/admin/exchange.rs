@@ -204,7 +204,8 @@ fn presented(admin: &Admin, head: &Head<'_>) -> Result<Capability, NotDone> {
     let carriers = bearer::take(head)?;
     let token = match (carriers.capability, carriers.authorization) {
         (Some(_), Some(_)) => return Err(Refused::TwoTokens.into()),
-        (Some(token), None) | (None, Some(token)) => token,
+        (Some(token), None) => token,
+        (None, Some(bearer)) => bearer.token()?,
         (None, None) => return Err(Refused::MissingCapability.into()),
     };
     let standing = admin.ledger.standing();

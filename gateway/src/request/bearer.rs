@@ -14,7 +14,7 @@ use crate::head::{Head, Known};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Carriers<'h> {
     /// The credentials of `Authorization`, where its scheme is `Bearer`.
-    pub authorization: Option<Secret<'h>>,
+    pub authorization: Option<Bearer<'h>>,
     /// The value of `Postern-Capability`, or what a WebSocket offers as `bearer.<token>`.
     pub capability: Option<Secret<'h>>,
 }
@@ -42,11 +42,44 @@ impl std::fmt::Debug for Secret<'_> {
     }
 }
 
-/// Finds the carriers of a head.
+/// What stands behind `Bearer` in `Authorization`. Where the service has an `Authorization` of its own it may be the service's,
+/// and then nobody here says that it is malformed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bearer<'h> {
+    text: Hidden<'h>,
+    token: Result<Secret<'h>, &'static str>,
+}
+
+/// Bytes of a field that may hold a token.
+#[derive(Clone, Copy)]
+struct Hidden<'h>(&'h [u8]);
+
+impl std::fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(…)")
+    }
+}
+
+impl<'h> Bearer<'h> {
+    /// Its one token.
+    ///
+    /// # Errors
+    /// [`Refused::UnreadableCarrier`], where it is not one token of visible ASCII.
+    pub fn token(self) -> Result<Secret<'h>, Refused> {
+        self.token.map_err(Refused::UnreadableCarrier)
+    }
+
+    /// The text, whatever it is, for whoever looks for a token in it.
+    pub fn text(self) -> &'h [u8] {
+        self.text.0
+    }
+}
+
+/// Finds the carriers of a head. A Bearer credential that is malformed is found as such.
 ///
 /// # Errors
-/// [`Refused::TwoTokens`] for two fields of one kind; [`Refused::UnreadableCarrier`] for a Bearer credential that is not
-/// one token of visible ASCII.
+/// [`Refused::TwoTokens`] for two fields of one kind; [`Refused::UnreadableCarrier`] for another carrier that holds not one
+/// token of visible ASCII.
 pub fn take<'h>(head: &Head<'h>) -> Result<Carriers<'h>, Refused> {
     let mut carriers = Carriers::default();
     let mut authorization_seen = false;
@@ -57,13 +90,13 @@ pub fn take<'h>(head: &Head<'h>) -> Result<Carriers<'h>, Refused> {
                 if std::mem::replace(&mut authorization_seen, true) {
                     return Err(Refused::TwoTokens);
                 }
-                carriers.authorization = bearer(field.value)?;
+                carriers.authorization = bearer(field.value);
             }
             Known::PosternCapability => {
                 if carriers.capability.is_some() {
                     return Err(Refused::TwoTokens);
                 }
-                carriers.capability = Some(token(field.value)?);
+                carriers.capability = Some(token(field.value).map_err(Refused::UnreadableCarrier)?);
             }
             _ => {}
         }
@@ -73,7 +106,7 @@ pub fn take<'h>(head: &Head<'h>) -> Result<Carriers<'h>, Refused> {
             if carriers.capability.is_some() {
                 return Err(Refused::TwoTokens);
             }
-            carriers.capability = Some(token(&offered[BEARER.len()..])?);
+            carriers.capability = Some(token(&offered[BEARER.len()..]).map_err(Refused::UnreadableCarrier)?);
         }
     }
     Ok(carriers)
@@ -94,34 +127,31 @@ pub fn is_bearer(subprotocol: &[u8]) -> bool {
 }
 
 /// The token of `Bearer <token>`; `None` for another scheme. The scheme is case-insensitive (RFC 9110 section 11.1).
-fn bearer(value: &[u8]) -> Result<Option<Secret<'_>>, Refused> {
-    let Some((scheme, rest)) = value.split_at_checked(6) else { return Ok(None) };
+fn bearer(value: &[u8]) -> Option<Bearer<'_>> {
+    let (scheme, rest) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(None);
+        return None;
     }
-    match rest {
-        [] => Err(Refused::UnreadableCarrier(
-            "`Authorization: Bearer` carries no token: write the token after one space.",
-        )),
+    let token = match rest {
+        [] => Err("`Authorization: Bearer` carries no token: write the token after one space."),
         [b' ', ..] => {
             let start = rest.iter().position(|&b| b != b' ').unwrap_or(rest.len());
-            token(&rest[start..]).map(Some)
+            token(&rest[start..])
         }
         // Another scheme that begins like ours.
-        _ => Ok(None),
-    }
+        _ => return None,
+    };
+    Some(Bearer { text: Hidden(rest), token })
 }
 
 /// One token of visible ASCII, nothing around it.
-fn token(value: &[u8]) -> Result<Secret<'_>, Refused> {
+fn token(value: &[u8]) -> Result<Secret<'_>, &'static str> {
     if value.is_empty() {
-        return Err(Refused::UnreadableCarrier("The field carries no token."));
+        return Err("The field carries no token.");
     }
     match std::str::from_utf8(value) {
         Ok(text) if !any_byte(value, |b| !b.is_ascii_graphic() | (b == b',')) => Ok(Secret(text)),
-        _ => Err(Refused::UnreadableCarrier(
-            "The field carries more than one token, or bytes that no token has: write exactly one token.",
-        )),
+        _ => Err("The field carries more than one token, or bytes that no token has: write exactly one token."),
     }
 }
 
@@ -137,7 +167,8 @@ mod tests {
         let head = Head::read(bytes.as_bytes(), &mut spans, &Limits::default()).expect("strict").expect("complete");
         let carriers = take(&head)?;
         let own = |secret: Option<Secret<'_>>| secret.map(|s| s.expose().to_owned());
-        Ok((own(carriers.authorization), own(carriers.capability)))
+        let authorization = carriers.authorization.map(Bearer::token).transpose()?;
+        Ok((own(authorization), own(carriers.capability)))
     }
 
     #[test]
@@ -207,5 +238,7 @@ mod tests {
     #[test]
     fn a_secret_does_not_print() {
         assert_eq!(format!("{:?}", Secret("token")), "Secret(…)");
+        let shown = format!("{:?} {:?}", bearer(b"Bearer token"), bearer(b"Bearer token,x"));
+        assert!(!shown.contains("tok") || !shown.contains("116"), "{shown}");
     }
 }

@@ -39,9 +39,9 @@ use postern_capabilities::authorize::{OfCalls, Refusal};
 use postern_capabilities::json_rpc;
 use postern_capabilities::message::{Message, Scheme, grpc_call};
 use postern_capabilities::path::{EncodedSlash, PathError, canonical_path, written_query};
-use postern_capabilities::token::{Capability, Unreadable};
+use postern_capabilities::token::Capability;
 
-use self::bearer::{Carriers, Secret};
+use self::bearer::{Bearer, Carriers, Secret};
 use self::body_rate::BodyRate;
 use self::client::Origin;
 use self::error::Refused;
@@ -178,14 +178,15 @@ fn decide(
     let now = worker.now();
     let query_string = head.query().map(written_query).unwrap_or_default();
 
-    let (capability, presented) = present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
+    let Presentation { capability, presented, is_second } =
+        present(worker, found.as_ref().map(|f| &**f.resource), &carriers)?;
     ticket.capability = Some(Arc::clone(&capability));
     let shares = found.as_ref().is_some_and(|found| found.resource.shared_cache);
     ticket.keeping = Keeping::of(presented.is_some(), shares);
     let Some(found) = found else { return Err(check::nowhere(&capability, &worker.standing, now)) };
     let resource = found.resource;
 
-    if capability.holds(resource.name.as_str(), head.method()) {
+    if capability.holds_any_on(resource.name.as_str()) {
         ticket.resource = Some(Rc::clone(resource));
     }
     ticket.is_mcp = resource.mcp && capability.holds_any_on(resource.name.as_str());
@@ -210,6 +211,9 @@ fn decide(
     };
     let said: json_rpc::Body;
     let mut is_said = None;
+    if check::may_learn_of(&capability, &worker.standing, resource, now) {
+        check_spelling(worker, head, resource, is_second, slash)?;
+    }
     let read_max = smaller(body_max, Some(view.limits.rpc_body_bytes_max as u64));
     // What was undecided by its head is decided once more, with its body, and not by its head again before that.
     let reads = body.filter(|_| check::reads_body(&capability, &worker.standing, &message));
@@ -228,6 +232,7 @@ fn decide(
         None => message,
     };
     let decided = check::check(&capability, &worker.standing, resource, message, body_max)
+        .map_err(|refused| check::of_anonymous(refused, presented.is_none()))
         .map_err(|refused| mcp::not_offered(refused, resource, &capability, head.method()));
     let permit = match decided {
         Err(Refused::Refusal(Refusal::BodyFactsRequired)) if body.is_none() => None,
@@ -236,17 +241,6 @@ fn decide(
         Err(refused @ Refused::Refusal(Refusal::BodyFactsRequired)) => return Err(unreadable.unwrap_or(refused)),
         decided => Some(decided?),
     };
-
-    // These two say that the resource is there, so they come only after a right to it was shown.
-    if carriers.capability.is_some()
-        && carriers.authorization.is_some()
-        && resource.authorization != AuthorizationUse::Pass
-    {
-        return Err(Refused::TwoTokens);
-    }
-    if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
-        canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(|error| refused_path(worker, error))?;
-    }
     let body_rate = BodyRate::of(head, resource, &view.limits);
     let Some(permit) = permit else {
         body::check_head(head)?;
@@ -298,6 +292,23 @@ fn refused_path(worker: &Worker, error: PathError) -> Refused {
     Refused::Path(error)
 }
 
+/// What this resource asks of a message's writing. It says that the resource is there, so a right to it is shown before.
+fn check_spelling(
+    worker: &Worker,
+    head: &Head<'_>,
+    resource: &Resource,
+    is_second: bool,
+    slash: EncodedSlash,
+) -> Result<(), Refused> {
+    if is_second {
+        return Err(Refused::TwoTokens);
+    }
+    if !resource.passes_encoded_slash && slash == EncodedSlash::Pass {
+        canonical_path(head.path().as_bytes(), EncodedSlash::Refuse).map_err(|error| refused_path(worker, error))?;
+    }
+    Ok(())
+}
+
 /// A token that was presented, and where.
 #[derive(Clone, Copy)]
 pub struct Presented<'h> {
@@ -307,32 +318,61 @@ pub struct Presented<'h> {
     pub in_authorization: bool,
 }
 
+/// What a message presents.
+struct Presentation<'h> {
+    capability: Arc<Capability>,
+    /// The token that it was read from; none where the capability is the resource's anonymous one.
+    presented: Option<Presented<'h>>,
+    /// Whether another token of ours came beside it.
+    is_second: bool,
+}
+
 /// The capability that a message presents: its token's, or the resource's anonymous one where it presents none.
+///
+/// Where the service has an `Authorization` of its own, what stands there behind `Bearer` is the service's unless one of our
+/// keys signed it: it decides nothing, and nobody here calls it malformed. Ours is judged as everywhere, since to fall back on
+/// the anonymous capability would hide a revocation. Where nobody is let in without a token and none came in
+/// `Postern-Capability`, the answer is the same as for a path that does not exist.
 fn present<'h>(
     worker: &Worker,
     resource: Option<&Resource>,
     carriers: &Carriers<'h>,
-) -> Result<(Arc<Capability>, Option<Presented<'h>>), Refused> {
-    let presented = match (carriers.capability, carriers.authorization) {
-        (Some(token), _) => Some(Presented { token, in_authorization: false }),
-        (None, Some(token)) => Some(Presented { token, in_authorization: true }),
-        (None, None) => None,
-    };
+) -> Result<Presentation<'h>, Refused> {
+    let passing = resource.filter(|resource| resource.authorization == AuthorizationUse::Pass);
     let anonymous = resource.and_then(|r| r.anonymous.as_ref());
-    let Some(presented) = presented else {
-        return anonymous.map(|anonymous| (Arc::clone(anonymous), None)).ok_or(Refused::MissingCapability);
-    };
-    match (check::verify(worker, presented.token), anonymous) {
-        // Where the service has an `Authorization` of its own, a credential that is no token of this kind, not even a cut
-        // one, is none of the gateway's business. Everywhere else, and where nobody is let in without a token, the answer
-        // is the same as for a path that does not exist.
-        (Err(Refused::Unreadable(Unreadable::NotBase64 | Unreadable::NotAToken)), Some(anonymous))
-            if presented.in_authorization && resource.is_some_and(|r| r.authorization == AuthorizationUse::Pass) =>
-        {
-            Ok((Arc::clone(anonymous), None))
+    let is_services = passing.is_some() && (anonymous.is_some() || carriers.capability.is_some());
+    let bearer = carriers.authorization.filter(|bearer| !is_services || is_ours(worker, *bearer));
+    if let Some(token) = carriers.capability {
+        let verified = check::verify(worker, token);
+        if let Some(Err(unreadable)) = carriers.authorization.map(Bearer::token) {
+            // That it is the service's shows that such a service is there: told to those alone who may know.
+            let holds = |resource: &Resource| {
+                verified.as_ref().is_ok_and(|capability| capability.holds_any_on(resource.name.as_str()))
+            };
+            if !passing.is_some_and(|resource| resource.anonymous.is_some() || holds(resource)) {
+                return Err(unreadable);
+            }
         }
-        (verified, _) => verified.map(|capability| (capability, Some(presented))),
+        let presented = Some(Presented { token, in_authorization: false });
+        return verified.map(|capability| Presentation { capability, presented, is_second: bearer.is_some() });
     }
+    match (bearer, anonymous) {
+        (Some(bearer), _) => {
+            let token = bearer.token()?;
+            let presented = Some(Presented { token, in_authorization: true });
+            check::verify(worker, token).map(|capability| Presentation { capability, presented, is_second: false })
+        }
+        (None, Some(anonymous)) => {
+            Ok(Presentation { capability: Arc::clone(anonymous), presented: None, is_second: false })
+        }
+        (None, None) => Err(Refused::MissingCapability),
+    }
+}
+
+/// Whether one of our keys signed what stands there, or what it was cut from.
+fn is_ours(worker: &Worker, bearer: Bearer<'_>) -> bool {
+    let is_known = bearer.token().is_ok_and(|token| worker.plans.borrow_mut().get(token.expose()).is_some());
+    is_known || worker.standing.issued(bearer.text())
 }
 
 /// The host in lower case: what routes and `host(…)` compare (RFC 9110 section 4.2.3).
