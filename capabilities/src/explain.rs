@@ -4,6 +4,7 @@
 //! escaped, so what a reader sees is what a gateway decides by. Nothing here prints a token, its secret or its signatures
 //! apart from the revocation ids, by which a token can be ended but not presented.
 
+mod doubt;
 mod lint;
 mod selection;
 pub(crate) mod words;

@@ -14,6 +14,9 @@ pub(super) enum Round {
 
 /// A duration from `now` (`90s`, `10m`, `1h30m`, `7d`, `2w`) or a point in time by RFC 3339.
 pub(super) fn read(text: &str, now: u64, round: Round) -> Result<u64, &'static str> {
+    if text.strip_prefix('-').is_some_and(|span| duration(span).is_some_and(|read| read.is_ok())) {
+        return Err(BACKWARDS);
+    }
     let time = match duration(text) {
         Some(seconds) => now.checked_add(seconds?).ok_or(TOO_LATE)?,
         None => point(text, round)?,
@@ -25,6 +28,7 @@ pub(super) fn read(text: &str, now: u64, round: Round) -> Result<u64, &'static s
 }
 
 const TOO_LATE: &str = "a time after the year 9999 is not possible";
+const BACKWARDS: &str = "a duration counts from now on and not back: write one such as 10m, or the time itself";
 const ADVICE: &str = "write a duration such as 90s, 10m, 12h, 7d or 1h30m, or a time such as 2030-01-31T12:00:00Z";
 
 /// `None` where the text does not look like a duration at all.
@@ -109,6 +113,7 @@ mod tests {
             assert!(read(text, now, Round::Down).is_err(), "{text}");
         }
         assert!(read("1s", u64::MAX, Round::Down).is_err());
+        assert_eq!(read("-1h", now, Round::Down), Err(BACKWARDS));
     }
 
     #[test]

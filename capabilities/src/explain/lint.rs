@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::doubt;
 use super::selection::{self, Selection};
 use crate::caveat::printed_time;
 use crate::language::{MessageFact, Plan, Program, RIGHT, Value};
@@ -54,6 +55,12 @@ pub fn lint(token: &str, now: u64) -> Vec<Finding> {
 
 fn of_program(program: Program, now: u64) -> Vec<Finding> {
     let mut findings = idle_rights(&program);
+    findings.extend(doubt::of_program(&program).into_iter().map(|doubt| Finding {
+        severity: Severity::Suspicious,
+        block: Some(doubt.block),
+        check: doubt.check,
+        message: doubt.why,
+    }));
     let found = selection::of_program(&program);
     let plan = Plan::compile(program);
     if plan.rights().is_empty() {
@@ -213,6 +220,29 @@ mod tests {
         assert!(one(RIGHTS, "check if operation(\"get\") or path(\"/a\")").starts_with("Suspicious Some(1) Some(0)"));
         let key = SigningKey::generate().public();
         assert_eq!(linted(RIGHTS, &format!("check if member(true) trusting {key}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_possible_and_surely_not_meant_is_found() {
+        let all = "right(\"orders\", \"*\")";
+        for (check, says) in [
+            ("check if operation(\"ANY\")", "leave the caveat out"),
+            ("check if operation(\"GET|HEAD\")", "written GET,HEAD"),
+            ("check if operation($o), $o == \"CONNECT\"", "opens no tunnels"),
+            ("check if path(\"/:id\")", "stands for itself"),
+            ("check if path(\"/v1/:id\") or path($p), $p.starts_with(\"/v1/a/\")", "stands for itself"),
+            ("check if path($p), $p.starts_with(\"/%7Bid%7D/\")", "stands for itself"),
+            ("check if path(\"/a*\")", "stands for itself"),
+        ] {
+            let found = one(all, check);
+            assert!(found.starts_with("Suspicious Some(1) Some(0)") && found.contains(says), "{check}: {found}");
+        }
+        assert!(
+            one("right(\"orders\", \"ANY\"); right(\"orders\", \"GET\")", "check if path(\"/\")").contains("\"ANY\"")
+        );
+        for sound in ["check if path(\"/a:b\")", "check if operation(\"PROPFIND\")", "check if path(\"/:\")"] {
+            assert_eq!(linted(all, sound), Vec::<String>::new());
+        }
     }
 
     #[test]

@@ -54,9 +54,12 @@ pub(crate) struct MessageArgs {
     /// The protocol that it would switch to: websocket
     #[arg(long, value_name = "PROTOCOL")]
     upgrade: Option<String>,
-    /// The length of its body in bytes
-    #[arg(long, value_name = "BYTES", default_value = "0")]
-    body_size: u64,
+    /// The length of its body in bytes, or `undeclared` where the head does not say it
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = body_size)]
+    body_size: BodySize,
+    /// What the resource does about %2F in paths: `pass` where its configuration says encoded_slash = "pass"
+    #[arg(long, value_enum, default_value = "refuse")]
+    encoded_slash: SlashArg,
     /// Its JSON-RPC body: a file, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["body_size", "rpc", "tool", "arg"])]
     body: Option<PathBuf>,
@@ -80,6 +83,26 @@ enum SchemeArg {
     Https,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum SlashArg {
+    Refuse,
+    Pass,
+}
+
+/// The length of a body, as far as the head declares it.
+#[derive(Clone, Copy)]
+enum BodySize {
+    Bytes(u64),
+    Undeclared,
+}
+
+fn body_size(text: &str) -> Result<BodySize, &'static str> {
+    match text {
+        "undeclared" => Ok(BodySize::Undeclared),
+        _ => text.parse().map(BodySize::Bytes).map_err(|_| "write a number of bytes, or undeclared"),
+    }
+}
+
 /// The message with its texts, to borrow a [`Message`] from.
 pub(crate) struct OwnedMessage {
     resource: String,
@@ -92,7 +115,7 @@ pub(crate) struct OwnedMessage {
     client_cert: Option<String>,
     time: u64,
     upgrade: Option<String>,
-    body_size: u64,
+    body_size: Option<u64>,
     items: Vec<BodyItem>,
     /// The body itself, where there is one to read.
     body: Option<Vec<u8>>,
@@ -120,8 +143,16 @@ impl MessageArgs {
                 "--path: a path ends before `?`; what is behind it goes to --query or --query-string",
             ));
         }
-        let path = canonical_path(self.path.as_bytes(), EncodedSlash::Refuse).map_err(|error| {
-            Stop::usage(format!("--path {:?}: a gateway answers 400 to that path: {error}", self.path))
+        let slash = match self.encoded_slash {
+            SlashArg::Refuse => EncodedSlash::Refuse,
+            SlashArg::Pass => EncodedSlash::Pass,
+        };
+        let path = canonical_path(self.path.as_bytes(), slash).map_err(|error| {
+            let instead = match canonical_path(self.path.as_bytes(), EncodedSlash::Pass) {
+                Ok(_) => "; where the resource passes %2F, say --encoded-slash pass",
+                Err(_) => "",
+            };
+            Stop::usage(format!("--path {:?}: a gateway answers 400 to that path: {error}{instead}", self.path))
         })?;
         let time = match &self.time {
             None => now,
@@ -150,11 +181,12 @@ impl MessageArgs {
             client_cert: self.client_cert.as_ref().map(|hash| hash.replace(':', "").to_ascii_lowercase()),
             time,
             upgrade: self.upgrade.as_ref().map(|protocol| protocol.to_ascii_lowercase()),
-            body_size: match &body {
-                Some(body) => body.len() as u64,
+            body_size: match (&body, self.body_size) {
+                (Some(body), _) => Some(body.len() as u64),
+                (None, BodySize::Undeclared) => None,
                 // A call has a body, whatever its length.
-                None if !items.is_empty() => self.body_size.max(1),
-                None => self.body_size,
+                (None, BodySize::Bytes(bytes)) if !items.is_empty() => Some(bytes.max(1)),
+                (None, BodySize::Bytes(bytes)) => Some(bytes),
             },
             items,
             body,
@@ -196,7 +228,7 @@ impl OwnedMessage {
             scheme: self.scheme,
             client_cert: self.client_cert.as_deref(),
             upgrade: self.upgrade.as_deref(),
-            body_size: Some(self.body_size),
+            body_size: self.body_size,
             grpc: self.grpc.as_ref().map(|(service, method)| (service.as_str(), method.as_str())),
             items: &self.items,
             ..Message::new(&self.resource, &self.operation, &self.path, self.time, self.client)

@@ -74,6 +74,8 @@ pub(crate) fn run(args: &RevokeArgs, state: &StateArg) -> Result<Exit, Stop> {
 
 /// The id to revoke: given as such, or that of one of the token's blocks.
 fn id_of(text: &str, block: Option<usize>) -> Result<RevocationId, Stop> {
+    // Copied from a table or a mail, with what stood around it.
+    let text = text.trim();
     if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         if block.is_some() {
             return Err(Stop::usage("--block chooses one of a token's ids, but a single id was given"));
@@ -123,6 +125,7 @@ mod tests {
         let id = id_of(token.expose(), None).unwrap();
         assert_eq!(id_of(token.expose(), Some(0)).unwrap(), id);
         assert_eq!(id_of(&id.to_string(), None).unwrap(), id);
+        assert_eq!(id_of(&format!("  {id}\n"), None).unwrap(), id);
         assert!(id_of(token.expose(), Some(1)).unwrap_err().sentence.contains("0 to 0"));
         assert_eq!(id_of(&id.to_string(), Some(0)).unwrap_err().exit, Exit::Usage);
         assert!(id_of("deadbeef", None).unwrap_err().sentence.contains("neither a token nor a revocation id (128 hex"));
