@@ -237,7 +237,8 @@ impl std::error::Error for Refusal {}
 /// Most operations that a refusal lists: a token may hold two hundred rights.
 pub const HELD_OPERATIONS_MAX: usize = 16;
 
-/// What a message asks of a resource on which its token holds other rights: its holder can read them in the token anyway.
+/// What a message asks of a resource on which its token holds other rights: its holder can read them in the token
+/// anyway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherOperation {
     asked: Box<str>,

@@ -1,12 +1,14 @@
-//! Whether a text holds a token that one of our keys signed, or the beginning of one: for fields that a service and the gateway
-//! both read, where everything else is the service's.
+//! Whether a text holds a token that one of our keys signed, or the beginning of one: for fields that a service and the
+//! gateway both read, where everything else is the service's.
 //!
-//! A service that authenticates by `Authorization: Bearer` has tokens of its own, of any make, and half of the usual ones read
-//! as base64url of something. What the text looks like therefore decides nothing. It is ours where the authority block can be
-//! read from it and a key of ours, live or retired, signed that block: this much is left even of a token that was cut off
-//! behind it, and nobody else can make it. What is cut off within the authority block can be presented nowhere.
+//! A service that authenticates by `Authorization: Bearer` has tokens of its own, of any make, and half of the usual
+//! ones read as base64url of something. What the text looks like therefore decides nothing. It is ours where the
+//! authority block can be read from it and a key of ours, live or retired, signed that block: this much is left even of
+//! a token that was cut off behind it, and nobody else can make it. What is cut off within the authority block can be
+//! presented nowhere.
 //!
-//! The text may hold a token among other things, as in a field with two words: each run of base64url characters is looked at.
+//! The text may hold a token among other things, as in a field with two words: each run of base64url characters is
+//! looked at.
 
 use base64::Engine;
 use base64::alphabet;
@@ -20,7 +22,8 @@ use crate::text::TOKEN_TEXT_BYTES_MAX;
 /// No authority block with its key and signature is shorter.
 const RUN_BYTES_MIN: usize = 136;
 
-/// Runs in which a signature is checked. What holds more that look like tokens is taken for ours: no service's field does.
+/// Runs in which a signature is checked. What holds more that look like tokens is taken for ours: no service's field
+/// does.
 const RUNS_MAX: usize = 4;
 
 /// The biscuit format's number of Ed25519, as signatures cover it.

@@ -20,8 +20,8 @@ use crate::token::{NotVerified, Unreadable};
 /// body has the reason in full.
 const DESCRIPTION_BYTES_MAX: usize = 256;
 
-/// The scheme with its realm: a challenge has a parameter at least (RFC 6750 section 3), and that there is one gateway here
-/// is all that this one says.
+/// The scheme with its realm: a challenge has a parameter at least (RFC 6750 section 3), and that there is one gateway
+/// here is all that this one says.
 const BEARER: &str = "Bearer realm=\"postern\"";
 
 /// One refusal as the caller sees it.

@@ -152,7 +152,8 @@ impl Standing {
         self.read().keys.clone()
     }
 
-    /// Whether a text holds a token that one of the keys signed, live or retired, whole or cut off behind its first block.
+    /// Whether a text holds a token that one of the keys signed, live or retired, whole or cut off behind its first
+    /// block.
     pub fn issued(&self, text: &[u8]) -> bool {
         self.read().keys.issued(text)
     }

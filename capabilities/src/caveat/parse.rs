@@ -41,9 +41,9 @@ impl Caveat {
         "check",
     ];
 
-    /// The caveats of one flag, given all its texts, of which there is one at least: a flag that is named restricts. Flags whose
-    /// values are alternatives (`--path`, `--method`, …) make one caveat; the others make one for each value. What programs set
-    /// a flag to, which may be more than text, is for [`Caveat::of_value`].
+    /// The caveats of one flag, given all its texts, of which there is one at least: a flag that is named restricts.
+    /// Flags whose values are alternatives (`--path`, `--method`, …) make one caveat; the others make one for each
+    /// value. What programs set a flag to, which may be more than text, is for [`Caveat::of_value`].
     pub fn of_flag<S: AsRef<str>>(flag: &str, values: &[S], now: u64) -> Result<Vec<Self>, CaveatError> {
         let texts: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
         let each = |read: &dyn Fn(&str) -> Result<Self, CaveatError>| texts.iter().map(|text| read(text)).collect();

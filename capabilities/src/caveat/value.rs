@@ -1,8 +1,8 @@
 //! What stands behind a flag where programs write caveats: in JSON, in Python, and whatever comes.
 //!
-//! There is one place that reads it, so that no language makes a restriction out of nothing in its own way. A flag that is
-//! named and says nothing (an empty list, an object, `null`, `None`) is a mistake and never the absence of the restriction:
-//! the token would be wider than its maker believes. Who wants no restriction leaves the flag out.
+//! There is one place that reads it, so that no language makes a restriction out of nothing in its own way. A flag that
+//! is named and says nothing (an empty list, an object, `null`, `None`) is a mistake and never the absence of the
+//! restriction: the token would be wider than its maker believes. Who wants no restriction leaves the flag out.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +27,8 @@ pub enum FlagValue {
 }
 
 impl Caveat {
-    /// The caveats of one flag that a program set to this value. `Ok` and empty is a flag without a value that was set to false.
+    /// The caveats of one flag that a program set to this value. `Ok` and empty is a flag without a value that was set
+    /// to false.
     ///
     /// # Errors
     /// There is no such flag, or the value is none that it takes.

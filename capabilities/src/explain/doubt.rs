@@ -1,5 +1,6 @@
-//! Values that are possible and surely not what was meant: a method that nobody sends, a list in another notation, a pattern
-//! of a path in a router's language. Such a caveat is valid, holds, and lets nothing pass that its author thought of.
+//! Values that are possible and surely not what was meant: a method that nobody sends, a list in another notation, a
+//! pattern of a path in a router's language. Such a caveat is valid, holds, and lets nothing pass that its author
+//! thought of.
 
 use crate::language::{MessageFact, Op, Predicate, Program, Query, RIGHT, Term, Value};
 use crate::path::{EncodedSlash, canonical_path};

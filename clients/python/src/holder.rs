@@ -151,7 +151,8 @@ pub(crate) fn caveats_of(named: Option<&Bound<'_, PyDict>>) -> PyResult<Vec<Cave
     Ok(caveats)
 }
 
-/// A Python value as what every language reads: a date becomes the moment, a time span what the command line would read.
+/// A Python value as what every language reads: a date becomes the moment, a time span what the command line would
+/// read.
 fn value_of(flag: &str, value: &Bound<'_, PyAny>) -> PyResult<FlagValue> {
     if value.is_none() {
         return Ok(FlagValue::Other("None".into()));

@@ -42,8 +42,8 @@ impl std::fmt::Debug for Secret<'_> {
     }
 }
 
-/// What stands behind `Bearer` in `Authorization`. Where the service has an `Authorization` of its own it may be the service's,
-/// and then nobody here says that it is malformed.
+/// What stands behind `Bearer` in `Authorization`. Where the service has an `Authorization` of its own it may be the
+/// service's, and then nobody here says that it is malformed.
 #[derive(Clone, Copy, Debug)]
 pub struct Bearer<'h> {
     text: Hidden<'h>,
@@ -78,8 +78,8 @@ impl<'h> Bearer<'h> {
 /// Finds the carriers of a head. A Bearer credential that is malformed is found as such.
 ///
 /// # Errors
-/// [`Refused::TwoTokens`] for two fields of one kind; [`Refused::UnreadableCarrier`] for another carrier that holds not one
-/// token of visible ASCII.
+/// [`Refused::TwoTokens`] for two fields of one kind; [`Refused::UnreadableCarrier`] for another carrier that holds not
+/// one token of visible ASCII.
 pub fn take<'h>(head: &Head<'h>) -> Result<Carriers<'h>, Refused> {
     let mut carriers = Carriers::default();
     let mut authorization_seen = false;

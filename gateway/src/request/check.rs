@@ -1,8 +1,8 @@
 //! The fourth step: message and capability become a permit, or a reason.
 //!
 //! The order of refusals is part of the contract: what the token is worth in itself comes first (401), then whether it
-//! holds any right here (404, with the same bytes for a resource that does not exist), then what this resource asks
-//! of the message (400, 411, 413), and last whether a right is to this operation and what caveats say (403). Nobody learns
+//! holds any right here (404, with the same bytes for a resource that does not exist), then what this resource asks of
+//! the message (400, 411, 413), and last whether a right is to this operation and what caveats say (403). Nobody learns
 //! of a resource without a right to it; who holds one is told which operations it is for.
 
 use std::sync::Arc;
@@ -68,8 +68,8 @@ pub fn reads_body(capability: &Capability, standing: &Standing, message: &Messag
         && capability.holds(message.resource, message.operation)
 }
 
-/// A refusal as whoever presented nothing reads it: what the anonymous capability does not cover needs a token, and nothing
-/// is said of what that capability holds. What any capability would meet as well stays what it is.
+/// A refusal as whoever presented nothing reads it: what the anonymous capability does not cover needs a token, and
+/// nothing is said of what that capability holds. What any capability would meet as well stays what it is.
 pub fn of_anonymous(refused: Refused, is_anonymous: bool) -> Refused {
     match refused {
         Refused::NotFound
@@ -86,7 +86,8 @@ pub fn of_anonymous(refused: Refused, is_anonymous: bool) -> Refused {
     }
 }
 
-/// Whether the caller may be told what this resource asks of messages: its capability is good now, and holds a right there.
+/// Whether the caller may be told what this resource asks of messages: its capability is good now, and holds a right
+/// there.
 pub fn may_learn_of(capability: &Capability, standing: &Standing, resource: &Resource, now: u64) -> bool {
     capability.holds_any_on(resource.name.as_str())
         && capability.expired_at(now).is_none()

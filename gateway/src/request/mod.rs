@@ -292,7 +292,8 @@ fn refused_path(worker: &Worker, error: PathError) -> Refused {
     Refused::Path(error)
 }
 
-/// What this resource asks of a message's writing. It says that the resource is there, so a right to it is shown before.
+/// What this resource asks of a message's writing. It says that the resource is there, so a right to it is shown
+/// before.
 fn check_spelling(
     worker: &Worker,
     head: &Head<'_>,
@@ -329,10 +330,10 @@ struct Presentation<'h> {
 
 /// The capability that a message presents: its token's, or the resource's anonymous one where it presents none.
 ///
-/// Where the service has an `Authorization` of its own, what stands there behind `Bearer` is the service's unless one of our
-/// keys signed it: it decides nothing, and nobody here calls it malformed. Ours is judged as everywhere, since to fall back on
-/// the anonymous capability would hide a revocation. Where nobody is let in without a token and none came in
-/// `Postern-Capability`, the answer is the same as for a path that does not exist.
+/// Where the service has an `Authorization` of its own, what stands there behind `Bearer` is the service's unless one
+/// of our keys signed it: it decides nothing, and nobody here calls it malformed. Ours is judged as everywhere, since
+/// to fall back on the anonymous capability would hide a revocation. Where nobody is let in without a token and none
+/// came in `Postern-Capability`, the answer is the same as for a path that does not exist.
 fn present<'h>(
     worker: &Worker,
     resource: Option<&Resource>,
