@@ -18,6 +18,8 @@ FOLDER = ROOT / "capabilities" / "vectors"
 CASES = [(path.stem, case) for path in sorted(FOLDER.glob("*.json")) for case in json.loads(path.read_text())["cases"]]
 # The two refusals that biscuit's own verification shows.
 SIGNATURE = {"unknown-key", "invalid-token", "truncated-token"}
+# Biscuit itself knows other keys and passes over fields that it does not know: what form is admitted is the gateway's part.
+OUTER_FORM = "outer form"
 # Where a check errs, biscuit-auth's answer depends on hash order: nothing is defined that could be compared.
 UNDEFINED = re.compile(r"overflow|zero|type|cannot be decided|undecid|unbound", re.I)
 # Python's dates end with the year 9999.
@@ -95,7 +97,7 @@ def test_there_are_vectors():
 def test_biscuit_agrees_with_the_vector(case):
     outcome = case["outcome"]
     if "refused" in outcome:
-        if outcome["refused"]["problem"] in SIGNATURE:
+        if outcome["refused"]["problem"] in SIGNATURE and OUTER_FORM not in outcome["refused"]["reason"]:
             with pytest.raises(Exception):
                 read = verified(case)
                 # Not a signature's matter: refused for its size or its blocks, which biscuit does not bound.
