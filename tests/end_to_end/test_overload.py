@@ -97,7 +97,9 @@ def test_uploads_to_a_service_that_does_not_read_are_held_back(large):
     with socket.create_server(("127.0.0.1", 0), backlog=256) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         budget = 1 << 20
-        limits = {"buffered_bytes_max": budget, "copy_buffer_bytes": "1MiB", "body_stall_timeout": "5s"}
+        # An upload ends when its service has taken nothing for a while; its connection lingers behind the answer.
+        limits = {"buffered_bytes_max": budget, "copy_buffer_bytes": "1MiB", "body_stall_timeout": "5s",
+                  "linger_timeout": "1s"}
         with Gate({"orders": url, "small": large}, limits) as gate:
             token, other = gate.mint("orders"), gate.mint("small")
             before = gate.resident_mib()
