@@ -57,7 +57,10 @@ pub fn head(bytes: &[u8]) {
     match Head::read(&again, &mut spans, &limits) {
         Ok(Some(read)) => {
             assert_eq!((read.method(), read.path(), read.query()), (head.method(), head.path(), head.query()));
-            assert_eq!((read.authority(), read.framing()), (head.authority(), head.framing()));
+            assert_eq!(read.framing(), head.framing());
+            // HTTP/1.0 may name its host in the target alone, which is not written again.
+            let has_host = head.fields().any(|field| field.name.eq_ignore_ascii_case(b"host"));
+            assert!(read.authority() == head.authority() || !has_host);
             assert!(read.fields().eq(head.fields()));
         }
         // Written out, a field may be a space longer than it was sent, and the head then too long.
