@@ -37,7 +37,7 @@ use crate::text::{self, TokenText};
 use crate::token::{BLOCKS_MAX, Capability, TOKEN_TEXT_BYTES_MAX, with_dates};
 
 /// Numbers from here on name a token's own symbols; those below are every token's.
-pub(crate) const FIRST_OWN_SYMBOL: u64 = 1024;
+const FIRST_OWN_SYMBOL: u64 = 1024;
 /// The version of a block that holds nothing newer than the first published language.
 const BLOCK_VERSION: u32 = 3;
 /// The steps that the two checks cost, long texts aside: a query and a predicate are one each, an expression is three.
@@ -241,14 +241,14 @@ fn term(content: term::Content) -> schema::Term {
 }
 
 /// Numbers for texts: the shared ones, those of the token, and new ones.
-struct Symbols<'s> {
-    defaults: &'s SymbolTable,
-    earlier: &'s [Box<str>],
-    own: Vec<String>,
+pub(crate) struct Symbols<'s> {
+    pub(crate) defaults: &'s SymbolTable,
+    pub(crate) earlier: &'s [Box<str>],
+    pub(crate) own: Vec<String>,
 }
 
 impl Symbols<'_> {
-    fn number(&mut self, text: &str) -> u64 {
+    pub(crate) fn number(&mut self, text: &str) -> u64 {
         let at = |index: usize| FIRST_OWN_SYMBOL + index as u64;
         if let Some(shared) = self.defaults.get(text) {
             return shared;

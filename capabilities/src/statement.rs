@@ -21,6 +21,7 @@ use biscuit_auth::format::schema::{self, term};
 use crate::keys::PublicKey;
 use crate::language::{NotAdmitted, Program, Value};
 use crate::message::{Message, Needs, Scheme};
+use crate::narrow::Symbols;
 
 pub(crate) const CLIENT: &str = "postern_client";
 pub(crate) const CLIENT_CERT: &str = "postern_client_cert";
@@ -118,23 +119,14 @@ pub(crate) fn asked_of(needs: Needs, message: &Message<'_>) -> Vec<(&'static str
 
 /// The block that states these facts. A third party knows no symbol of the token, so the block has a table of its own.
 pub(crate) fn block(defaults: &SymbolTable, facts: &[(&'static str, String)]) -> schema::Block {
-    let mut own: Vec<String> = Vec::new();
-    let mut number = |text: &str| {
-        defaults.get(text).unwrap_or_else(|| {
-            let index = own.iter().position(|symbol| symbol == text).unwrap_or_else(|| {
-                own.push(text.to_owned());
-                own.len() - 1
-            });
-            crate::narrow::FIRST_OWN_SYMBOL + index as u64
-        })
-    };
+    let mut symbols = Symbols { defaults, earlier: &[], own: Vec::new() };
     let facts = facts.iter().map(|(name, text)| {
-        let terms = vec![schema::Term { content: Some(term::Content::String(number(text))) }];
-        schema::Fact { predicate: schema::Predicate { name: number(name), terms } }
+        let terms = vec![schema::Term { content: Some(term::Content::String(symbols.number(text))) }];
+        schema::Fact { predicate: schema::Predicate { name: symbols.number(name), terms } }
     });
     let facts = facts.collect();
     schema::Block {
-        symbols: own,
+        symbols: symbols.own,
         context: None,
         version: Some(BLOCK_VERSION),
         facts,
